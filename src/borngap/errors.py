@@ -1,0 +1,23 @@
+"""The one error that a user is meant to see."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Bad input: one message that says what is wrong, the rule, what was found and how to fix it.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+    def __init__(self, what: str, *, rule: str | None = None, found: object = None, fix: str | None = None) -> None:
+        """Compose the message from its parts.
+
+        Args:
+            what: what is wrong, starting in lower case.
+            rule: what must hold.
+            found: what was found instead.
+            fix: what the user can do.
+        """
+        parts = [what, rule and f"rule: {rule}", found is not None and f"found: {found}", fix and f"fix: {fix}"]
+        super().__init__("\n  ".join(str(part) for part in parts if part))
+        self.what, self.rule, self.found, self.fix = what, rule, found, fix

@@ -1,0 +1,54 @@
+"""The choice of a competitor where the user names none (spec section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from borngap.errors import UserError
+from borngap.geometry import Geometry
+from borngap.pool import nucleus
+
+_FALLBACK = 50
+Describe = Callable[[int], tuple[str, bool]]
+
+
+def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float, describe: Describe) -> int:
+    """Return the nucleus token with the largest overlap with gold that is another word.
+
+    Left out: gold, special tokens, tokens whose text equals gold's after stripping white space and case folding, and
+    fragments (no word start while gold has one). If none is left, the nearest such token of the 50 most probable.
+
+    Args:
+        probs: the base model's probabilities over the tokens, shape (V,).
+        geometry: the geometry matrix.
+        gold: id of the gold token.
+        top_p: nucleus mass, in (0, 1].
+        describe: gives a token's decoded text and whether it starts a word.
+
+    Returns:
+        The competitor's id.
+
+    Raises:
+        UserError: neither the nucleus nor the 50 most probable tokens hold another word.
+    """
+    text, starts = describe(gold)
+
+    def is_rival(token: int) -> bool:
+        other, other_starts = describe(token)
+        same = other.strip().casefold() == text.strip().casefold()
+        return not same and bool(other.strip()) and (other_starts or not starts) and token not in geometry.special
+
+    probs = probs[: geometry.size]
+    top = probs.topk(min(_FALLBACK, len(probs))).indices
+    for candidates in (nucleus(probs[None], top_p)[0].nonzero().flatten(), top):
+        candidates = candidates[candidates != gold]
+        overlaps = geometry.overlap(candidates, torch.tensor([gold], device=candidates.device))
+        nearest = (int(candidates[i]) for i in overlaps.argsort(descending=True, stable=True))
+        rival = next(filter(is_rival, nearest), None)
+        if rival is not None:
+            return rival
+    found = f"no other word among the nucleus and the {len(top)} most probable tokens"
+    raise UserError(f"no competitor for {text!r}", found=found, fix="name the competitor in the contexts file")

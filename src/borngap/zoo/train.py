@@ -1,0 +1,164 @@
+"""Training of a bundled model from its recipe: deterministic, resumable, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from borngap.hf.load import new_model
+from borngap.zoo.corpus import Corpus
+from borngap.zoo.recipe import CONTEXT, END_OF_TEXT, VOCABULARY, Recipe
+
+CHECKPOINT_EVERY = 100
+Progress = Callable[[int, float], None]
+
+
+def train_tokenizer(corpus: Corpus, size: int = VOCABULARY) -> Tokenizer:
+    """Train the zoo's byte-level BPE tokenizer (GPT-2 pre-tokenisation) on the training documents.
+
+    Args:
+        corpus: the documents.
+        size: number of tokens, the special end-of-text token included.
+
+    Returns:
+        The tokenizer; id 0 is the end-of-text token.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus.train, trainer)
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, documents: tuple[str, ...]) -> torch.Tensor:
+    """Return all documents' token ids in one row, an end-of-text token after each; int64, shape (n,)."""
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    encoded = tokenizer.encode_batch(list(documents))
+    return torch.tensor([i for item in encoded for i in (*item.ids, end)], dtype=torch.long)
+
+
+def windows(tokens: torch.Tensor, seed: int) -> torch.Tensor:
+    """Cut a row of tokens into shuffled training windows; int64, shape (n, CONTEXT + 1), neighbours share a token."""
+    count = (len(tokens) - 1) // CONTEXT
+    starts = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) * CONTEXT
+    return tokens[starts[:, None] + torch.arange(CONTEXT + 1)]
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Return the rate of update number ``step`` (from 0): linear warm-up, then cosine to 0."""
+    if step < recipe.warmup:
+        return recipe.peak_rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class _HeadCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of hidden @ weight.T, in chunks: the n x V logits are never held at once."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets):  # noqa: D102
+        hidden_grad, weight_grad, total = torch.empty_like(hidden), torch.zeros_like(weight), 0.0
+        for rows in torch.arange(len(targets)).split(512):
+            logits = hidden[rows] @ weight.T
+            logits -= logits.amax(1, keepdim=True)
+            picked = logits.gather(1, targets[rows, None])
+            scale = logits.exp_().sum(1, keepdim=True)
+            total = total + (scale.log() - picked).sum()
+            logits /= scale
+            logits[torch.arange(len(rows)), targets[rows]] -= 1
+            logits /= len(targets)
+            hidden_grad[rows] = logits @ weight
+            weight_grad.addmm_(logits.T, hidden[rows])
+        ctx.save_for_backward(hidden_grad, weight_grad)
+        return total / len(targets)
+
+    @staticmethod
+    def backward(ctx, upstream):  # noqa: D102
+        hidden_grad, weight_grad = ctx.saved_tensors
+        return upstream * hidden_grad, upstream * weight_grad, None
+
+
+def loss_of(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    """Return the mean next-token cross-entropy (nat) of windows, int64, shape (b, length + 1)."""
+    hidden = model.base_model(input_ids=batch[:, :-1], use_cache=False).last_hidden_state
+    weight = model.get_output_embeddings().weight
+    return _HeadCrossEntropy.apply(hidden.flatten(0, 1), weight, batch[:, 1:].flatten())
+
+
+def train(recipe: Recipe, data: torch.Tensor, work: Path, progress: Progress | None = None) -> torch.nn.Module:
+    """Train one model; a rerun with the same ``work`` folder goes on from the last checkpoint.
+
+    Args:
+        recipe: what to train.
+        data: windows, int64, shape (n, CONTEXT + 1); read in order, again from the start when used up.
+        work: folder for the checkpoint, removed by the caller when done.
+        progress: called as ``progress(step, loss)`` after each step.
+
+    Returns:
+        The trained model in float32.
+    """
+    model = _initial_model(recipe)
+    model.train()
+    optimiser = torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    first = _restore(work, model, optimiser)
+    for step in range(first, recipe.steps):
+        rows = (torch.arange(recipe.batch) + step * recipe.batch) % len(data)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        loss = loss_of(model, data[rows])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimiser.step()
+        optimiser.zero_grad()
+        if progress:
+            progress(step + 1, float(loss))
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            _save(work, model, optimiser, step + 1)
+    return model.eval()
+
+
+def _initial_model(recipe: Recipe) -> torch.nn.Module:
+    """An untied model starts as the copy of its tied twin, so that the pair differs in nothing but the tie."""
+    torch.manual_seed(recipe.seed)
+    if recipe.tied:
+        return new_model(recipe.family, recipe.config())
+    tied = new_model(recipe.family, recipe.config() | {"tie_word_embeddings": True})
+    model = new_model(recipe.family, recipe.config())
+    model.load_state_dict(tied.state_dict())
+    return model
+
+
+def _save(work: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for index, parameter in enumerate(model.parameters()):
+        state = optimiser.state[parameter]
+        tensors |= {f"{index}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+        tensors[f"{index}.value"] = parameter.detach()
+    partial = work / "checkpoint.partial"
+    save_file(tensors, partial, metadata={"step": json.dumps(step)})
+    partial.replace(work / "checkpoint.safetensors")
+
+
+def _restore(work: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    path = work / "checkpoint.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as saved:
+        for index, parameter in enumerate(model.parameters()):
+            parameter.data.copy_(saved.get_tensor(f"{index}.value"))
+            optimiser.state[parameter] = {
+                key: saved.get_tensor(f"{index}.{key}") for key in ("exp_avg", "exp_avg_sq", "step")
+            }
+        return json.loads(saved.metadata()["step"])
