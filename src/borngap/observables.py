@@ -279,8 +279,15 @@ def measure(
 def _batched(logits, gold, competitor, hidden):  # noqa: ANN001, ANN202
     logits = logits.unsqueeze(0) if logits.ndim == 1 else logits
     hidden = hidden.unsqueeze(0) if hidden is not None and hidden.ndim == 1 else hidden
-    gold, competitor = (torch.as_tensor(t, device=logits.device).long().reshape(-1) for t in (gold, competitor))
-    return logits, gold.expand(len(logits)), competitor.expand(len(logits)), hidden
+    gold, competitor = _ids("gold", gold, logits), _ids("competitor", competitor, logits)
+    return logits, gold, competitor, hidden
+
+
+def _ids(name: str, tokens: Tensor | int, logits: Tensor) -> Tensor:
+    ids = torch.as_tensor(tokens, device=logits.device).long().reshape(-1)
+    if len(ids) not in {1, len(logits)}:
+        raise UserError(f"{name} ids do not fit the batch", rule=f"1 or {len(logits)} ids", found=len(ids))
+    return ids.expand(len(logits))
 
 
 def _wanted(only: Iterable[str] | None) -> list[str]:
@@ -292,8 +299,9 @@ def _wanted(only: Iterable[str] | None) -> list[str]:
 
 
 def _check(logits: Tensor, geometry: Geometry, gold: Tensor, competitor: Tensor, hidden: Tensor | None) -> None:
-    if logits.ndim != 2 or logits.shape[1] < geometry.size:
-        raise UserError("logits have a wrong shape", rule=f"(batch, at least {geometry.size})", found=tuple(logits.shape))
+    if logits.ndim != 2 or len(logits) == 0 or logits.shape[1] < geometry.size:
+        rule = f"(batch, at least {geometry.size}), batch at least 1"
+        raise UserError("logits have a wrong shape", rule=rule, found=tuple(logits.shape))
     if hidden is not None and (hidden.ndim != 2 or hidden.shape != (len(logits), geometry.dimension)):
         rule = f"(batch, {geometry.dimension}), as wide as the geometry"
         raise UserError("hidden states have a wrong shape", rule=rule, found=tuple(hidden.shape))
@@ -303,9 +311,11 @@ def _check(logits: Tensor, geometry: Geometry, gold: Tensor, competitor: Tensor,
     if bool((gold == competitor).any()):
         same = (gold == competitor).nonzero().flatten().tolist()
         raise UserError("gold and competitor are the same token", rule="two tokens", found=f"predictions {same}")
-    broken = (logits.isnan() | (logits == torch.inf)).any(1).nonzero().flatten().tolist()
+    # a maximum is NaN where any logit is, inf where one is, and -inf only where all are
+    broken = (~logits.amax(1).isfinite()).nonzero().flatten().tolist()
     if broken:
-        raise UserError("logits are NaN or infinite", rule="finite (-inf is allowed)", found=f"predictions {broken}")
+        rule = "finite (-inf is allowed, but not for all tokens)"
+        raise UserError("logits are NaN or infinite", rule=rule, found=f"predictions {broken}")
 
 
 def _predictions(logits, geometry, gold, competitor, hidden, top_p) -> Iterator[tuple[Tensor, Prediction]]:  # noqa: ANN001
@@ -323,7 +333,12 @@ def _predictions(logits, geometry, gold, competitor, hidden, top_p) -> Iterator[
         width = int(sizes[on].max())
         part = Pool(*(t[on, :width] for t in (pools.ids, pools.mask, pools.probs)), pools.mass[on])
         state = None if hidden is None else hidden[on]
-        yield index, Prediction(logits[on], normaliser[on].double(), tail_entropy[on], geometry, gold[on], competitor[on], part, state)
+        yield (
+            index,
+            Prediction(
+                logits[on], normaliser[on].double(), tail_entropy[on], geometry, gold[on], competitor[on], part, state
+            ),
+        )
 
 
 def _parts(sizes: Tensor, dimension: int) -> Iterator[Tensor]:
