@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -48,7 +49,9 @@ class Geometry:
             UserError: a token's row has zero norm or is not finite, or the matrix has no two rows.
         """
         if self.matrix.ndim != 2 or min(self.matrix.shape) < 2:
-            raise UserError("the embedding matrix has a wrong shape", rule="(tokens, d)", found=tuple(self.matrix.shape))
+            raise UserError(
+                "the embedding matrix has a wrong shape", rule="(tokens, d)", found=tuple(self.matrix.shape)
+            )
         if self.size < 0:
             object.__setattr__(self, "size", self.matrix.shape[0])
         norms = torch.cat([_shifted(block, self.mean).norm(dim=1).cpu() for _, block in self._blocks()])
@@ -79,7 +82,7 @@ class Geometry:
         return self.matrix.shape[1]
 
     def unit(self, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Return unit rows e_k.
+        r"""Return unit rows e_k.
 
         Args:
             ids: token ids, int64, any shape.
@@ -116,7 +119,7 @@ class Geometry:
         """Return the exact k nearest tokens of each token by overlap, nearest first.
 
         Special tokens, padding rows and the token itself are left out. Memory is bounded by a block of overlaps
-        (128 MiB) besides the unit rows. Cost: len(tokens) * V * d multiply-adds.
+        (128 MiB) besides the unit rows. Cost: len(tokens) * V * d multiply-adds, half of them for all tokens.
 
         Args:
             tokens: token ids, int64, shape (m,); all ordinary tokens unless given.
@@ -126,21 +129,30 @@ class Geometry:
             ``(ids, overlaps)``, shapes (m, k), int64 and ``self.dtype``.
 
         Raises:
-            UserError: k is out of range.
+            UserError: k or a token id is out of range.
         """
         ids = self.ordinary()
         if not 1 <= k < len(ids):
             raise UserError("k is out of range", rule=f"1 <= k <= {len(ids) - 1}", found=k)
-        queries = ids if tokens is None else tokens.cpu()
         with torch.no_grad():
             keys = self.unit(ids)
-            columns = torch.full((self.size,), -1).index_put((ids,), torch.arange(len(ids)))
-            parts = [
-                _nearest(self.unit(chunk), keys, columns[chunk], k)
-                for chunk in queries.split(max(1, _BLOCK_ELEMENTS // len(ids)))
-            ]
-        found, overlaps = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-        return ids[found], overlaps
+            overlaps, found = _nearest_of_all(keys, k) if tokens is None else self._nearest(tokens.cpu(), ids, keys, k)
+        return ids[found.cpu()], overlaps.cpu()
+
+    def _nearest(self, tokens: Tensor, ids: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        strange = tokens[(tokens < 0) | (tokens >= self.size)].tolist()
+        if strange:
+            raise UserError("token id is out of range", rule=f"0 <= id < {self.size}", found=strange[:8])
+        columns = torch.full((self.size,), -1).index_put((ids,), torch.arange(len(ids)))
+        parts = []
+        for chunk in tokens.split(max(1, _BLOCK_ELEMENTS // len(ids))):
+            overlaps = self.unit(chunk) @ keys.T
+            own = columns[chunk]
+            known = (own >= 0).nonzero().flatten()  # a special token is no column: it has nothing to leave out
+            overlaps[known, own[known]] = -torch.inf
+            parts.append(_largest(overlaps, k))
+        values, found = (torch.cat(part) for part in zip(*parts, strict=True))
+        return values, found
 
     def bulk(self, pairs: int = 1_000_000, seed: int = 0) -> Bulk:
         """Return statistics of the overlaps of random pairs of distinct ordinary tokens (spec section 3).
@@ -151,8 +163,13 @@ class Geometry:
 
         Returns:
             The statistics, in float64.
+
+        Raises:
+            UserError: pairs is out of range, or there are fewer than two ordinary tokens.
         """
         ids = self.ordinary()
+        if len(ids) < 2:
+            raise UserError("too few tokens for a pair", rule="at least 2 that are not special", found=len(ids))
         left, right = _distinct_pairs(len(ids), pairs, seed)
         step = max(1, _BLOCK_ELEMENTS // (4 * self.dimension))
         with torch.no_grad():
@@ -176,9 +193,9 @@ class Bulk:
         mean_square: mean of G^2, unit 1, in [0, 1].
         fraction_above: fraction of pairs with G^2 > 0.1.
         isotropic: 1 / d, the mean of G^2 for isotropic rows.
-        ks_gaussian: Kolmogorov-Smirnov distance of G^2 to the fitted normal, in [0, 1].
-        ks_exponential: the same to the exponential of equal mean.
-        anisotropy: mu / sigma.
+        ks_gaussian: Kolmogorov-Smirnov distance of G^2 to the fitted normal, in [0, 1]; NaN if all G^2 are equal.
+        ks_exponential: the same to the exponential of equal mean; NaN if all G are 0.
+        anisotropy: mu / sigma; NaN if all G are equal.
         crowding: d * mean(G^2); 1 for isotropic rows.
         overlap_percentiles: percentile -> overlap G, for 50, 90, 95, 99 and 99.9.
     """
@@ -200,7 +217,7 @@ class Bulk:
 
     @property
     def embedding_class(self) -> str:
-        """``A`` (dense) from crowding 6, ``B`` (sparse) up to 4, ``intermediate`` between: a cut through a continuum."""
+        """``A`` (dense) from crowding 6, ``B`` (sparse) up to 4, else ``intermediate``: a cut through a continuum."""
         if self.crowding >= DENSE_CROWDING:
             return "A"
         return "B" if self.crowding <= SPARSE_CROWDING else "intermediate"
@@ -226,12 +243,21 @@ class Bulk:
             mean_square=mean_square,
             fraction_above=float((squares > 0.1).double().mean()),
             isotropic=1 / dimension,
-            ks_gaussian=float(stats.ks_1samp(values, stats.norm(mean_square, spread).cdf, method="asymp").statistic),
-            ks_exponential=float(stats.ks_1samp(values, stats.expon(scale=mean_square).cdf, method="asymp").statistic),
-            anisotropy=mu / sigma,
+            ks_gaussian=_ks_distance(values, stats.norm(mean_square, spread)),
+            ks_exponential=_ks_distance(values, stats.expon(scale=mean_square)),
+            anisotropy=mu / sigma if sigma else math.nan,
             crowding=dimension * mean_square,
             overlap_percentiles={f"{p:g}": q for p, q in zip(percentiles, quantiles, strict=True)},
         )
+
+
+def _ks_distance(values: Any, distribution: Any) -> float:
+    """Kolmogorov-Smirnov distance of a sample to a distribution; NaN where that has no width."""
+    from scipy import stats
+
+    if not distribution.std() > 0:
+        return math.nan
+    return float(stats.ks_1samp(values, distribution.cdf, method="asymp").statistic)
 
 
 def _shifted(rows: Tensor, mean: Tensor | None) -> Tensor:
@@ -250,18 +276,43 @@ def _distinct_pairs(count: int, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
     return left, right + (right >= left)
 
 
-def _nearest(queries: Tensor, keys: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Exact top k of queries @ keys.T, own column left out: the top k lie in the k groups of largest maximum."""
-    overlaps = queries @ keys.T
-    known = (own >= 0).nonzero().flatten()
-    overlaps[known, own[known]] = -torch.inf
-    groups = -(-overlaps.shape[1] // _GROUP)
+def _nearest_of_all(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Exact top k of keys @ keys.T without the diagonal, in tiles: each overlap is computed once for both its rows."""
+    values = keys.new_full((len(keys), k), -torch.inf)
+    columns = torch.zeros_like(values, dtype=torch.long)
+    side = max(1, math.isqrt(_BLOCK_ELEMENTS))
+    starts = range(0, len(keys), side)
+    for number, top in enumerate(starts):
+        for left in starts[number:]:
+            overlaps = keys[top : top + side] @ keys[left : left + side].T
+            if left == top:
+                overlaps.fill_diagonal_(-torch.inf)
+            else:
+                _merge(values, columns, overlaps.T, left, top)
+            _merge(values, columns, overlaps, top, left)
+    return values, columns
+
+
+def _merge(values: Tensor, columns: Tensor, overlaps: Tensor, row: int, column: int) -> None:
+    """Put the largest overlaps of a tile, whose first row and column are given, among the best so far."""
+    rows, k = slice(row, row + len(overlaps)), values.shape[1]
+    new_values, new_columns = _largest(overlaps, min(k, overlaps.shape[1]))
+    both = torch.cat([values[rows], new_values], 1)
+    values[rows], slots = both.topk(k, 1)
+    columns[rows] = torch.cat([columns[rows], new_columns + column], 1).gather(1, slots)
+
+
+def _largest(overlaps: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Exact top k of each row: they lie in the k groups of columns of largest maximum, or in the ungrouped rest."""
+    groups = overlaps.shape[1] // _GROUP
     if groups <= k:
-        values, columns = overlaps.topk(k, 1)
-        return columns, values
-    padded = torch.nn.functional.pad(overlaps, (0, groups * _GROUP - overlaps.shape[1]), value=-torch.inf)
-    grouped = padded.view(len(queries), groups, _GROUP)
-    best = grouped.amax(2).topk(k, 1, sorted=False).indices
-    candidates = grouped.gather(1, best[:, :, None].expand(-1, -1, _GROUP)).flatten(1)
+        return tuple(overlaps.topk(k, 1))
+    grouped = overlaps[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
+    best = grouped.amax(2).topk(k, 1, sorted=False).indices.unsqueeze(2)
+    rest = overlaps[:, groups * _GROUP :]
+    candidates = torch.cat([grouped.gather(1, best.expand(-1, -1, _GROUP)).flatten(1), rest], 1)
     values, slots = candidates.topk(k, 1)
-    return best.gather(1, slots // _GROUP) * _GROUP + slots % _GROUP, values
+    group = best.squeeze(2).gather(1, (slots // _GROUP).clamp(max=k - 1))
+    # the rest stands behind the k groups
+    beyond = groups * _GROUP + slots - k * _GROUP
+    return values, torch.where(beyond >= groups * _GROUP, beyond, group * _GROUP + slots % _GROUP)
