@@ -52,7 +52,7 @@ class Readout:
     notes: tuple[str, ...]
 
 
-def readout_of(model: nn.Module) -> Readout:
+def readout_of(model: Any) -> Readout:
     """Read a model's effective output and input matrices.
 
     Handles tied and untied heads, bias, LoRA on the head or the embedding, ``modules_to_save``, trainable token
@@ -74,13 +74,15 @@ def readout_of(model: nn.Module) -> Readout:
     same = _base(head).weight.data_ptr() == _base(embedding).weight.data_ptr()
     merged = output.parts != ("weight",) or entered.parts != ("weight",)
     tied = same and (not merged or torch.equal(output.weight, entered.weight))
-    notes = tuple(f"not seen in the {side} matrix: {u}" for side, m in (("output", output), ("input", entered)) for u in m.unseen)
+    notes = tuple(
+        f"not seen in the {side} matrix: {u}" for side, m in (("output", output), ("input", entered)) for u in m.unseen
+    )
     if same and not tied:
         notes += ("the base matrix is tied, but an adapter on one side sets output and input apart",)
     return Readout(output, entered, tied, notes)
 
 
-def geometry_of(model: nn.Module, kind: Kind = "readout", tokenizer: Any = None) -> Geometry:
+def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None) -> Geometry:
     """Return the geometry matrix of a model (spec section 1).
 
     Args:
@@ -118,21 +120,24 @@ def transform_note(readout: Readout, hidden: Tensor, logits: Tensor) -> str | No
     """
     ids = torch.linspace(0, logits.shape[1] - 1, min(_CHECKED_TOKENS, logits.shape[1])).long()
     weight = readout.output.weight[ids.to(readout.output.weight.device)].to(hidden.device).float()
-    expected = hidden.float() @ weight.T
+    expected = hidden.float() @ weight.detach().T
     if readout.output.bias is not None:
-        expected = expected + readout.output.bias[ids.to(readout.output.bias.device)].to(expected)
-    tolerance = 64 * torch.finfo(logits.dtype).eps * max(1.0, float(expected.abs().max()))
+        expected = expected + readout.output.bias.detach()[ids.to(readout.output.bias.device)].to(expected)
+    # a product is summed in float32 or better and rounded to the logits' dtype at the end (and between adapters)
+    relative = 64 * torch.finfo(torch.float32).eps + 4 * torch.finfo(logits.dtype).eps
+    tolerance = relative * max(1.0, float(expected.abs().max()))
     worst = float((expected - logits[:, ids.to(logits.device)].float()).abs().max())
     if worst <= tolerance:
         return None
     return (
-        f"the model's logits are not hidden @ weight.T + bias (they differ by up to {worst:.2g} nat): it scales or caps "
-        "them, or its head has a part that was not seen; probabilities are the model's own, overlaps those of the weight"
+        f"the model's logits are not hidden @ weight.T + bias (they differ by up to {worst:.2g} nat): it scales or "
+        "caps them, or its head has a part that was not seen; probabilities are the model's own, overlaps those of the "
+        "weight"
     )
 
 
 @contextmanager
-def observing(model: nn.Module) -> Iterator[None]:
+def observing(model: Any) -> Iterator[None]:
     """Evaluate without gradients and leave no trace: every module's mode and the random state are restored.
 
     Args:
@@ -152,7 +157,7 @@ def observing(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _matrix(module: nn.Module) -> Matrix:
+def _matrix(module: Any) -> Matrix:
     weight, bias, parts, unseen = _effective(module)
     if weight.ndim != 2:
         raise UserError("the embedding weight is no matrix", rule="(tokens, d)", found=tuple(weight.shape))
@@ -162,7 +167,7 @@ def _matrix(module: nn.Module) -> Matrix:
 _Parts = tuple[Tensor, Tensor | None, tuple[str, ...], tuple[str, ...]]
 
 
-def _effective(module: nn.Module) -> _Parts:
+def _effective(module: Any) -> _Parts:
     """Weight, bias, parts and what was not seen, peeling PEFT's wrappers from the outside in."""
     kind = type(module).__name__
     if kind == "ModulesToSaveWrapper":
@@ -204,13 +209,17 @@ def _adapted(module: Any, kind: str) -> _Parts:
         elif adapter in getattr(module, "lora_A", {}) or adapter in getattr(module, "lora_embedding_A", {}):
             weight = weight + module.get_delta_weight(adapter).to(weight)
             parts += (f"LoRA {adapter!r}",)
-            inner = module.lora_B[adapter] if adapter in module.lora_B else None
-            if inner is not None and inner.bias is not None:
-                extra = inner.bias * module.scaling[adapter]
-                bias = extra if bias is None else bias + extra
+            extra = _lora_bias(module, adapter)
+            bias = bias if extra is None else extra if bias is None else bias + extra
         elif adapter in _adapters(module):
             unseen += (f"adapter {adapter!r} of {kind}",)
     return weight, bias, parts, unseen
+
+
+def _lora_bias(module: Any, adapter: str) -> Tensor | None:
+    if adapter not in module.lora_B or module.lora_B[adapter].bias is None:
+        return None
+    return module.lora_B[adapter].bias * module.scaling[adapter]
 
 
 def _adapters(module: Any) -> set[str]:

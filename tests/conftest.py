@@ -1,0 +1,29 @@
+"""What tests share: no network, a small tokenizer, and tiny models with random weights."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+PROSE = """The old man felt shame and guilt. A shameful act, a guilty mind. Raise an error, throw an exception.
+He said that the method returns a list of words; she said that the function returns a dictionary of lists.
+"""
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Return a byte-level BPE in which each word of PROSE is one token, with or without its leading space."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator([PROSE], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
