@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from borngap.context import Context, Target, tokenize
 from borngap.errors import UserError
@@ -26,7 +26,7 @@ TRAILING = ("fragment", "notes")
 
 
 def probe(
-    model: nn.Module,
+    model: Any,
     tokenizer: Any,
     contexts: Sequence[Context],
     *,
@@ -53,23 +53,46 @@ def probe(
         UserError: a context does not fit the tokenizer or the model, or the model's logits are NaN.
     """
     matrix = geometry_of(model, geometry, tokenizer)
-    targets = [_named(context, tokenizer) for context in contexts]
-    if not targets:
-        raise UserError("no contexts", rule="at least one")
-    logits, hidden = forward(model, targets)
-    targets = [_with_competitor(t, row, matrix, tokenizer, top_p) for t, row in zip(targets, logits, strict=True)]
+    named_targets = [named(context, tokenizer) for context in contexts]
+    targets, logits, hidden = prepare(model, tokenizer, named_targets, matrix, top_p)
     gold, competitor = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "competitor_id"))
     values = measure(logits, matrix, gold, competitor, hidden=hidden, top_p=top_p, only=only)
     general = transform_note(readout_of(model), hidden, logits) if hidden is not None else None
     return _table(targets, values, general)
 
 
-def forward(model: nn.Module, targets: Sequence[Target]) -> tuple[Tensor, Tensor | None]:
+def prepare(
+    model: Any, tokenizer: Any, targets: Sequence[Target], geometry: Geometry, top_p: float = DEFAULT_TOP_P
+) -> tuple[list[Target], Tensor, Tensor | None]:
+    """Run the model on every target and choose the competitors that are missing.
+
+    Args:
+        model: a Hugging Face causal LM.
+        tokenizer: its tokenizer.
+        targets: tokenised contexts.
+        geometry: names the competitors.
+        top_p: nucleus mass.
+
+    Returns:
+        Targets with competitors, logits and hidden states as ``forward`` gives them.
+
+    Raises:
+        UserError: there are no targets.
+    """
+    if not targets:
+        raise UserError("no contexts", rule="at least one")
+    logits, hidden = forward(model, targets)
+    chosen = [_with_competitor(t, row, geometry, tokenizer, top_p) for t, row in zip(targets, logits, strict=True)]
+    return chosen, logits, hidden
+
+
+def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:
     """Run the model on prompts, right-padded, and keep the last position of each.
 
     Args:
         model: a Hugging Face causal LM.
         targets: tokenised contexts.
+        finite: whether logits that are NaN are an error.
 
     Returns:
         Logits, shape (len(targets), V), and the hidden states that the readout multiplied, shape (len(targets), d);
@@ -90,9 +113,11 @@ def forward(model: nn.Module, targets: Sequence[Target]) -> tuple[Tensor, Tensor
         for index, *result in zip(batch, *_forward_batch(model, [targets[i].ids for i in batch]), strict=True):
             logits[index], hidden[index] = result
     broken = [_short(t) for t, row in zip(targets, logits, strict=True) if not bool(torch.isfinite(row.max()))]
-    if broken:
+    if broken and finite:
         rule = "the model's logits are finite"
-        raise UserError("the model's logits are NaN or infinite", rule=rule, found=f"in {len(broken)} contexts: {'; '.join(broken)}")
+        raise UserError(
+            "the model's logits are NaN or infinite", rule=rule, found=f"in {len(broken)} contexts: {'; '.join(broken)}"
+        )
     return torch.stack(logits), None if hidden[0] is None else torch.stack(hidden)
 
 
@@ -113,7 +138,22 @@ def _batches(order: list[int], targets: Sequence[Target], vocabulary: int) -> It
     yield batch
 
 
-def _forward_batch(model: nn.Module, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Sequence[Any]]:
+def _forward_batch(model: Any, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Sequence[Any]]:
+    with observing(model):
+        return last_logits(model, prompts)
+
+
+def last_logits(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Sequence[Any]]:
+    """Run the model as it stands, gradients included, and keep the last position of each right-padded prompt.
+
+    Args:
+        model: a Hugging Face causal LM.
+        prompts: token ids.
+
+    Returns:
+        Logits, shape (len(prompts), V), and the detached hidden states that the readout multiplied, shape
+        (len(prompts), d); a list of None where the output embedding was not called.
+    """
     device = model.get_input_embeddings().weight.device
     lengths = torch.tensor([len(p) for p in prompts])
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
@@ -132,19 +172,18 @@ def _forward_batch(model: nn.Module, prompts: list[tuple[int, ...]]) -> tuple[Te
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     try:
-        with observing(model):
-            logits = model(**inputs, **options).logits
+        logits = model(**inputs, **options).logits
     finally:
         hook.remove()
     rows = torch.arange(len(prompts))
-    states: Sequence[Any] = [None] * len(prompts)
+    states: Any = [None] * len(prompts)
     if len(seen) == 1 and seen[0].ndim == 3 and seen[0].shape[:2] == logits.shape[:2]:
         states = seen[0][rows, slot]
     return logits[rows, slot], states
 
 
-def _named(context: Context, tokenizer: Any) -> Target:
-    """Tokenise, naming the context in an error."""
+def named(context: Context, tokenizer: Any) -> Target:
+    """Tokenise a context, naming it in an error."""
     try:
         return tokenize(context, tokenizer)
     except UserError as error:
@@ -168,7 +207,9 @@ def _with_competitor(target: Target, logits: Tensor, geometry: Geometry, tokeniz
 
 
 def _table(targets: list[Target], values: dict[str, Tensor], general: str | None) -> pl.DataFrame:
-    columns: dict[str, Any] = {key: [getattr(t.context, key) for t in targets] for key in ("prompt", "gold", "competitor")}
+    columns: dict[str, Any] = {
+        key: [getattr(t.context, key) for t in targets] for key in ("prompt", "gold", "competitor")
+    }
     columns |= {key: [getattr(t, key) for t in targets] for key in ("gold_id", "competitor_id")}
     notes = [dict(t.notes) | ({"logits": general} if general else {}) for t in targets]
     for name, value in values.items():

@@ -1,0 +1,258 @@
+"""The reference loop: fine-tune contexts, alone or jointly, and observe them at every step (spec section 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import get_scheduler
+
+from borngap.context import Context, Target
+from borngap.hf.load import Loaded
+from borngap.hf.methods import make_trainable
+from borngap.hf.observe import Observer, Record
+from borngap.hf.probe import forward, last_logits, named, prepare
+from borngap.hf.readout import geometry_of
+from borngap.stopping import saving
+from borngap.training import Training
+from borngap.trajectory import Trajectory
+from borngap.verdict import verdict
+from borngap.watch import Watch, is_evaluation
+
+_SAMPLED = 256
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was seen after ``step`` updates.
+
+    Attributes:
+        step: optimiser steps done.
+        loss: loss that the next update lowers, unit nat.
+        records: context -> its observables; empty if nobody observes.
+        last: whether the run ends here.
+    """
+
+    step: int
+    loss: float
+    records: dict[int, Record]
+    last: bool
+
+
+class FineTune:
+    """One model, its contexts and the settings; every run starts from the same weights.
+
+    Attributes:
+        model: the model as it is trained, wrapped by PEFT for LoRA.
+        targets: tokenised contexts, competitors chosen at the base model.
+        notes: what the user must know.
+        digest: fingerprint of the base weights.
+    """
+
+    def __init__(self, loaded: Loaded, contexts: Sequence[Context], training: Training) -> None:
+        """Choose the competitors at the base model, then prepare it for training.
+
+        Args:
+            loaded: model and tokenizer; the model is changed.
+            contexts: what to train on.
+            training: the settings.
+        """
+        self.digest = weights_digest(loaded.model)
+        self._tokenizer, self._training = loaded.tokenizer, training
+        base = loaded.model.to(getattr(torch, training.dtype)).eval()
+        matrix = geometry_of(base, training.geometry, loaded.tokenizer)
+        tokenised = [named(context, loaded.tokenizer) for context in contexts]
+        self.targets, _, _ = prepare(base, loaded.tokenizer, tokenised, matrix, training.top_p)
+        self.model, self.notes = make_trainable(base, training)
+        # eval mode is what "dropout off" means; nothing else in these models depends on it
+        self.model.train(training.dropout)
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._initial = [p.detach().clone() for p in self._parameters]
+
+    def alone(self, index: int, *, observe: bool = True) -> Iterator[Step]:
+        """Train one context from the base weights.
+
+        Args:
+            index: which context.
+            observe: whether to measure it; the weights come out the same, bit for bit.
+
+        Returns:
+            One entry a step, from the base model on; the last one comes early if the settings or a NaN say so.
+        """
+        return self._run([index], repeat([index]), observe=observe)
+
+    def joint(self, *, observe: bool = True) -> Iterator[Step]:
+        """Train all contexts in batches.
+
+        Args:
+            observe: whether to measure them; the weights come out the same, bit for bit.
+
+        Returns:
+            One entry a step, with a record of every context.
+        """
+        return self._run(list(range(len(self.targets))), self._batches(), observe=observe)
+
+    def entry(self, index: int, steps: Sequence[Step]) -> dict[str, Any]:
+        """Judge a finished run.
+
+        Args:
+            index: which context.
+            steps: all entries of the run.
+
+        Returns:
+            Words and token ids, the verdict, what stopping on saturation would have saved, and notes; JSON-ready.
+        """
+        target, path = self.targets[index], trajectory(index, steps)
+        head = {key: getattr(target.context, key) for key in ("prompt", "gold", "competitor")}
+        head |= {"gold_id": target.gold_id, "competitor_id": target.competitor_id, "notes": target.notes}
+        return head | verdict(path, self._training.criterion).to_json() | {"saving": asdict(saving(path))}
+
+    def restore(self) -> None:
+        """Put the initial weights back."""
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._initial, strict=True):
+                parameter.copy_(value)
+                parameter.grad = None
+
+    def _batches(self) -> Iterator[list[int]]:
+        settings, count = self._training, len(self.targets)
+        generator = torch.Generator().manual_seed(settings.shuffle or 0)
+        while True:
+            order = list(range(count))
+            if settings.shuffle is not None:
+                order = torch.randperm(count, generator=generator).tolist()
+            for start in range(0, count, settings.batch_size):
+                yield order[start : start + settings.batch_size]
+
+    def _run(self, seen: list[int], batches: Iterator[list[int]], *, observe: bool) -> Iterator[Step]:
+        self.restore()
+        if self._training.dropout:
+            torch.manual_seed(self._training.seed)
+        optimiser, scheduler = _optimiser(self._parameters, self._training)
+        eye = _Eye(self, seen) if observe else None
+        for step in range(self._training.steps + 1):
+            loss, logits, hidden = self._forward(next(batches))
+            records, last = ({}, False) if eye is None else eye.look(step, logits, hidden)
+            last = last or step == self._training.steps or not math.isfinite(float(loss.detach()))
+            if eye is not None:
+                eye.rank(records, first_or_last=last or step == 0)
+            yield Step(step, float(loss.detach()), records, last)
+            if last:
+                return
+            self._update(loss, optimiser, scheduler)
+
+    def _forward(self, batch: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss, detached logits and hidden states at the targets of a batch, with the model as it is trained."""
+        targets = [self.targets[i] for i in batch]
+        if self._training.forward == "labels":
+            return _labels_forward(self.model, targets)
+        logits, states = last_logits(self.model, [t.ids for t in targets])
+        gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
+        loss = torch.nn.functional.cross_entropy(logits.float(), gold)
+        return loss, logits.detach(), states if isinstance(states, Tensor) else None
+
+    def _update(self, loss: Tensor, optimiser: Any, scheduler: Any) -> None:
+        loss.backward()
+        if self._training.clip:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._training.clip)
+        optimiser.step()
+        scheduler.step()
+        optimiser.zero_grad()
+
+
+class _Eye:
+    """Observes one run."""
+
+    def __init__(self, tuner: FineTune, seen: list[int]) -> None:
+        settings = tuner._training  # both classes are one: the run and its eye
+        self._model, self._seen = tuner.model, seen
+        self._targets = [tuner.targets[i] for i in seen]
+        self._observer = Observer(tuner.model, tuner._tokenizer, self._targets, settings.geometry, settings.top_p)
+        self._watch = Watch(settings.stop)
+        # alone and without dropout the training forward is the measuring one
+        self._shares = len(seen) == 1 and not settings.joint and not settings.dropout
+        self._logits: Tensor
+        self._events: set[int] = set()
+
+    def look(self, step: int, logits: Tensor, hidden: Tensor | None) -> tuple[dict[int, Record], bool]:
+        """Measure all contexts; say whether the stopping rule ends the run."""
+        if not self._shares:
+            logits, hidden = forward(self._model, self._targets, finite=False)
+        self._logits = logits
+        records = dict(zip(self._seen, self._observer.records(logits, hidden), strict=True))
+        self._events = self._watch.update(records, evaluate=is_evaluation(step))
+        return records, self._watch.reason is not None
+
+    def rank(self, records: dict[int, Record], *, first_or_last: bool) -> None:
+        """Add the Born rank where it is worth its price: at both ends, at flips, and where a rule fires."""
+        slots = [slot for slot, i in enumerate(self._seen) if first_or_last or i in self._events]
+        sound = [slot for slot in slots if not math.isnan(records[self._seen[slot]]["born_gap"] or 0.0)]
+        ranks = self._observer.born_ranks(self._logits[sound], sound) if sound else []
+        for slot, rank in zip(sound, ranks, strict=True):
+            records[self._seen[slot]]["born_rank"] = rank
+
+
+def trajectory(index: int, steps: Sequence[Step]) -> Trajectory:
+    """Return one context's trajectory from the entries of a run."""
+    names = {name: None for entry in steps for name in entry.records[index]}
+    values = {name: [_nan(entry.records[index].get(name)) for entry in steps] for name in names}
+    return Trajectory(tuple(entry.step for entry in steps), values)
+
+
+def weights_digest(model: Any) -> str:
+    """Return a fingerprint of a model's weights: a hash of up to 256 numbers of every parameter.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Hexadecimal digits. Cheap enough for large models; it is a guard against mix-ups, not against forgery.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
+        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The model's own loss over prompt and gold token, as a host's training step has it."""
+    device = model.get_input_embeddings().weight.device
+    rows = [torch.tensor([*t.ids, t.gold_id]) for t in targets]
+    last = torch.tensor([len(row) - 1 for row in rows])
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    at_gold = torch.arange(ids.shape[1]) == last[:, None]
+    inputs = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) <= last[:, None]).long()}
+    inputs["labels"] = torch.where(at_gold, ids, -100)
+    seen: list[Tensor] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    try:
+        out = model(**{name: value.to(device) for name, value in inputs.items()})
+    finally:
+        hook.remove()
+    at = (torch.arange(len(rows)), last - 1)
+    return out.loss, out.logits[at].detach(), seen[0][at] if seen else None
+
+
+def _optimiser(parameters: Sequence[Tensor], training: Training) -> tuple[Any, Any]:
+    optimiser = torch.optim.AdamW(
+        parameters,
+        lr=training.learning_rate,
+        betas=(training.beta1, training.beta2),
+        eps=training.eps,
+        weight_decay=training.weight_decay,
+        fused=True,  # the hosts' default; other variants round differently
+    )
+    name = "constant_with_warmup" if training.schedule == "constant" else training.schedule
+    return optimiser, get_scheduler(name, optimiser, training.warmup, training.steps)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value

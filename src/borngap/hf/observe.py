@@ -1,0 +1,134 @@
+"""Observer: the observables of fixed targets at any moment of a run, with the geometry of its start kept beside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borngap.context import Target
+from borngap.density import angle
+from borngap.geometry import Geometry, Kind
+from borngap.hf.readout import geometry_of, readout_of
+from borngap.observables import DEFAULT_TOP_P, OBSERVABLES, measure
+
+USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
+Record = dict[str, float | None]
+
+
+class Observer:
+    """Measures targets again and again, and how far the geometry has moved since the start.
+
+    While nothing trains the geometry matrix its rows are read once, and drift and rotation are exactly 0.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        targets: Sequence[Target],
+        kind: Kind = "readout",
+        top_p: float = DEFAULT_TOP_P,
+        only: Iterable[str] = USUAL,
+    ) -> None:
+        """Take the geometry as it is now for the start.
+
+        Args:
+            model: a Hugging Face causal LM, with its adapters in place and requires_grad set.
+            tokenizer: its tokenizer.
+            targets: tokenised contexts with competitors.
+            kind: geometry matrix.
+            top_p: nucleus mass.
+            only: ids measured at every record.
+        """
+        self._model, self._tokenizer, self._kind, self._top_p = model, tokenizer, kind, top_p
+        self._only = tuple(only)
+        self._pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in targets])
+        readout = readout_of(model)
+        self.moving = (readout.input if kind == "input" else readout.output).trained
+        self.start = geometry_of(model, kind, tokenizer)
+        if self.moving:
+            self.start = Geometry(self.start.matrix.clone(), kind, self.start.size, self.start.special)
+        self._start_rows = self.start.unit(self._pairs, torch.float64)
+
+    @property
+    def start_rows(self) -> Tensor:
+        """Unit rows of gold and competitor at the start, float64, shape (contexts, 2, d)."""
+        return self._start_rows
+
+    def restore(self, rows: Tensor) -> None:
+        """Take up a run that was interrupted: drift and rotation count from its own start.
+
+        The Born gap by the geometry of the start is not known from then on, since only these rows are kept.
+
+        Args:
+            rows: ``start_rows`` of the interrupted run.
+        """
+        self._start_rows = rows.to(self._start_rows)
+        self._resumed = self.moving
+
+    _resumed = False
+
+    def geometry(self) -> Geometry:
+        """Return the geometry as it is now."""
+        return geometry_of(self._model, self._kind, self._tokenizer) if self.moving else self.start
+
+    def records(self, logits: Tensor, hidden: Tensor | None, index: Sequence[int] | None = None) -> list[Record]:
+        """Measure predictions.
+
+        Args:
+            logits: shape (batch, V), unit nat.
+            hidden: hidden states that the readout multiplied, shape (batch, d), or None.
+            index: which targets they belong to; all, in order, unless given.
+
+        Returns:
+            One record a prediction: observables, ``overlap_drift`` (1), ``embedding_rotation`` (rad) and
+            ``frozen_born_gap`` (1); None where a number does not exist, NaN throughout where logits are not finite.
+        """
+        which = list(range(len(self._pairs))) if index is None else list(index)
+        sound = torch.isfinite(logits.detach().amax(1)).tolist()
+        good = [slot for slot, is_sound in enumerate(sound) if is_sound]
+        found = self._measure(logits.detach()[good], None if hidden is None else hidden[good], [which[i] for i in good])
+        filled = iter(found)
+        return [next(filled) if is_sound else self._broken() for is_sound in sound]
+
+    def born_ranks(self, logits: Tensor, index: Sequence[int]) -> list[float | None]:
+        """Measure the Born rank alone, by far the dearest observable; None where logits are not finite."""
+        if not bool(torch.isfinite(logits.amax())):
+            return [None] * len(index)
+        gold, competitor = self._pairs[list(index)].T
+        values = measure(logits.detach(), self.geometry(), gold, competitor, top_p=self._top_p, only=["born_rank"])
+        return values["born_rank"].tolist()
+
+    def _measure(self, logits: Tensor, hidden: Tensor | None, index: list[int]) -> list[Record]:
+        if not index:
+            return []
+        gold, competitor = self._pairs[index].T
+        now = self.geometry()
+        values = measure(logits, now, gold, competitor, hidden=hidden, only=self._only, top_p=self._top_p)
+        values |= self._movement(now, index, values["born_gap"])
+        if self.moving and not self._resumed:
+            frozen = measure(logits, self.start, gold, competitor, only=["born_gap"], top_p=self._top_p)
+            values["frozen_born_gap"] = frozen["born_gap"]
+        columns = {name: value.tolist() for name, value in values.items()}
+        return [{name: _present(column[i]) for name, column in columns.items()} for i in range(len(index))]
+
+    def _movement(self, now: Geometry, index: list[int], born_gap: Tensor) -> dict[str, Tensor]:
+        zero = torch.zeros(len(index), dtype=torch.float64)
+        if not self.moving:
+            return {"overlap_drift": zero, "embedding_rotation": zero, "frozen_born_gap": born_gap}
+        rows, before = now.unit(self._pairs[index], torch.float64).detach(), self._start_rows[index]
+        drift = (rows[:, 0] * rows[:, 1]).sum(-1) - (before[:, 0] * before[:, 1]).sum(-1)
+        return {"overlap_drift": drift, "embedding_rotation": angle(rows[:, 0], before[:, 0])}
+
+    def _broken(self) -> Record:
+        names = (*self._only, "overlap_drift", "embedding_rotation", "frozen_born_gap")
+        return dict.fromkeys(names, math.nan)
+
+
+def _present(value: float) -> float | None:
+    """A number that does not exist comes as NaN from ``measure``; logits that are not finite never get there."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,144 @@
+"""Settings of one fine-tuning run: everything that decides what it computes (spec section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from borngap.errors import UserError
+from borngap.geometry import KINDS, Kind
+from borngap.trajectory import CRITERIA, Criterion
+
+Method = Literal["full", "lora", "readout-only"]
+Part = Literal["readout", "embeddings"]
+Schedule = Literal["constant", "linear", "cosine"]
+Stop = Literal["none", "saturation", "structural"]
+Forward = Literal["last", "labels"]
+STANDARD_RATES: dict[Method, float] = {"full": 2e-5, "lora": 1e-4, "readout-only": 2e-5}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How contexts are trained and watched.
+
+    Attributes:
+        method: ``full`` (all parameters), ``lora``, or ``readout-only`` (the output matrix alone).
+        rate: learning rate; None for the method's standard one (full 2e-5, LoRA 1e-4).
+        steps: optimiser steps N, at least 0.
+        freeze: parts that ``full`` leaves alone: ``readout`` (untied heads only), ``embeddings`` (the input matrix).
+        seed: seeds LoRA's initial matrices and, where it is on, dropout.
+        lora_rank: rank of the adapters.
+        lora_alpha: their scale times the rank.
+        lora_dropout: dropout within the adapters, in [0, 1).
+        lora_targets: module names; ``attention`` stands for the architecture's attention query and value projections,
+            ``readout`` for the output matrix.
+        beta1: AdamW's decay of the mean gradient.
+        beta2: AdamW's decay of the mean squared gradient.
+        eps: AdamW's epsilon.
+        weight_decay: AdamW's decoupled weight decay.
+        schedule: ``constant``, or a fall to 0 over the run: ``linear``, ``cosine``.
+        warmup: steps of linear warm-up.
+        clip: largest global gradient norm; 0 for no clipping.
+        dropout: whether the model's own dropout is on.
+        dtype: of the weights while training.
+        joint: train all contexts together in batches, instead of each alone from the base weights.
+        batch_size: contexts a batch, if joint.
+        shuffle: seeds a new order each epoch, if joint; None for the given order.
+        forward: ``last`` computes the logits of the last position only; ``labels`` runs the model's own loss over all
+            positions, as a host's training step does.
+        geometry: geometry matrix.
+        top_p: nucleus mass of the pool.
+        criterion: what counts as resolved.
+        stop: end a run early on ``saturation`` of the Born gap, on ``structural`` failure, or never.
+
+    Raises:
+        UserError: a setting is out of range or contradicts another.
+    """
+
+    method: Method = "full"
+    rate: float | None = None
+    steps: int = 50
+    freeze: tuple[Part, ...] = ()
+    seed: int = 0
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ("attention",)
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    warmup: int = 0
+    clip: float = 0.0
+    dropout: bool = False
+    dtype: str = "float32"
+    joint: bool = False
+    batch_size: int = 8
+    shuffle: int | None = None
+    forward: Forward = "last"
+    geometry: Kind = "readout"
+    top_p: float = 0.9
+    criterion: Criterion = "rank"
+    stop: Stop = "none"
+
+    def __post_init__(self) -> None:
+        """Fill in the standard rate and check the settings.
+
+        Raises:
+            UserError: a setting is out of range or contradicts another.
+        """
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"unknown {name}", rule=f"one of {', '.join(allowed)}", found=getattr(self, name))
+        if self.rate is None:
+            object.__setattr__(self, "rate", STANDARD_RATES[self.method])
+        for name, (rule, holds) in _RANGES.items():
+            if not holds(getattr(self, name)):
+                raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
+        self._check_parts()
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate, never None."""
+        return STANDARD_RATES[self.method] if self.rate is None else self.rate
+
+    def _check_parts(self) -> None:
+        unknown = sorted(set(self.freeze) - set(get_args(Part)))
+        if unknown:
+            raise UserError("unknown part to freeze", rule=f"one of {', '.join(get_args(Part))}", found=unknown)
+        if self.freeze and self.method != "full":
+            fix = "leave the freezing out, or use --method full"
+            raise UserError(f"{self.method} trains no parts that could be frozen", found=self.freeze, fix=fix)
+        if self.lora_dropout and not self.dropout:
+            raise UserError("dropout is off", rule="LoRA's dropout goes with dropout on", fix="add --dropout")
+        if self.shuffle is not None and not self.joint:
+            raise UserError("an order needs several contexts", rule="a shuffle seed goes with joint training")
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "method": get_args(Method),
+    "schedule": get_args(Schedule),
+    "stop": get_args(Stop),
+    "forward": get_args(Forward),
+    "geometry": KINDS,
+    "criterion": CRITERIA,
+    "dtype": ("float32", "float64", "bfloat16", "float16"),
+}
+_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "rate": ("a positive, finite number", lambda x: 0 < x < float("inf")),
+    "steps": ("at least 0", lambda x: x >= 0),
+    "lora_rank": ("at least 1", lambda x: x >= 1),
+    "lora_alpha": ("a positive number", lambda x: x > 0),
+    "lora_dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "lora_targets": ("at least one", bool),
+    "beta1": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "beta2": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "eps": ("at least 0", lambda x: x >= 0),
+    "weight_decay": ("at least 0", lambda x: x >= 0),
+    "warmup": ("at least 0", lambda x: x >= 0),
+    "clip": ("at least 0", lambda x: x >= 0),
+    "batch_size": ("at least 1", lambda x: x >= 1),
+    "top_p": ("in (0, 1]", lambda x: 0 < x <= 1),
+}

@@ -1,0 +1,118 @@
+"""Watch: follows contexts while they train; says when something happened to one, and when a run may end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from borngap.stopping import (
+    EVALUATION,
+    CrossEntropyPatience,
+    PatienceState,
+    SaturationRule,
+    SaturationState,
+    all_failing,
+    all_saturated,
+)
+from borngap.training import Stop
+from borngap.trajectory import MARGINS
+
+Values = Mapping[str, float | None]
+
+
+class Watch:
+    """The rules' states of every context, advanced at evaluations.
+
+    Attributes:
+        saturation: context -> state of the saturation rule.
+        patience: context -> state of cross-entropy patience.
+    """
+
+    def __init__(self, stop: Stop = "none", rule: SaturationRule | None = None, fraction: float = 1.0) -> None:
+        """Start with nothing seen.
+
+        Args:
+            stop: what ends a run: ``saturation``, ``structural`` or ``none``.
+            rule: the saturation rule; the default one unless given.
+            fraction: share of the resolvable contexts that must be saturated, in (0, 1].
+        """
+        self._stop, self._rule, self._fraction = stop, rule or SaturationRule(), fraction
+        self._waiting: dict[int, set[str]] = {}
+        self.saturation: dict[int, SaturationState] = {}
+        self.patience: dict[int, PatienceState] = {}
+
+    def update(self, records: Mapping[int, Values], *, evaluate: bool) -> set[int]:
+        """Take in records of one moment.
+
+        Args:
+            records: context -> its observables.
+            evaluate: whether this is an evaluation, at which the stopping rules advance.
+
+        Returns:
+            The contexts to which something happened: gold passed its rival by some criterion, or a rule fired.
+        """
+        events = {context for context, record in records.items() if self._flips(context, record)}
+        if evaluate:
+            events |= {context for context, record in records.items() if self._advance(context, record)}
+        return events
+
+    @property
+    def worsening(self) -> frozenset[int]:
+        """Contexts that are losing to a worsening drag."""
+        return frozenset(context for context, state in self.saturation.items() if state.worsening)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run may end now, by the rule that was chosen; None if it goes on."""
+        states = list(self.saturation.values())
+        if self._stop == "saturation" and all_saturated(states, self._fraction):
+            return "the Born gap is saturated"
+        if self._stop == "structural" and all_failing(states):
+            return "structural failure: the drag worsens"
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return everything remembered, JSON-ready but for numbers that are not finite."""
+        rules = {"saturation": self.saturation, "patience": self.patience}
+        kept = {name: {str(i): asdict(state) for i, state in states.items()} for name, states in rules.items()}  # type: ignore[attr-defined]
+        return kept | {"waiting": {str(i): sorted(names) for i, names in self._waiting.items()}}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` returned."""
+        self._waiting = {int(i): set(names) for i, names in state["waiting"].items()}
+        self.patience = {int(i): PatienceState(**kept) for i, kept in state["patience"].items()}
+        self.saturation = {
+            int(i): SaturationState(**kept | {"recent": tuple(map(tuple, kept["recent"]))})
+            for i, kept in state["saturation"].items()
+        }
+
+    def _flips(self, context: int, record: Values) -> bool:
+        """Whether a criterion that waited for gold to come ahead is met now."""
+        ahead = {name for name in MARGINS.values() if _number(record, name) > 0}
+        if context not in self._waiting:
+            self._waiting[context] = set(MARGINS.values()) - ahead
+            return False
+        flipped = self._waiting[context] & ahead
+        self._waiting[context] -= flipped
+        return bool(flipped)
+
+    def _advance(self, context: int, record: Values) -> bool:
+        before, waited = self.saturation.get(context, SaturationState()), self.patience.get(context, PatienceState())
+        values = [_number(record, name) for name in ("born_gap", "logit_gap", "drag")]
+        after = self._rule.update(before, *values)
+        self.saturation[context] = after
+        self.patience[context] = CrossEntropyPatience().update(waited, _number(record, "cross_entropy"))
+        fired = after.saturated and not before.saturated
+        return fired or (self.patience[context].stopped and not waited.stopped)
+
+
+def is_evaluation(step: int, every: int = EVALUATION) -> bool:
+    """Return whether the stopping rules advance at a step."""
+    return step % every == 0
+
+
+def _number(record: Values, name: str) -> float:
+    value = record.get(name)
+    return math.nan if value is None else value
