@@ -71,13 +71,13 @@ def read_contexts(source: str | Path) -> list[Context]:
     name = str(source)
     if name in BUNDLED:
         return _parse((_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8"), name)
-    if name == "-":
-        return _parse(sys.stdin.read(), "standard input")
+    name = "standard input" if name == "-" else name
     try:
-        return _parse(Path(source).read_text(encoding="utf-8-sig"), name)
-    except (FileNotFoundError, IsADirectoryError):
-        fix = f"give the path of a JSON Lines or CSV file, or one of {', '.join(BUNDLED)}"
-        raise UserError("contexts file not found", found=name, fix=fix) from None
+        text = Path(source).read_text(encoding="utf-8-sig") if str(source) != "-" else sys.stdin.read()
+        return _parse(text, name)
+    except OSError as error:
+        found, fix = f"{name} ({error.strerror})", f"give a JSON Lines or CSV file, or one of {', '.join(BUNDLED)}"
+        raise UserError("contexts file can't be read", found=found, fix=fix) from None
     except UnicodeDecodeError:
         raise UserError("contexts file is not text", rule="UTF-8, JSON Lines or CSV", found=name) from None
 
@@ -118,7 +118,7 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
         raise UserError(
             "gold and competitor can't be told apart by one token",
             rule="they differ at a token that both have",
-            found=f"{context.gold!r} = {_tokens(gold, tokenizer)}, {context.competitor!r} = {_tokens(competitor, tokenizer)}",
+            found=" and ".join(_tokens(ids, tokenizer) for ids in (gold, competitor)),
             fix="choose words of which neither is the beginning of the other",
         )
     notes = {}
@@ -127,20 +127,20 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
         notes["prompt"] = f"the tokens that both words share were moved into the prompt: {moved}"
     for name, word, ids in (("gold", context.gold, gold), ("competitor", context.competitor, competitor)):
         notes |= _fragment_note(name, word, ids[shared : shared + 1], ids, tokenizer)
-    ids = (*prompt, *gold[:shared])
-    return Target(context, ids, gold[shared], competitor[shared], notes, fragment=max(len(gold), len(competitor)) > 1)
+    prefix, fragment = (*prompt, *gold[:shared]), max(len(gold), len(competitor)) > 1
+    return Target(context, prefix, gold[shared], competitor[shared], notes, fragment)
 
 
 def _parse(text: str, name: str) -> list[Context]:
-    if not text.strip():
+    rows = _json_rows(text, name) if text.lstrip().startswith("{") else _csv_rows(text, name) if text.strip() else []
+    if not rows:
         raise UserError("no contexts", rule="at least one", found=f"{name} is empty", fix=f"one a line: {_FORMAT}")
-    rows = _json_rows(text, name) if text.lstrip().startswith("{") else _csv_rows(text, name)
     return [_context(row, f"{name}, line {line}") for line, row in rows]
 
 
 def _json_rows(text: str, name: str) -> list[tuple[int, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() would cut at a U+2028 within a prompt
         if line.strip():
             try:
                 rows.append((number, json.loads(line)))
@@ -155,12 +155,14 @@ def _csv_rows(text: str, name: str) -> list[tuple[int, Any]]:
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        where = f"malformed context in {name}, line {reader.line_num}"
+        where = f"malformed context in {name}, line {reader.reader.line_num}"  # its own stays at the row before
         raise UserError(where, rule="CSV", found=str(error)) from None
     headings = reader.fieldnames or []
     if "prompt" not in headings or "gold" not in headings:
         fix = f"a first line prompt,gold,competitor; or JSON Lines, one a line: {_FORMAT}"
-        raise UserError(f"{name} is neither JSON Lines nor CSV", found=f"line 1 reads {text.splitlines()[0]!r}", fix=fix)
+        raise UserError(
+            f"{name} is neither JSON Lines nor CSV", found=f"line 1 reads {text.splitlines()[0]!r}", fix=fix
+        )
     for number, row in rows:
         if None in row or None in row.values():
             rule = f"{len(headings)} fields, as in the headings"
@@ -200,7 +202,9 @@ def _word_ids(prompt: str, prompt_ids: list[int], word: str, tokenizer: Any) -> 
         raise UserError(
             f"the word {word!r} changes how the end of its prompt is cut into tokens",
             rule="the tokens of the prompt are the beginning of those of prompt + word",
-            found=f"{_tokens(prompt_ids[-4:], tokenizer)} against {_tokens(whole[len(prompt_ids) - 4 :][:5], tokenizer)}",
+            found=" against ".join(
+                _tokens(ids[max(0, len(prompt_ids) - 4) :], tokenizer) for ids in (prompt_ids, whole)
+            ),
             fix="give the word its leading space and end the prompt without one",
         )
     if len(whole) == len(prompt_ids):
