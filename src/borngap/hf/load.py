@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
@@ -29,7 +30,7 @@ class Loaded:
     """
 
     name: str
-    model: torch.nn.Module
+    model: Any
     tokenizer: Any
 
 
@@ -71,9 +72,37 @@ def load_tokenizer(name: str) -> Any:
     return _read(name, lambda: AutoTokenizer.from_pretrained(_locate(name), trust_remote_code=False))
 
 
-def new_model(family: str, config: dict[str, Any]) -> torch.nn.Module:
+def new_model(family: str, config: dict[str, Any]) -> Any:
     """Make a randomly initialised causal LM in float32 from a transformers model type and its settings."""
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **config), dtype=torch.float32)
+
+
+def summary(loaded: Loaded) -> dict[str, Any]:
+    """Return what a reader must know of a model: size, dtype, tied or not, what its readout is made of, versions."""
+    from borngap import __version__
+    from borngap.hf.readout import readout_of
+
+    model, readout = loaded.model, readout_of(loaded.model)
+    rows, dimension = readout.output.weight.shape
+    return {
+        "name": loaded.name,
+        "family": model.config.model_type,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": min(len(loaded.tokenizer), rows),
+        "rows": rows,
+        "dimension": dimension,
+        "tied": readout.tied,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "readout": list(readout.output.parts),
+        "bias": readout.output.bias is not None,
+        "notes": list(readout.notes),
+        "versions": {
+            "borngap": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
 
 
 def quiet() -> None:
@@ -88,7 +117,9 @@ def _device(device: str) -> torch.device:
         torch.empty(0, device=target)
     except (RuntimeError, AssertionError) as error:
         found = f"{device!r} ({str(error).splitlines()[0]})"
-        raise UserError("unknown or missing device", found=found, fix="use cpu, or cuda on a machine with a GPU") from None
+        raise UserError(
+            "unknown or missing device", found=found, fix="use cpu, or cuda on a machine with a GPU"
+        ) from None
     return target
 
 
@@ -115,7 +146,9 @@ def _check_folder(path: Path) -> Path:
         pickled = sorted(p.name for pattern in _PICKLES for p in path.glob(pattern))
         found = f"pickled weights only: {', '.join(pickled)}" if pickled else "no weights"
         fix = "convert them: load the model you trust with transformers and call save_pretrained()" if pickled else None
-        raise UserError(f"no safetensors weights in {path}", rule="weights are read from safetensors only", found=found, fix=fix)
+        raise UserError(
+            f"no safetensors weights in {path}", rule="weights are read from safetensors only", found=found, fix=fix
+        )
     return path
 
 
@@ -125,7 +158,7 @@ def _read(name: str, reader: Any) -> Any:
         return reader()
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
             f"can't load the model {name!r}",
@@ -148,7 +181,11 @@ def _check_causal(name: str, config: Any) -> None:
 def _load_adapter(name: str, path: Path, device: str, dtype: str) -> Loaded:
     from peft import PeftModel
 
-    base_name = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    config = path / "adapter_config.json"
+    base_name = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base_name:
+        rule = "its configuration has base_model_name_or_path"
+        raise UserError("the adapter names no base model", rule=rule, found=str(config))
     base = load(base_name, device, dtype)
     model = _read(name, lambda: PeftModel.from_pretrained(base.model, path, use_safetensors=True))
     return _fitting(Loaded(name, model.to(base.model.device).eval(), base.tokenizer))

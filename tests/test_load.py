@@ -1,0 +1,183 @@
+"""Loading: what works from a folder, and the one message for each way it can fail."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tests.tiny import tiny
+from transformers import BertConfig, T5Config
+
+from borngap.errors import UserError
+from borngap.hf import load as module
+from borngap.hf.load import load, load_tokenizer
+
+
+@pytest.fixture
+def folder(tokenizer, tmp_path):
+    """Return a folder with a small model and its tokenizer."""
+    path = tmp_path / "model"
+    tiny("llama-tied", vocabulary=len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def expect(message):
+    return pytest.raises(UserError, match=message)
+
+
+def test_a_folder(folder, tokenizer):
+    loaded = load(str(folder))
+    assert loaded.name == str(folder)
+    assert not loaded.model.training
+    assert loaded.model.dtype == torch.float32
+    assert len(loaded.tokenizer) == len(tokenizer)
+    expected = tiny("llama-tied", vocabulary=len(tokenizer)).lm_head.weight
+    torch.testing.assert_close(loaded.model.lm_head.weight, expected, rtol=0, atol=0)
+
+
+def test_a_dtype(folder):
+    assert load(str(folder), dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+def test_an_adapter_folder(folder, tmp_path):
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted = get_peft_model(load(str(folder)).model, config)
+    adapted.save_pretrained(tmp_path / "adapter")
+    loaded = load(str(tmp_path / "adapter"))
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(ids).logits, adapted.eval()(ids).logits)
+        assert not torch.allclose(loaded.model(ids).logits, load(str(folder)).model(ids).logits, atol=1e-3)
+    assert not loaded.model.training
+
+
+def test_an_adapter_without_a_base_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with expect(
+        r"the adapter names no base model\n  rule: .*base_model_name_or_path.*\n  found: .*adapter_config.json"
+    ):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cud"])
+def test_an_unknown_device(folder, device):
+    with expect(rf"unknown or missing device\n  found: '{device}' \(.*\)\n  fix: use cpu, or cuda"):
+        load(str(folder), device=device)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c", "~/nowhere-at-all"])
+def test_no_folder_there(name):
+    with expect(rf"no model there\n  rule: a folder with config.json and \*.safetensors\n  found: {re.escape(name)}"):
+        load(name)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "x").write_text("")
+    with expect(r"no model there\n  rule: .*\n  found: .*x"):
+        load(str(tmp_path / "x"))
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with expect(r"no model in .*\n  rule: .*\n  found: an empty folder"):
+        load(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("")
+    with expect(r"no model in .*\n  rule: .*\n  found: notes.txt"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("config", ["config.json", "adapter_config.json"])
+def test_pickled_weights_are_refused(tmp_path, config):
+    (tmp_path / config).write_text("{}")
+    with expect(r"no safetensors weights in .*\n  rule: weights are read from safetensors only\n  found: no weights$"):
+        load(str(tmp_path))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not read")
+    with expect(r"no safetensors .*\n.*\n  found: pickled weights only: pytorch_model.bin\n  fix: convert them: .*"):
+        load(str(tmp_path))
+
+
+def test_a_hub_name_without_a_network():
+    message = (
+        r"can't load the model 'nobody/nothing'\n  rule: a bundled name, a local folder, or a hub id that is reachable "
+        r"\(HF_HUB_OFFLINE unset\) or cached\n  found: .+\n  fix: check the spelling and the network; bundled models: "
+    )
+    with expect(message):
+        load("nobody/nothing")
+    with expect("can't load the model 'nobody/nothing'"):
+        load_tokenizer("nobody/nothing")
+
+
+def test_broken_weights_are_named(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with expect(r"can't load the model '.*model'\n"):
+        load(str(folder))
+
+
+def test_weights_of_another_shape_are_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 47}))
+    with expect(r"can't load the model '.*model'\n"):
+        load(str(folder))
+
+
+def test_a_broken_tokenizer_is_named(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with expect(r"can't load the model '.*model'\n"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize(("config", "kind"), [
+    (T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=1, vocab_size=32), "an encoder-decoder"),
+    (BertConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1), "an encoder"),
+])  # fmt: skip
+def test_other_kinds_of_models_are_refused(tmp_path, config, kind):
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    rule = r"\n  rule: a causal language model, one that predicts the next token\n  found: model type "
+    with expect(rf"^'{tmp_path}' is {kind}{rule}'{config.model_type}'"):
+        load(str(tmp_path))
+
+
+def test_a_model_without_a_head_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with expect(r"is no causal LM\n  rule: .*\n  found: model type 'vit'"):
+        load(str(tmp_path))
+
+
+def test_a_tokenizer_larger_than_its_model(tokenizer, folder):
+    tokenizer_there = load_tokenizer(str(folder))
+    tokenizer_there.add_tokens(["<new>", "<newer>"])
+    tokenizer_there.save_pretrained(folder)
+    count = len(tokenizer)
+    message = (
+        rf"the tokenizer of '.*' does not fit its model\n  rule: every token has an embedding row\n"
+        rf"  found: {count + 2} tokens, {count} rows\n  fix: load the tokenizer"
+    )
+    with expect(message):
+        load(str(folder))
+
+
+def test_user_errors_pass_through_unchanged():
+    error = UserError("mine")
+
+    def reader():
+        raise error
+
+    with pytest.raises(UserError, match=r"^mine$") as caught:
+        module._read("name", reader)
+    assert caught.value is error
+
+
+def test_a_user_error_is_composed_of_what_it_is_given():
+    assert str(UserError("what")) == "what"
+    full = UserError("what", rule="r", found=0, fix="f")
+    assert str(full) == "what\n  rule: r\n  found: 0\n  fix: f"
+    assert (full.what, full.rule, full.found, full.fix) == ("what", "r", 0, "f")
+    assert isinstance(full, ValueError)
