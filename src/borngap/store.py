@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -186,6 +189,18 @@ def read_run(folder: str | Path) -> Run:
     return Run(path, head["plan"], head["environment"], steps, verdicts)
 
 
+def environment() -> dict[str, Any]:
+    """Return versions and machine, JSON-ready; what is not installed is None."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: _version(name) for name in ("borngap", "torch", "transformers", "peft", "polars")},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+    }
+
+
 def table(context: int, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """Return the records of one context as rows of the steps table; an observable that a record lacks is null."""
     rows = [{"context": context} | dict(record) for record in records]
@@ -202,6 +217,13 @@ def clean(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [clean(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _typed(value: Any, dtype: Any) -> Any:

@@ -204,3 +204,21 @@ class Trajectory:
 
 def _changes(series: Sequence[float]) -> list[float]:
     return [abs(b - a) for a, b in pairwise(series)]
+
+
+def trajectory(records: Sequence[tuple[int, Mapping[str, float | None]]]) -> Trajectory:
+    """Return the trajectory of one context's records.
+
+    Args:
+        records: (step, observables) in order of steps; None where a number is missing.
+
+    Returns:
+        The trajectory.
+    """
+    names = dict.fromkeys(name for _, record in records for name in record)
+    values = {name: [_number(record.get(name)) for _, record in records] for name in names}
+    return Trajectory(tuple(step for step, _ in records), values)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

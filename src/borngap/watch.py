@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from borngap.context import Target
 from borngap.stopping import (
     EVALUATION,
     CrossEntropyPatience,
@@ -15,9 +16,11 @@ from borngap.stopping import (
     SaturationState,
     all_failing,
     all_saturated,
+    saving,
 )
 from borngap.training import Stop
-from borngap.trajectory import MARGINS
+from borngap.trajectory import MARGINS, Criterion, Trajectory
+from borngap.verdict import verdict
 
 Values = Mapping[str, float | None]
 
@@ -106,6 +109,24 @@ class Watch:
         self.patience[context] = CrossEntropyPatience().update(waited, _number(record, "cross_entropy"))
         fired = after.saturated and not before.saturated
         return fired or (self.patience[context].stopped and not waited.stopped)
+
+
+def judge(target: Target, path: Trajectory, criterion: Criterion, spacing: int | None = None) -> dict[str, Any]:
+    """Return the entry of a finished context in a RUN's verdicts.
+
+    Args:
+        target: the context.
+        path: its records.
+        criterion: what counts as resolved.
+        spacing: steps between the records that jumps and stopping rules are judged by; all unless given.
+
+    Returns:
+        Words and token ids, notes, the verdict, and what stopping on saturation would have saved; JSON-ready.
+    """
+    head = {key: getattr(target.context, key) for key in ("prompt", "gold", "competitor")}
+    head |= {"gold_id": target.gold_id, "competitor_id": target.competitor_id, "notes": target.notes}
+    saved = saving(path, max(EVALUATION, spacing or 1))
+    return head | verdict(path, criterion, spacing=spacing).to_json() | {"saving": asdict(saved)}
 
 
 def is_evaluation(step: int, every: int = EVALUATION) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +17,13 @@ from transformers import get_scheduler
 from borngap.context import Context, Target
 from borngap.hf.load import Loaded
 from borngap.hf.methods import make_trainable
-from borngap.hf.observe import Observer, Record
+from borngap.hf.observe import Follower, Observer, Record
 from borngap.hf.probe import forward, last_logits, named, prepare
 from borngap.hf.readout import geometry_of
-from borngap.stopping import saving
+from borngap.store import Run, Store, environment, read_run
 from borngap.training import Training
-from borngap.trajectory import Trajectory
-from borngap.verdict import verdict
-from borngap.watch import Watch, is_evaluation
+from borngap.trajectory import trajectory
+from borngap.watch import Watch, is_evaluation, judge
 
 _SAMPLED = 256
 
@@ -108,10 +108,8 @@ class FineTune:
         Returns:
             Words and token ids, the verdict, what stopping on saturation would have saved, and notes; JSON-ready.
         """
-        target, path = self.targets[index], trajectory(index, steps)
-        head = {key: getattr(target.context, key) for key in ("prompt", "gold", "competitor")}
-        head |= {"gold_id": target.gold_id, "competitor_id": target.competitor_id, "notes": target.notes}
-        return head | verdict(path, self._training.criterion).to_json() | {"saving": asdict(saving(path))}
+        path = trajectory([(step.step, step.records[index]) for step in steps])
+        return judge(self.targets[index], path, self._training.criterion)
 
     def restore(self) -> None:
         """Put the initial weights back."""
@@ -135,17 +133,35 @@ class FineTune:
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
         optimiser, scheduler = _optimiser(self._parameters, self._training)
-        eye = _Eye(self, seen) if observe else None
+        follower = self._follower(seen) if observe else None
         for step in range(self._training.steps + 1):
             loss, logits, hidden = self._forward(next(batches))
-            records, last = ({}, False) if eye is None else eye.look(step, logits, hidden)
-            last = last or step == self._training.steps or not math.isfinite(float(loss.detach()))
-            if eye is not None:
-                eye.rank(records, first_or_last=last or step == 0)
-            yield Step(step, float(loss.detach()), records, last)
+            number = float(loss.detach())
+            records: dict[int, Record] = {}
+            last = step == self._training.steps or not math.isfinite(number)
+            if follower is not None:
+                records, last = self._look(follower, step, (logits, hidden), last=last)
+            yield Step(step, number, records, last)
             if last:
                 return
             self._update(loss, optimiser, scheduler)
+
+    def _follower(self, seen: list[int]) -> Follower:
+        targets, settings = {i: self.targets[i] for i in seen}, self._training
+        observer = Observer(self.model, self._tokenizer, list(targets.values()), settings.geometry, settings.top_p)
+        return Follower(observer, targets, Watch(settings.stop))
+
+    def _look(
+        self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool
+    ) -> tuple[dict[int, Record], bool]:
+        """Measure, and say whether the run ends here."""
+        # alone and without dropout the training forward is the measuring one
+        if self._training.joint or self._training.dropout:
+            seen = forward(self.model, list(follower.targets.values()), finite=False)
+        records = follower.look(*seen, evaluate=is_evaluation(step))
+        last = last or follower.watch.reason is not None
+        follower.rank(records, everything=last or step == 0)
+        return records, last
 
     def _forward(self, batch: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Loss, detached logits and hidden states at the targets of a batch, with the model as it is trained."""
@@ -166,43 +182,40 @@ class FineTune:
         optimiser.zero_grad()
 
 
-class _Eye:
-    """Observes one run."""
+def finetune(
+    loaded: Loaded,
+    contexts: Sequence[Context],
+    training: Training,
+    out: str | Path,
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> Run:
+    """Run a plan and keep it in a RUN folder; contexts that the folder holds already are not run again.
 
-    def __init__(self, tuner: FineTune, seen: list[int]) -> None:
-        settings = tuner._training  # both classes are one: the run and its eye
-        self._model, self._seen = tuner.model, seen
-        self._targets = [tuner.targets[i] for i in seen]
-        self._observer = Observer(tuner.model, tuner._tokenizer, self._targets, settings.geometry, settings.top_p)
-        self._watch = Watch(settings.stop)
-        # alone and without dropout the training forward is the measuring one
-        self._shares = len(seen) == 1 and not settings.joint and not settings.dropout
-        self._logits: Tensor
-        self._events: set[int] = set()
+    Args:
+        loaded: model and tokenizer; the model is changed.
+        contexts: what to train on.
+        training: the settings.
+        out: the RUN.
+        on_step: called with every entry of every run, for a display.
 
-    def look(self, step: int, logits: Tensor, hidden: Tensor | None) -> tuple[dict[int, Record], bool]:
-        """Measure all contexts; say whether the stopping rule ends the run."""
-        if not self._shares:
-            logits, hidden = forward(self._model, self._targets, finite=False)
-        self._logits = logits
-        records = dict(zip(self._seen, self._observer.records(logits, hidden), strict=True))
-        self._events = self._watch.update(records, evaluate=is_evaluation(step))
-        return records, self._watch.reason is not None
-
-    def rank(self, records: dict[int, Record], *, first_or_last: bool) -> None:
-        """Add the Born rank where it is worth its price: at both ends, at flips, and where a rule fires."""
-        slots = [slot for slot, i in enumerate(self._seen) if first_or_last or i in self._events]
-        sound = [slot for slot in slots if not math.isnan(records[self._seen[slot]]["born_gap"] or 0.0)]
-        ranks = self._observer.born_ranks(self._logits[sound], sound) if sound else []
-        for slot, rank in zip(sound, ranks, strict=True):
-            records[self._seen[slot]]["born_rank"] = rank
-
-
-def trajectory(index: int, steps: Sequence[Step]) -> Trajectory:
-    """Return one context's trajectory from the entries of a run."""
-    names = {name: None for entry in steps for name in entry.records[index]}
-    values = {name: [_nan(entry.records[index].get(name)) for entry in steps] for name in names}
-    return Trajectory(tuple(entry.step for entry in steps), values)
+    Returns:
+        The whole RUN.
+    """
+    tuner = FineTune(loaded, contexts, training)
+    head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
+    plan: dict[str, Any] = head | {"contexts": [asdict(context) for context in contexts]} | asdict(training)
+    machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
+    store = Store(out, plan, machine)
+    everything = list(range(len(contexts)))
+    for group in [everything] if training.joint else [[i] for i in everything]:
+        if not store.finished.issuperset(group):
+            steps = []
+            for entry in tuner.joint() if training.joint else tuner.alone(group[0]):
+                steps.append(entry)
+                on_step(entry)
+            rows = {i: [{"step": entry.step} | entry.records[i] for entry in steps] for i in group}
+            store.add(rows, {i: tuner.entry(i, steps) for i in group})
+    return read_run(out)
 
 
 def weights_digest(model: Any) -> str:
@@ -252,7 +265,3 @@ def _optimiser(parameters: Sequence[Tensor], training: Training) -> tuple[Any, A
     )
     name = "constant_with_warmup" if training.schedule == "constant" else training.schedule
     return optimiser, get_scheduler(name, optimiser, training.warmup, training.steps)
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from borngap.density import angle
 from borngap.geometry import Geometry, Kind
 from borngap.hf.readout import geometry_of, readout_of
 from borngap.observables import DEFAULT_TOP_P, OBSERVABLES, measure
+from borngap.watch import Watch
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
 Record = dict[str, float | None]
@@ -127,6 +128,52 @@ class Observer:
     def _broken(self) -> Record:
         names = (*self._only, "overlap_drift", "embedding_rotation", "frozen_born_gap")
         return dict.fromkeys(names, math.nan)
+
+
+class Follower:
+    """An observer with a watch over it: records of several contexts, and Born ranks where they are worth their price.
+
+    Attributes:
+        observer: measures.
+        targets: context -> target, in the observer's order.
+        watch: the stopping rules' states.
+    """
+
+    def __init__(self, observer: Observer, targets: Mapping[int, Target], watch: Watch) -> None:
+        """Put an observer and a watch together."""
+        self.observer, self.targets, self.watch = observer, dict(targets), watch
+        self._logits: Tensor
+        self._events: set[int] = set()
+
+    def look(self, logits: Tensor, hidden: Tensor | None, *, evaluate: bool) -> dict[int, Record]:
+        """Measure all targets.
+
+        Args:
+            logits: shape (targets, V), unit nat.
+            hidden: hidden states that the readout multiplied, shape (targets, d), or None.
+            evaluate: whether the stopping rules advance.
+
+        Returns:
+            Context -> record.
+        """
+        self._logits = logits
+        records = dict(zip(self.targets, self.observer.records(logits, hidden), strict=True))
+        self._events = self.watch.update(records, evaluate=evaluate)
+        return records
+
+    def rank(self, records: dict[int, Record], *, everything: bool) -> None:
+        """Add Born ranks to what ``look`` returned last: of all contexts, or where one flipped or a rule fired.
+
+        Args:
+            records: context -> record; changed.
+            everything: whether this is a first or last moment.
+        """
+        order = list(self.targets)
+        slots = [slot for slot, context in enumerate(order) if everything or context in self._events]
+        sound = [slot for slot in slots if not math.isnan(records[order[slot]]["cross_entropy"] or 0.0)]
+        ranks = self.observer.born_ranks(self._logits[sound], sound) if sound else []
+        for slot, rank in zip(sound, ranks, strict=True):
+            records[order[slot]]["born_rank"] = rank
 
 
 def _present(value: float) -> float | None:

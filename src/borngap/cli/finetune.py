@@ -1,0 +1,219 @@
+"""``borngap finetune``: train contexts, watch them at every step, and judge what came of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Contexts, Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.show import MISSING, console, number, print_json, table, word
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from borngap.hf.finetune import Step
+    from borngap.store import Run
+
+
+class MethodName(StrEnum):
+    """What is trained."""
+
+    full = "full"
+    lora = "lora"
+    readout_only = "readout-only"
+
+
+class CriterionName(StrEnum):
+    """What counts as resolved."""
+
+    rank = "rank"
+    top1 = "top1"
+    born = "born"
+
+
+class PartName(StrEnum):
+    """What full fine-tuning can leave alone."""
+
+    readout = "readout"
+    embeddings = "embeddings"
+
+
+class StopName(StrEnum):
+    """What ends a run early."""
+
+    none = "none"
+    saturation = "saturation"
+    structural = "structural"
+
+
+class ScheduleName(StrEnum):
+    """How the rate changes over the run."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class ForwardName(StrEnum):
+    """Which positions the training forward computes."""
+
+    last = "last"
+    labels = "labels"
+
+
+def finetune(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="RUN folder; an unfinished one of the same plan goes on.")],
+    contexts: Contexts = "docs10",
+    method: Annotated[MethodName, typer.Option(help="What is trained.")] = MethodName.full,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; by default full 2e-5, LoRA 1e-4.")] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 50,
+    freeze: Annotated[list[PartName] | None, typer.Option(help="Part that full leaves alone; repeatable.")] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="Train all contexts together, not each alone.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Contexts a batch, if joint.")] = 8,
+    shuffle: Annotated[int | None, typer.Option(help="Seed of a new order each epoch, if joint.")] = None,
+    seed: Seed = 0,
+    criterion: Annotated[CriterionName, typer.Option(help="What counts as resolved.")] = CriterionName.rank,
+    stop: Annotated[StopName, typer.Option(help="What ends a run early.")] = StopName.none,
+    lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's adapters.")] = 8,
+    lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
+    lora_dropout: Annotated[float, typer.Option(help="Dropout in LoRA's adapters; needs --dropout.")] = 0.0,
+    lora_targets: Annotated[
+        str, typer.Option(help="Modules, comma-separated; `attention` and `readout` are understood.")
+    ] = "attention",
+    beta1: Annotated[float, typer.Option(help="AdamW's beta 1.")] = 0.9,
+    beta2: Annotated[float, typer.Option(help="AdamW's beta 2.")] = 0.999,
+    eps: Annotated[float, typer.Option(help="AdamW's epsilon.")] = 1e-8,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
+    schedule: Annotated[ScheduleName, typer.Option(help="Rate over the run.")] = ScheduleName.constant,
+    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
+    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for no clipping.")] = 0.0,
+    dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's dropout on.")] = False,
+    dtype: Annotated[str, typer.Option(help="Dtype of the weights while training.")] = "float32",
+    forward: Annotated[
+        ForwardName, typer.Option(help="`labels` trains by the host's forward over all positions.")
+    ] = ForwardName.last,
+    geometry: GeometryOption = GeometryName.readout,
+    top_p: TopP = 0.9,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Fine-tune on contexts, watch every step, and say what came of each: resolved or not, how, and why."""
+    from borngap.context import read_contexts
+    from borngap.hf.finetune import finetune as run_plan
+    from borngap.hf.load import load, quiet
+    from borngap.training import Training
+
+    training = Training(
+        method=method.value, rate=lr, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=seed,
+        lora_rank=lora_rank, lora_alpha=lora_alpha, lora_dropout=lora_dropout,
+        lora_targets=tuple(name.strip() for name in lora_targets.split(",")), beta1=beta1, beta2=beta2, eps=eps,
+        weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, dropout=dropout, dtype=dtype,
+        joint=joint, batch_size=batch_size, shuffle=shuffle, forward=forward.value, geometry=geometry.value,
+        top_p=top_p, criterion=criterion.value, stop=stop.value,
+    )  # fmt: skip
+    quiet()
+    wanted = read_contexts(contexts)
+    with _Progress(len(wanted), training.steps, quiet=json) as progress:
+        run = run_plan(load(model, device), wanted, training, out, progress.show)
+    if json:
+        print_json({"schema": 1, "plan": run.plan, "environment": run.environment, "verdicts": run.verdicts})
+    else:
+        _report(console(), run)
+
+
+class _Progress:
+    """Live line of a run: step, loss, Born gap, and the order of gold and rival."""
+
+    def __init__(self, contexts: int, steps: int, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[seen]}"),
+            console=Console(stderr=True), disable=quiet or not Console(stderr=True).is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("training", total=steps, seen="")
+        self._contexts = contexts
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, entry: Step) -> None:
+        """Show one entry; of a joint run the means over its contexts."""
+        records = list(entry.records.values())
+        ahead = sum((r["logit_gap"] or 0) > 0 for r in records)
+        gap = sum(r["born_gap"] or 0 for r in records) / len(records)
+        if len(records) == 1:
+            order = "gold ahead" if ahead else "rival ahead"
+            name = f"context {next(iter(entry.records)) + 1} of {self._contexts}"
+        else:
+            order, name = f"gold ahead in {ahead} of {len(records)}", f"{len(records)} contexts"
+        seen = f"step {entry.step}  loss {entry.loss:.3f}  Born gap {gap:+.3f}  {order}"
+        self._bar.update(self._task, completed=entry.step, description=name, seen=seen)
+
+
+def _report(out: Console, run: Run) -> None:
+    plan, entries = run.plan, run.verdicts
+    out.print(_title(plan), soft_wrap=True, markup=False, highlight=False)
+    for note in plan["notes"]:
+        out.print(f"note: {note}", markup=False, highlight=False)
+    ways = ["", "gold", "rival", "by rank", "by top1", "by Born gap", "flip"]
+    out.print(table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6))
+    ways = ["", "gold", "character", "phantom", "silent", "jump ratio", "share", "amplification", "p(gold) ablated"]
+    out.print(table("\nHow it moved", ways, [_movement(entry) for entry in entries], 5))
+    out.print()
+    for entry in entries:
+        mark = "; rank and born disagree" if entry["disagrees"] else ""
+        text = f"{entry['context'] + 1:>3}  {entry['outcome']}: {entry['why']}{mark}. {entry['advice'].capitalize()}."
+        out.print(text, markup=False, highlight=False)
+    out.print(_savings(entries, plan["stop"]), markup=False, highlight=False)
+    out.print(f"written to {run.folder}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _title(plan: dict[str, Any]) -> str:
+    frozen = f", {' and '.join(plan['freeze'])} frozen" if plan["freeze"] else ""
+    how = "jointly" if plan["joint"] else "each alone"
+    return (
+        f"{plan['model']}: {plan['method']}{frozen}, rate {plan['rate']:g}, {plan['steps']} steps, {how}; "
+        f"flip, character and advice by the criterion {plan['criterion']}"
+    )
+
+
+def _outcome(entry: dict[str, Any], criterion: str) -> list[Any]:
+    words = [word(entry["gold"]), word(entry["competitor"] or MISSING)]
+    outcomes = [entry["outcomes"][name] for name in ("rank", "top1", "born")]
+    return [entry["context"] + 1, *words, *outcomes, number(entry["flip_steps"][criterion])]
+
+
+def _movement(entry: dict[str, Any]) -> list[Any]:
+    head = [entry["context"] + 1, word(entry["gold"]), entry["character"] or MISSING]
+    flags = [_yes(entry["phantom"]), _yes(entry["silent"])]
+    numbers = [number(entry[name], 3) for name in ("jump_ratio", "jump_share", "amplification")]
+    ablation = MISSING if entry["ablation"] is None else " -> ".join(number(p, 3) for p in entry["ablation"])
+    return [*head, *flags, *numbers, ablation]
+
+
+def _yes(flag: bool | None) -> str:
+    return MISSING if flag is None else "yes" if flag else "no"
+
+
+def _savings(entries: list[dict[str, Any]], stop: str) -> str:
+    if stop != "none":
+        return f"runs ended early on {stop} where the rule fired"
+    saved = [entry["saving"] for entry in entries if entry["saving"]["saved_steps"] is not None]
+    if not saved:
+        return "no run is saturated: stopping on saturation would have saved nothing"
+    share = sum(s["saved_steps"] for s in saved) / max(1, sum(s["patience_step"] for s in saved))
+    changed = sum(any(s["changed"].values()) for s in saved)
+    return (
+        f"stopping on saturation: {len(saved)} of {len(entries)} runs, {100 * share:.0f} % of their steps saved "
+        f"against cross-entropy patience; order or rank changed after the stop in {changed}"
+    )
