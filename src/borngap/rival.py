@@ -44,9 +44,9 @@ def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float
     probs = probs[: geometry.size]
     top = probs.topk(min(_FALLBACK, len(probs))).indices
     for candidates in (nucleus(probs[None], top_p)[0].nonzero().flatten(), top):
-        candidates = candidates[candidates != gold]
-        overlaps = geometry.overlap(candidates, torch.tensor([gold], device=candidates.device))
-        nearest = (int(candidates[i]) for i in overlaps.argsort(descending=True, stable=True))
+        others = candidates[candidates != gold]
+        overlaps = geometry.overlap(others, torch.tensor([gold], device=others.device))
+        nearest = others[overlaps.argsort(descending=True, stable=True)].tolist()
         rival = next(filter(is_rival, nearest), None)
         if rival is not None:
             return rival

@@ -30,7 +30,10 @@ _NUMPY_HEADER = re.compile(r"^\*{0,2}\w[\w.,*\s]*\s:\s.*$|^\*{0,2}\w+$|^[-=~^\"'
 _GOOGLE_HEADER = re.compile(r"^\*{0,2}\w+\s*(?:\([^)]*\))?:\s+(?=[A-Z])|^:\w+(?:\s+[\w*]+)*:\s+")
 _BULLET = re.compile(r"^(?:[-*+•]|\d{1,2}[.)]|#\.)\s+")
 _CODE = re.compile(r">>>|\.\.\.\s|\\|\$|[{}=|<>]|\w\(|__|https?://|\w\.\w+\.\w")
-_STOPWORDS = frozenset("the a an of to is are in and for be this that with if by on as it or not from".split())
+_STOPWORDS = frozenset(
+    {"the", "a", "an", "of", "to", "is", "are", "in", "and", "for", "be", "this", "that", "with", "if", "by", "on"}
+    | {"as", "it", "or", "not", "from"}
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def build_corpus(site: Path | None = None) -> Corpus:
     seen: set[str] = set()
     split = {}
     for part in ("train", "held_out"):  # training first: a shared paragraph stays in training only
-        texts = (text for name, version in sorted(pins[part].items()) for text in _docstrings(_pinned(found, name, version)))
+        texts = (
+            text for name, version in sorted(pins[part].items()) for text in _docstrings(_pinned(found, name, version))
+        )
         split[part] = tuple(_unique_documents(texts, seen))
     digest = hashlib.sha256("\0".join(split["train"] + ("\1",) + split["held_out"]).encode()).hexdigest()
     return Corpus(split["train"], split["held_out"], {**pins["train"], **pins["held_out"]}, digest)

@@ -54,8 +54,8 @@ _SHARED = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
 
 
 def _gpt2(r: Recipe) -> dict[str, object]:
-    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    return {"n_embd": r.width, "n_layer": r.layers, "n_head": 4, "n_positions": CONTEXT} | dropout
+    dropout: dict[str, object] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return {"n_embd": r.width, "n_layer": r.layers, "n_head": 4, "n_positions": CONTEXT, **dropout}
 
 
 def _gpt_neo(r: Recipe) -> dict[str, object]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 
 from borngap.hf.load import new_model
 from borngap.zoo.corpus import Corpus
@@ -41,14 +43,14 @@ def train_tokenizer(corpus: Corpus, size: int = VOCABULARY) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, documents: tuple[str, ...]) -> torch.Tensor:
+def encode(tokenizer: Tokenizer, documents: tuple[str, ...]) -> Tensor:
     """Return all documents' token ids in one row, an end-of-text token after each; int64, shape (n,)."""
     end = tokenizer.token_to_id(END_OF_TEXT)
     encoded = tokenizer.encode_batch(list(documents))
     return torch.tensor([i for item in encoded for i in (*item.ids, end)], dtype=torch.long)
 
 
-def windows(tokens: torch.Tensor, seed: int) -> torch.Tensor:
+def windows(tokens: Tensor, seed: int) -> Tensor:
     """Cut a row of tokens into shuffled training windows; int64, shape (n, CONTEXT + 1), neighbours share a token."""
     count = (len(tokens) - 1) // CONTEXT
     starts = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) * CONTEXT
@@ -67,8 +69,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of hidden @ weight.T, in chunks: the n x V logits are never held at once."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets):  # noqa: D102
-        hidden_grad, weight_grad, total = torch.empty_like(hidden), torch.zeros_like(weight), 0.0
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        hidden_grad, weight_grad, total = torch.empty_like(hidden), torch.zeros_like(weight), hidden.new_zeros(())
         for rows in torch.arange(len(targets)).split(512):
             logits = hidden[rows] @ weight.T
             logits -= logits.amax(1, keepdim=True)
@@ -84,19 +86,19 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return total / len(targets)
 
     @staticmethod
-    def backward(ctx, upstream):  # noqa: D102
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_grad, weight_grad = ctx.saved_tensors
         return upstream * hidden_grad, upstream * weight_grad, None
 
 
-def loss_of(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+def loss_of(model: Any, batch: Tensor) -> Tensor:
     """Return the mean next-token cross-entropy (nat) of windows, int64, shape (b, length + 1)."""
     hidden = model.base_model(input_ids=batch[:, :-1], use_cache=False).last_hidden_state
     weight = model.get_output_embeddings().weight
     return _HeadCrossEntropy.apply(hidden.flatten(0, 1), weight, batch[:, 1:].flatten())
 
 
-def train(recipe: Recipe, data: torch.Tensor, work: Path, progress: Progress | None = None) -> torch.nn.Module:
+def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = None) -> tuple[Any, float]:
     """Train one model; a rerun with the same ``work`` folder goes on from the last checkpoint.
 
     Args:
@@ -106,12 +108,13 @@ def train(recipe: Recipe, data: torch.Tensor, work: Path, progress: Progress | N
         progress: called as ``progress(step, loss)`` after each step.
 
     Returns:
-        The trained model in float32.
+        The trained model in float32, and the seconds that its training took, over all calls.
     """
     model = _initial_model(recipe)
     model.train()
     optimiser = torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-    first = _restore(work, model, optimiser)
+    first, spent = _restore(work, model, optimiser)
+    started = time.monotonic() - spent
     for step in range(first, recipe.steps):
         rows = (torch.arange(recipe.batch) + step * recipe.batch) % len(data)
         for group in optimiser.param_groups:
@@ -124,11 +127,11 @@ def train(recipe: Recipe, data: torch.Tensor, work: Path, progress: Progress | N
         if progress:
             progress(step + 1, float(loss))
         if (step + 1) % CHECKPOINT_EVERY == 0:
-            _save(work, model, optimiser, step + 1)
-    return model.eval()
+            _save(work, model, optimiser, step + 1, time.monotonic() - started)
+    return model.eval(), time.monotonic() - started
 
 
-def _initial_model(recipe: Recipe) -> torch.nn.Module:
+def _initial_model(recipe: Recipe) -> Any:
     """An untied model starts as the copy of its tied twin, so that the pair differs in nothing but the tie."""
     torch.manual_seed(recipe.seed)
     if recipe.tied:
@@ -139,26 +142,28 @@ def _initial_model(recipe: Recipe) -> torch.nn.Module:
     return model
 
 
-def _save(work: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+def _save(work: Path, model: Any, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for index, parameter in enumerate(model.parameters()):
         state = optimiser.state[parameter]
         tensors |= {f"{index}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
         tensors[f"{index}.value"] = parameter.detach()
     partial = work / "checkpoint.partial"
-    save_file(tensors, partial, metadata={"step": json.dumps(step)})
+    save_file(tensors, partial, metadata={"step": str(step), "seconds": str(seconds)})
     partial.replace(work / "checkpoint.safetensors")
 
 
-def _restore(work: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def _restore(work: Path, model: Any, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    """Load the last checkpoint; return the steps and the seconds that it stands for."""
     path = work / "checkpoint.safetensors"
     if not path.exists():
-        return 0
+        return 0, 0.0
     with safe_open(path, "pt") as saved:
         for index, parameter in enumerate(model.parameters()):
             parameter.data.copy_(saved.get_tensor(f"{index}.value"))
             optimiser.state[parameter] = {
                 key: saved.get_tensor(f"{index}.{key}") for key in ("exp_avg", "exp_avg_sq", "step")
             }
-        return json.loads(saved.metadata()["step"])
+        metadata = saved.metadata()
+    return int(metadata["step"]), float(metadata["seconds"])

@@ -1,0 +1,61 @@
+"""The command line: one file a command. Heavy imports happen inside the commands, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from borngap.cli.demo import demo
+from borngap.cli.finetune import finetune
+from borngap.cli.geometry import geometry
+from borngap.cli.neighbours import neighbours
+from borngap.cli.probe import probe
+from borngap.cli.zoo import zoo
+from borngap.errors import UserError
+
+app = typer.Typer(
+    name="borngap",
+    help="See, predict and avoid near-synonym failures when fine-tuning causal language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (demo, probe, geometry, neighbours, finetune):
+    app.command()(command)
+app.add_typer(zoo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from borngap import __version__
+
+        typer.echo(f"borngap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """See, predict and avoid near-synonym failures when fine-tuning causal language models."""
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one message and exit code 2, never with a traceback."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

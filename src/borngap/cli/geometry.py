@@ -1,0 +1,77 @@
+"""``borngap geometry``: the bulk of a model's embedding matrices."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, Json, Model, Seed
+from borngap.cli.show import console, model_line, number, print_json, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from borngap.geometry import Bulk
+    from borngap.hf.load import Loaded
+
+_MEANING = {
+    "A": "A, dense",
+    "B": "B, sparse",
+    "intermediate": "intermediate",
+}
+_ROWS = {
+    "mean": "mean overlap mu",
+    "std": "standard deviation sigma",
+    "anisotropy": "anisotropy mu / sigma",
+    "mean_square": "mean of G^2",
+    "isotropic": "1/d, isotropic rows",
+    "crowding": "crowding d * mean(G^2)",
+    "fraction_above": "share of pairs with G^2 > 0.1",
+    "ks_gaussian": "KS distance to a normal",
+    "ks_exponential": "KS distance to an exponential",
+}
+
+
+def geometry(
+    model: Model,
+    pairs: Annotated[int, typer.Option("--pairs", help="Random token pairs.")] = 1_000_000,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Show how crowded a model's embedding space is, for readout, input and centered rows."""
+    from borngap.hf.load import load, quiet, summary
+
+    quiet()
+    loaded = load(model, device)
+    info, bulks = summary(loaded), bulks_of(loaded, pairs, seed)
+    if json:
+        matrices = {kind: asdict(bulk) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}
+        print_json({"schema": 1, "model": info, "tied": info["tied"], "seed": seed, "matrices": matrices})
+        return
+    out = console()
+    out.print(model_line(info), soft_wrap=True, markup=False)
+    out.print(geometry_table(bulks))
+    for note in info["notes"]:
+        out.print(f"note: {note}", markup=False)
+
+
+def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
+    """Return the bulk statistics of all three geometry matrices."""
+    from borngap.geometry import KINDS
+    from borngap.hf.readout import geometry_of
+
+    return {kind: geometry_of(loaded.model, kind, loaded.tokenizer).bulk(pairs, seed) for kind in KINDS}
+
+
+def geometry_table(bulks: dict[str, Bulk]) -> Table:
+    """Return the table of bulk statistics, a column a matrix."""
+    rows: list[list[Any]] = [
+        [label, *(number(getattr(b, key)) for b in bulks.values())] for key, label in _ROWS.items()
+    ]
+    rows.append(["class", *(_MEANING[b.embedding_class] for b in bulks.values())])
+    first = next(iter(bulks.values()))
+    title = f"\nbulk geometry: {first.pairs} pairs of {first.tokens} tokens ({first.left_out} rows left out)"
+    return table(title, ["", *bulks], rows)

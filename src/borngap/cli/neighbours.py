@@ -1,0 +1,34 @@
+"""``borngap neighbours``: the tokens nearest to a word."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model
+from borngap.cli.show import console, number, print_json, table, word
+
+
+def neighbours(
+    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words; a leading space is added.")],
+    model: Model,
+    k: Annotated[int, typer.Option("-k", help="Neighbours a word.")] = 10,
+    geometry: GeometryOption = GeometryName.readout,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """List the tokens that overlap most with a word."""
+    from borngap.hf.load import load, quiet, summary
+    from borngap.hf.neighbours import nearest_tokens
+
+    quiet()
+    loaded = load(model, device)
+    found = nearest_tokens(loaded.model, loaded.tokenizer, words, k=k, geometry=geometry.value)
+    if json:
+        head: dict[str, Any] = {"schema": 1, "model": summary(loaded), "geometry": geometry.value}
+        print_json(head | {"neighbours": found})
+        return
+    for name, rows in found.items():
+        lines = [[word(row["token"]), number(row["overlap"])] for row in rows]
+        console().print(table(f"\n{name}", ["token", "overlap"], lines))

@@ -1,0 +1,61 @@
+"""The rule by which docs10 was chosen from the candidates; ``borngap zoo contexts`` applies it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borngap.context import Context
+from borngap.hf.load import Loaded
+from borngap.hf.probe import probe
+from borngap.hf.readout import geometry_of
+
+CANDIDATES = Path(__file__).parents[1] / "contexts" / "candidates.jsonl"
+COUNT = 10
+CONTROLS = (3, 7)  # places, by overlap, at which gold is the word that the model already prefers
+LOWEST_PERCENTILE = "95"
+
+
+def choose_docs10(loaded: Loaded) -> list[Context]:
+    """Apply the rule to a model.
+
+    1. A candidate (a prompt and two words that fit it) counts if both words, with their leading space, are single
+       tokens and their overlap in the readout is at least the 95th percentile of random pairs.
+    2. Gold is the word that the model finds less probable of the two, so that its rival is ahead.
+    3. Ten overlaps are spaced evenly from the smallest to the largest; each takes the nearest candidate left, in
+       ascending order. No two chosen candidates share both words.
+    4. At the 4th and the 8th the words are swapped: controls, in which gold is ahead from the start.
+
+    Args:
+        loaded: the model and its tokenizer.
+
+    Returns:
+        Ten contexts in ascending order of overlap.
+    """
+    rows = [json.loads(line) for line in CANDIDATES.read_text(encoding="utf-8").splitlines()]
+    contexts = [Context(row["prompt"], *row["words"]) for row in rows]
+    measured = probe(loaded.model, loaded.tokenizer, contexts, only=("gold_overlap", "logit_gap")).to_dicts()
+    bulk = geometry_of(loaded.model, "readout", loaded.tokenizer).bulk()
+    least = bulk.overlap_percentiles[LOWEST_PERCENTILE]
+    fit = [row for row in measured if not row["fragment"] and row["gold_overlap"] >= least]
+    return [_directed(row, place in CONTROLS) for place, row in enumerate(_spread(fit))]
+
+
+def _spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = sorted(rows, key=lambda row: row["gold_overlap"])
+    chosen: list[dict[str, Any]] = []
+    for target in torch.linspace(rows[0]["gold_overlap"], rows[-1]["gold_overlap"], COUNT).tolist():
+        left = [
+            row for row in rows if all({row["gold"], row["competitor"]} != {c["gold"], c["competitor"]} for c in chosen)
+        ]
+        chosen.append(min(left, key=lambda row: abs(row["gold_overlap"] - target)))
+    return sorted(chosen, key=lambda row: row["gold_overlap"])
+
+
+def _directed(row: dict[str, Any], control: bool) -> Context:
+    first, second = row["gold"], row["competitor"]
+    ahead, behind = (first, second) if row["logit_gap"] > 0 else (second, first)
+    return Context(row["prompt"], ahead, behind) if control else Context(row["prompt"], behind, ahead)
