@@ -6,7 +6,6 @@ Names are loaded on first use: importing the package loads neither torch nor tra
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,11 +45,6 @@ __all__ = [
     "readout_of",
 ]
 
-try:
-    __version__ = version("borngap")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
-
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module on first use (PEP 562).
@@ -64,6 +58,10 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: there is no such name.
     """
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("borngap")
     if name not in _HOME:
         raise AttributeError(f"module 'borngap' has no attribute {name!r}")
     value = getattr(import_module(f"borngap.{_HOME[name]}"), name)

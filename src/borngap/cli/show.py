@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:  # rich is imported on first use: it would slow down help
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 MISSING = "–"
 
 
 def console() -> Console:
     """Return a console on standard output, at least 100 columns wide where it is no terminal."""
+    from rich.console import Console
+
     plain = Console()
     return plain if plain.is_terminal else Console(width=max(100, plain.width))
 
@@ -28,6 +32,8 @@ def print_json(value: dict[str, Any]) -> None:
 
 def word(text: str) -> Text:
     """Show a word on one line, control characters made visible, without its leading space."""
+    from rich.text import Text
+
     shown = text.strip() or repr(text)
     return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in shown))
 
@@ -45,6 +51,9 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> Table:
     """Return a table: the first ``left`` columns flush left, numbers flush right."""
+    from rich.table import Table
+    from rich.text import Text
+
     built = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
     for index, heading in enumerate(headings):
         built.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")

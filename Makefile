@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: setup demo test check bench corpus clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/borngap demo
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	for script in benchmarks/*.py; do echo "## $$script"; $(BIN)/python $$script; done
+
+# The packages whose docstrings the bundled models are trained on, at their pinned versions, beside the environment.
+corpus: setup
+	$(BIN)/python -c "import json; pins = json.load(open('src/borngap/zoo/packages.json')); \
+	  print('\n'.join(f'{n}=={v}' for part in pins.values() for n, v in part.items()))" > .corpus.txt
+	$(BIN)/python -m pip install --quiet --no-deps --only-binary=:all: --target .corpus --requirement .corpus.txt
+
+clean:
+	rm -rf .venv .corpus .corpus.txt zoo-work dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache
