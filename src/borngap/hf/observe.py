@@ -137,13 +137,14 @@ class Follower:
         observer: measures.
         targets: context -> target, in the observer's order.
         watch: the stopping rules' states.
+        events: contexts that flipped, or for which a rule fired, at the last look.
     """
 
     def __init__(self, observer: Observer, targets: Mapping[int, Target], watch: Watch) -> None:
         """Put an observer and a watch together."""
         self.observer, self.targets, self.watch = observer, dict(targets), watch
         self._logits: Tensor
-        self._events: set[int] = set()
+        self.events: set[int] = set()
 
     def look(self, logits: Tensor, hidden: Tensor | None, *, evaluate: bool) -> dict[int, Record]:
         """Measure all targets.
@@ -158,7 +159,7 @@ class Follower:
         """
         self._logits = logits
         records = dict(zip(self.targets, self.observer.records(logits, hidden), strict=True))
-        self._events = self.watch.update(records, evaluate=evaluate)
+        self.events = self.watch.update(records, evaluate=evaluate)
         return records
 
     def rank(self, records: dict[int, Record], *, everything: bool) -> None:
@@ -169,7 +170,7 @@ class Follower:
             everything: whether this is a first or last moment.
         """
         order = list(self.targets)
-        slots = [slot for slot, context in enumerate(order) if everything or context in self._events]
+        slots = [slot for slot, context in enumerate(order) if everything or context in self.events]
         sound = [slot for slot in slots if not math.isnan(records[order[slot]]["cross_entropy"] or 0.0)]
         ranks = self.observer.born_ranks(self._logits[sound], sound) if sound else []
         for slot, rank in zip(sound, ranks, strict=True):

@@ -1,0 +1,179 @@
+"""BornGapCallback: a Tracker inside transformers' Trainer and TRL's trainers, in one line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import CallbackHandler, ExportableState
+
+from borngap.context import Context, Target, read_contexts
+from borngap.errors import UserError
+from borngap.geometry import Kind
+from borngap.hf.sample import sample_targets
+from borngap.hf.tracker import BornGapWarning, Tracker
+from borngap.observables import DEFAULT_TOP_P
+from borngap.training import Stop
+from borngap.trajectory import Criterion
+
+
+class BornGapCallback(TrainerCallback, ExportableState):
+    """Watches contexts while a Trainer trains: ``Trainer(..., callbacks=[BornGapCallback(contexts)])``.
+
+    Metrics go wherever the Trainer's own go (``log_history``, and what ``report_to`` names) under ``born_gap/...``, and
+    into the metrics of an evaluation under ``eval_born_gap/...``, where they can choose the best model and drive an
+    ``EarlyStoppingCallback`` that stands behind this one. The state takes part in checkpoints.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[Context] | Sequence[Mapping[str, Any]] | str | Path | None = None,
+        *,
+        tokenizer: Any = None,
+        dataset: Any = None,
+        sample: int = 8,
+        seed: int = 0,
+        out: str | Path | None = None,
+        every: int | None = None,
+        max_overhead: float = 0.01,
+        criterion: Criterion = "rank",
+        stop: Stop = "none",
+        fraction: float = 1.0,
+        geometry: Kind = "readout",
+        top_p: float = DEFAULT_TOP_P,
+        per_context: bool = True,
+    ) -> None:
+        """Say what to watch; nothing is measured before training begins.
+
+        Args:
+            contexts: contexts, or what ``read_contexts`` takes; without, targets are taken from the data.
+            tokenizer: its tokenizer, if the Trainer has no ``processing_class``.
+            dataset: tokenised examples to take targets from, such as the held-out set; the training set unless given.
+            sample: how many targets to take.
+            seed: seeds the choice.
+            out: the RUN folder; nothing is written without.
+            every: steps between probes; chosen by cost unless given.
+            max_overhead: time for probes over the training's own time.
+            criterion: what counts as resolved.
+            stop: ends the training on ``saturation`` or ``structural`` failure.
+            fraction: share of the resolvable contexts that must be saturated.
+            geometry: geometry matrix.
+            top_p: nucleus mass.
+            per_context: whether single contexts are logged beside the averages.
+        """
+        given = read_contexts(contexts) if isinstance(contexts, (str, Path)) else contexts
+        self._contexts = None if given is None else [c if isinstance(c, Context) else Context(**c) for c in given]
+        self._tokenizer, self._dataset, self._sample, self._seed = tokenizer, dataset, sample, seed
+        self._options: dict[str, Any] = {
+            "out": None if out is None else str(out), "every": every, "max_overhead": max_overhead,
+            "criterion": criterion, "stop": stop, "fraction": fraction, "geometry": geometry, "top_p": top_p,
+            "per_context": per_context,
+        }  # fmt: skip
+        self._saved: Mapping[str, Any] | None = None
+        self._handler: CallbackHandler | None = None
+        self.tracker: Tracker | None = None
+        self.verdicts: list[dict[str, Any]] = []
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, in the form that transformers asks for."""
+        contexts = None if self._contexts is None else [asdict(context) for context in self._contexts]
+        arguments = {"contexts": contexts, "sample": self._sample, "seed": self._seed, **self._options}
+        saved = self._saved if self.tracker is None else self.tracker.state()
+        return {"args": arguments, "attributes": {"_saved": saved}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **host: Any) -> None:
+        """Measure the contexts before the first step, or go on from a checkpoint.
+
+        Raises:
+            UserError: there is no tokenizer.
+        """
+        tokenizer = self._tokenizer or host.get("processing_class")
+        if tokenizer is None:
+            raise UserError("no tokenizer", rule="the Trainer's processing_class, or tokenizer= of the callback")
+        self._handler = _caller()
+        saved = self._checkpointed(state)
+        facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
+        targets = self._contexts or self._targets(host["train_dataloader"], tokenizer)
+        self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **self._options)
+        if saved is None:
+            self._log(self.tracker.metrics(), args, state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Probe if it is time to; where the host evaluates, the stopping rules wait for its evaluations."""
+        if self.tracker is not None:
+            evaluate = None if args.eval_strategy == "no" else False
+            self._log(self.tracker.step(state.global_step, evaluate=evaluate), args, state, control)
+            self._stop(control)
+        return control
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **host: Any) -> Any:
+        """Put the metrics into the evaluation's, for early stopping and the choice of the best model."""
+        if self.tracker is not None:
+            found = self.tracker.step(state.global_step, force=True, evaluate=True)
+            injected = {f"eval_{name}": value for name, value in found.items()}
+            host["metrics"].update(injected)
+            self._log(injected, args, state, control)
+            self._stop(control)
+        return control
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """Bring the RUN up to date with a checkpoint."""
+        if self.tracker is not None:
+            self.tracker.save()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Measure the end, judge the run and write the RUN."""
+        if self.tracker is not None:
+            self.verdicts = self.tracker.finish()
+            self._saved, self.tracker = self.tracker.state(), None
+
+    def _checkpointed(self, state: Any) -> Mapping[str, Any] | None:
+        if state.global_step == 0:
+            return None
+        kept = state.stateful_callbacks.get(type(self).__name__)
+        entry = kept[0] if isinstance(kept, list) else kept
+        saved = self._saved or (entry or {}).get("attributes", {}).get("_saved")
+        if saved is None:
+            text = "the checkpoint holds no state of this callback: the base of this run is the model as it was resumed"
+            warnings.warn(text, BornGapWarning, stacklevel=2)
+        return saved
+
+    def _targets(self, loader: Any, tokenizer: Any) -> list[Target]:
+        dataset = loader.dataset if self._dataset is None else self._dataset
+        return sample_targets(dataset, tokenizer, self._sample, collate=loader.collate_fn, seed=self._seed)
+
+    def _log(self, metrics: Mapping[str, float], args: Any, state: Any, control: Any) -> None:
+        """Write into the host's history and to its reporters, leaving its own logging as it was.
+
+        Trainer.log would do, but the Trainer is not handed to callbacks, TRL's flushes its own averages with it, and
+        on_log clears the flag by which the host's next log is due.
+        """
+        if not metrics:
+            return
+        entry = dict(metrics) if state.epoch is None else dict(metrics) | {"epoch": state.epoch}
+        state.log_history.append(entry | {"step": state.global_step})
+        if self._handler is not None:
+            due = control.should_log
+            self._handler.on_log(args, state, control, entry)
+            control.should_log = due
+
+    def _stop(self, control: Any) -> None:
+        if self.tracker is not None and self.tracker.stop_reason is not None:
+            control.should_training_stop = True
+
+
+def _caller() -> CallbackHandler | None:
+    """The handler that called the callback: the way to the host's reporters, which it does not hand over."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        handler = frame.f_locals.get("self")
+        if isinstance(handler, CallbackHandler):
+            return handler
+        frame = frame.f_back  # type: ignore[assignment]
+    warnings.warn("not called by a Trainer: metrics go to log_history only", BornGapWarning, stacklevel=3)
+    return None

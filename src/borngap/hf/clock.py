@@ -1,0 +1,92 @@
+"""Clock: times a host's steps and what an observer spends beside them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+
+_INTERVALS = 64
+
+
+class Clock:
+    """Times the host's steps and the observer's measurements, devices synchronised around the latter.
+
+    Attributes:
+        probes: how many probes were timed.
+        spent: time of all measurements since ``start``, unit s.
+        training: time of the host's own since ``start``, unit s.
+        probe_seconds: time of the last probe, unit s; 0 before the first.
+        rank_seconds: time of the last measurement of Born ranks, a context, unit s.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Start with nothing timed; the model tells which devices to wait for."""
+        devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+        self._devices = sorted(devices, key=str)
+        self.probes, self.spent, self.training, self.probe_seconds, self.rank_seconds = 0, 0.0, 0.0, 0.0, 0.0
+        self._steps: deque[float] = deque(maxlen=_INTERVALS)
+        self._since: float | None = None
+
+    @property
+    def step_seconds(self) -> float:
+        """Median time of one of the host's last 64 steps, unit s."""
+        return median(self._steps)
+
+    def start(self) -> None:
+        """Begin to time the host; what came before is no cost of the training."""
+        self._since, self.spent, self.training = time.perf_counter(), 0.0, 0.0
+
+    def tick(self, steps: int) -> None:
+        """Note that the host did so many steps since the last time."""
+        now = time.perf_counter()
+        if self._since is not None and steps > 0:
+            self.training += now - self._since
+            self._steps.append((now - self._since) / steps)
+            self._since = now
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        """Time a probe.
+
+        Yields:
+            Nothing.
+        """
+        before = self.spent
+        with self._spending():
+            yield
+        self.probes += 1
+        self.probe_seconds = self.spent - before
+
+    @contextmanager
+    def ranking(self, contexts: int) -> Iterator[None]:
+        """Time a measurement of so many Born ranks.
+
+        Yields:
+            Nothing.
+        """
+        before = self.spent
+        with self._spending():
+            yield
+        if contexts:
+            self.rank_seconds = (self.spent - before) / contexts
+
+    @contextmanager
+    def _spending(self) -> Iterator[None]:
+        self._synchronise()
+        begin = time.perf_counter()
+        yield
+        self._synchronise()
+        end = time.perf_counter()
+        self.spent += end - begin
+        if self._since is not None:
+            self._since += end - begin
+
+    def _synchronise(self) -> None:
+        for device in self._devices:
+            torch.cuda.synchronize(device)

@@ -1,0 +1,105 @@
+"""BornGapLightning: a Tracker inside Lightning's Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from borngap.context import Context
+from borngap.errors import UserError
+from borngap.hf.tracker import Tracker
+
+
+class BornGapLightning(Callback):
+    """Watches contexts while Lightning trains: ``Trainer(callbacks=[BornGapLightning(contexts, tokenizer)])``.
+
+    Metrics go to every logger of the Trainer under ``born_gap/...`` at the step they were taken, and into
+    ``callback_metrics``, where they can drive ``EarlyStopping`` and ``ModelCheckpoint``. The state takes part in
+    checkpoints.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[Context] | str | Path,
+        tokenizer: Any,
+        *,
+        model: str | None = None,
+        out: str | Path | None = None,
+        **options: Any,
+    ) -> None:
+        """Say what to watch; nothing is measured before training begins.
+
+        Args:
+            contexts: contexts, or what ``read_contexts`` takes.
+            tokenizer: the model's tokenizer.
+            model: name of the LightningModule's attribute that holds the causal LM; found unless given.
+            out: the RUN folder; nothing is written without.
+            options: ``every``, ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``geometry``, ``top_p`` and
+                ``per_context`` of ``Tracker``.
+        """
+        self._contexts, self._tokenizer, self._attribute = contexts, tokenizer, model
+        self._options = {"out": out, **options}
+        self._saved: Mapping[str, Any] | None = None
+        self.tracker: Tracker | None = None
+        self.verdicts: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the contexts before the first step, or go on from a checkpoint."""
+        model = _causal_lm(pl_module, self._attribute)
+        facts = {"host": "lightning.Trainer", "max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
+        saved = self._saved if trainer.global_step else None
+        self.tracker = Tracker(model, self._tokenizer, self._contexts, host=facts, state=saved, **self._options)
+        if saved is None:
+            _log(trainer, self.tracker.metrics())
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Probe if a step was done and it is time to."""
+        del pl_module, outputs, batch, batch_idx
+        if self.tracker is None:
+            return
+        _log(trainer, self.tracker.step(trainer.global_step))
+        if self.tracker.stop_reason is not None:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the end, judge the run and write the RUN."""
+        del trainer, pl_module
+        if self.tracker is not None:
+            self.verdicts = self.tracker.finish()
+            self._saved, self.tracker = self.tracker.state(), None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"tracker": self._saved if self.tracker is None else self.tracker.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
+        self._saved = state_dict["tracker"]
+
+
+def _log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Log at once: Lightning's own ``log`` would keep only every 50th step."""
+    if not metrics:
+        return
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(metrics), step=trainer.global_step)
+    for name, value in metrics.items():
+        trainer.callback_metrics[name] = torch.tensor(value)
+
+
+def _causal_lm(module: LightningModule, attribute: str | None) -> Any:
+    if attribute is not None:
+        return getattr(module, attribute)
+    found = [name for name, child in module.named_children() if hasattr(child, "get_output_embeddings")]
+    if len(found) != 1:
+        fix = "name it: BornGapLightning(..., model='...')"
+        raise UserError(
+            "which attribute is the causal LM is not clear", rule="one that has an LM head", found=found, fix=fix
+        )
+    return getattr(module, found[0])
