@@ -7,11 +7,14 @@ share a batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 _NEAR = 0.99
 _BLOCK_ELEMENTS = 1 << 22
+PairFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def born_probability(probs: Tensor, overlaps: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ def purity(probs: Tensor, rows: Tensor) -> Tensor:
     if n > d:
         rho = (rows * probs.unsqueeze(-1)).transpose(-1, -2) @ rows
         return rho.square().sum((-1, -2))
-    return _pair_sum(probs, rows, lambda overlaps, _: overlaps.square())
+    return _pair_sums(probs, rows, _squares)[0]
 
 
 def participation_ratio(purity: Tensor) -> Tensor:
@@ -108,8 +111,25 @@ def localisation_length(probs: Tensor, rows: Tensor) -> Tensor:
         >>> float(localisation_length(torch.tensor([0.5, 0.5]), torch.eye(2)) ** 2 / torch.pi**2)
         0.125
     """
-    squares = _pair_sum(probs, rows, lambda overlaps, pair: _angles(overlaps, *pair).square())
-    return torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
+    return _root(_pair_sums(probs, rows, _squared_angles)[0])
+
+
+def spread(probs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Purity and localisation length at once: one pass over the pairs serves both.
+
+    Args:
+        probs: pool probabilities, shape (..., n), sum 1.
+        rows: unit rows, shape (..., n, d).
+
+    Returns:
+        ``(purity, localisation_length)``, shape (...) each, as the functions of these names give them.
+
+    Example:
+        >>> [round(float(x), 4) for x in spread(torch.tensor([0.5, 0.5]), torch.eye(2))]
+        [0.5, 1.1107]
+    """
+    squares, squared_angles = _pair_sums(probs, rows, _squares, _squared_angles)
+    return squares, _root(squared_angles)
 
 
 def angle(u: Tensor, v: Tensor) -> Tensor:
@@ -131,8 +151,20 @@ def angle(u: Tensor, v: Tensor) -> Tensor:
 
 def _norm(x: Tensor) -> Tensor:
     """Euclidean norm whose gradient at 0 is 0 instead of NaN."""
-    squares = x.square().sum(-1)
-    return torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
+    return _root(x.square().sum(-1))
+
+
+def _root(x: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0 instead of infinite."""
+    return torch.where(x > 0, x, 1).sqrt() * (x > 0)
+
+
+def _squares(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:  # noqa: ARG001
+    return overlaps.square()
+
+
+def _squared_angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return _angles(overlaps, left, right).square()
 
 
 def _angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -142,23 +174,27 @@ def _angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
     if not bool(near.any()):
         return angles
     *batch, j, k = near.nonzero(as_tuple=True)
-    # equal rows give exactly 0, whichever way the overlap was rounded
-    return angles.index_put((*batch, j, k), angle(left[(*batch, j)], right[(*batch, k)]))
+    # equal rows give exactly 0, whichever way the overlap was rounded; in parts, since all pairs may be near
+    parts = torch.arange(len(j), device=j.device).split(max(1, _BLOCK_ELEMENTS // left.shape[-1]))
+    exact = [angle(left[(*(b[i] for b in batch), j[i])], right[(*(b[i] for b in batch), k[i])]) for i in parts]
+    return angles.index_put((*batch, j, k), torch.cat(exact))
 
 
-def _pair_sum(probs: Tensor, rows: Tensor, function) -> Tensor:  # noqa: ANN001
-    """Sum of p_j p_k f(G_jk) over ordered pairs, in blocks of rows; f is symmetric."""
+def _pair_sums(probs: Tensor, rows: Tensor, *functions: PairFunction) -> list[Tensor]:
+    """Sums of p_j p_k f(G_jk) over ordered pairs, for symmetric functions f, in blocks of rows."""
     n = rows.shape[-2]
     lead = max(1, probs[..., 0].numel())
-    block = max(16, _BLOCK_ELEMENTS // (lead * n))
-    total = torch.zeros_like(probs[..., 0])
+    # a quarter of the rows at once leaves out most of the second of each two equal pairs
+    block = min(max(64, n // 4), max(16, _BLOCK_ELEMENTS // (lead * n)))
+    totals = [torch.zeros_like(probs[..., 0]) for _ in functions]
     for start in range(0, n, block):
         left, right = rows[..., start : start + block, :], rows[..., start:, :]
-        values = function(left @ right.transpose(-1, -2), (left, right))
-        p_left, p_right = probs[..., start : start + block], probs[..., start:]
-        width = left.shape[-2]
+        overlaps = left @ right.transpose(-1, -2)
         # pairs within the block are met in both orders, pairs beyond it in one: those count twice
-        weight = torch.where(torch.arange(right.shape[-2], device=probs.device) < width, 1.0, 2.0).to(probs.dtype)
-        inner = (p_left.to(values.dtype).unsqueeze(-2) @ values).squeeze(-2)
-        total = total + (inner * p_right * weight).sum(-1)
-    return total
+        beyond = torch.arange(right.shape[-2], device=probs.device) >= left.shape[-2]
+        p_left, p_right = probs[..., start : start + block], probs[..., start:] * (1.0 + beyond)
+        for i, function in enumerate(functions):
+            values = function(overlaps, left, right)
+            inner = (p_left.to(values.dtype).unsqueeze(-2) @ values).squeeze(-2)
+            totals[i] = totals[i] + (inner * p_right).sum(-1)
+    return totals

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from borngap.errors import UserError
+from borngap.largest import largest
 
 Kind = Literal["readout", "input", "centered"]
 KINDS: tuple[Kind, ...] = ("readout", "input", "centered")
 DENSE_CROWDING = 6.0
 SPARSE_CROWDING = 4.0
 _BLOCK_ELEMENTS = 1 << 25
-_GROUP = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ class Geometry:
             own = columns[chunk]
             known = (own >= 0).nonzero().flatten()  # a special token is no column: it has nothing to leave out
             overlaps[known, own[known]] = -torch.inf
-            parts.append(_largest(overlaps, k))
+            parts.append(largest(overlaps, k))
         values, found = (torch.cat(part) for part in zip(*parts, strict=True))
         return values, found
 
@@ -296,25 +296,7 @@ def _nearest_of_all(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _merge(values: Tensor, columns: Tensor, overlaps: Tensor, row: int, column: int) -> None:
     """Put the largest overlaps of a tile, whose first row and column are given, among the best so far."""
     rows, k = slice(row, row + len(overlaps)), values.shape[1]
-    new_values, new_columns = _largest(overlaps, min(k, overlaps.shape[1]))
+    new_values, new_columns = largest(overlaps, min(k, overlaps.shape[1]))
     both = torch.cat([values[rows], new_values], 1)
     values[rows], slots = both.topk(k, 1)
     columns[rows] = torch.cat([columns[rows], new_columns + column], 1).gather(1, slots)
-
-
-def _largest(overlaps: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Exact top k of each row: they lie in the k groups of columns of largest maximum, or in the ungrouped rest."""
-    groups = overlaps.shape[1] // _GROUP
-    if groups <= k:
-        return tuple(overlaps.topk(k, 1))
-    grouped = overlaps[:, : groups * _GROUP].unflatten(1, (groups, _GROUP))
-    # a reduction that writes in the order it reads: of a transposed tile, ten times as fast as amax(2)
-    maxima = grouped.amax(2) if overlaps.stride(1) == 1 else grouped.permute(1, 2, 0).amax(1).T
-    best = maxima.topk(k, 1, sorted=False).indices.unsqueeze(2)
-    rest = overlaps[:, groups * _GROUP :]
-    candidates = torch.cat([grouped.gather(1, best.expand(-1, -1, _GROUP)).flatten(1), rest], 1)
-    values, slots = candidates.topk(k, 1)
-    group = best.squeeze(2).gather(1, (slots // _GROUP).clamp(max=k - 1))
-    # the rest stands behind the k groups
-    beyond = groups * _GROUP + slots - k * _GROUP
-    return values, torch.where(beyond >= groups * _GROUP, beyond, group * _GROUP + slots % _GROUP)

@@ -15,6 +15,7 @@ from borngap.geometry import Geometry
 from borngap.pool import Pool, pool
 
 _CHUNK_ELEMENTS = 1 << 25
+_SIMILAR, _SMALL = 0.75, 32  # pools of at least 75 % of the largest share a part, and so do all small ones
 DEFAULT_TOP_P = 0.9
 
 
@@ -31,6 +32,7 @@ class Prediction:
         competitor: token ids, int64, shape (batch,).
         pool: the nucleus pools.
         hidden: hidden states that the readout multiplies, shape (batch, d), or None.
+        with_angles: whether the localisation length is wanted: its pass over the pairs then gives the purity too.
     """
 
     logits: Tensor
@@ -41,6 +43,7 @@ class Prediction:
     competitor: Tensor
     pool: Pool
     hidden: Tensor | None
+    with_angles: bool
 
     @cached_property
     def rows(self) -> Tensor:
@@ -87,14 +90,22 @@ class Prediction:
         return gap.drag(self.probs[:, 2:], *(overlap[:, 2:] for overlap in self.overlaps))
 
     @cached_property
-    def purity(self) -> Tensor:
-        """Tr rho^2, float64, shape (batch,)."""
-        return density.purity(self.probs.to(self.rows.dtype), self.rows).double()
+    def spread(self) -> tuple[Tensor, Tensor]:
+        """Tr rho^2 and xi, float64, shape (batch,) each."""
+        purity, localisation_length = density.spread(self.probs, self.rows)
+        return purity.double(), localisation_length.double()
 
     @cached_property
+    def purity(self) -> Tensor:
+        """Tr rho^2, float64, shape (batch,)."""
+        if self.with_angles:
+            return self.spread[0]
+        return density.purity(self.probs.to(self.rows.dtype), self.rows).double()
+
+    @property
     def localisation_length(self) -> Tensor:
         """Xi, float64, shape (batch,)."""
-        return density.localisation_length(self.probs, self.rows)
+        return self.spread[1]
 
     def logit(self, token: Tensor) -> Tensor:
         """Logit of one token a prediction, shape (batch,)."""
@@ -142,8 +153,9 @@ class Observable:
 
 def _entropy(x: Prediction) -> Tensor:
     log_probs = x.logits - x.log_normaliser.to(x.logits.dtype).unsqueeze(1)
-    terms = torch.where(log_probs > -torch.inf, log_probs * log_probs.exp(), 0.0)
-    return x.tail_entropy - terms.sum(1, dtype=torch.float64)
+    # a token of probability 0 contributes 0 * min = 0, where 0 * -inf would be NaN
+    terms = log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)
+    return x.tail_entropy - terms.sum(1).double()
 
 
 def _burial_depth(x: Prediction) -> Tensor:
@@ -226,6 +238,7 @@ _TABLE = (
                lambda x: x.pool.mass),
 )  # fmt: skip
 OBSERVABLES = {observable.id: observable for observable in _TABLE}
+_OF_ANGLES = frozenset({"localisation_length", "burial_depth"})
 INTEGER_IDS = frozenset({"gold_rank", "competitor_rank", "born_rank", "pool_size"})
 
 
@@ -271,12 +284,17 @@ def measure(
     logits, gold, competitor, hidden = _batched(logits, gold, competitor, hidden)
     wanted = _wanted(only)
     _check(logits, geometry, gold, competitor, hidden)
-    results = [_evaluate(part, wanted) for part in _predictions(logits, geometry, gold, competitor, hidden, top_p)]
+    angles = not _OF_ANGLES.isdisjoint(wanted)
+    parts = _predictions(logits, geometry, gold, competitor, hidden, top_p, angles)
+    results = [_evaluate(part, wanted) for part in parts]
     order = torch.cat([index for index, _ in results]).argsort()
     return {name: torch.cat([values[name] for _, values in results])[order].to(logits.device) for name in wanted}
 
 
-def _batched(logits, gold, competitor, hidden):  # noqa: ANN001, ANN202
+_Batch = tuple[Tensor, Tensor, Tensor, Tensor | None]
+
+
+def _batched(logits: Tensor, gold: Tensor | int, competitor: Tensor | int, hidden: Tensor | None) -> _Batch:
     logits = logits.unsqueeze(0) if logits.ndim == 1 else logits
     hidden = hidden.unsqueeze(0) if hidden is not None and hidden.ndim == 1 else hidden
     gold, competitor = _ids("gold", gold, logits), _ids("competitor", competitor, logits)
@@ -318,7 +336,15 @@ def _check(logits: Tensor, geometry: Geometry, gold: Tensor, competitor: Tensor,
         raise UserError("logits are NaN or infinite", rule=rule, found=f"predictions {broken}")
 
 
-def _predictions(logits, geometry, gold, competitor, hidden, top_p) -> Iterator[tuple[Tensor, Prediction]]:  # noqa: ANN001
+def _predictions(
+    logits: Tensor,
+    geometry: Geometry,
+    gold: Tensor,
+    competitor: Tensor,
+    hidden: Tensor | None,
+    top_p: float,
+    angles: bool,
+) -> Iterator[tuple[Tensor, Prediction]]:
     """Split the batch, by pool size, into parts whose padded rows stay within a bounded memory."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     normaliser = torch.logsumexp(logits, 1)
@@ -331,23 +357,23 @@ def _predictions(logits, geometry, gold, competitor, hidden, top_p) -> Iterator[
     for index in _parts(sizes.cpu(), geometry.dimension):
         on = index.to(logits.device)
         width = int(sizes[on].max())
-        part = Pool(*(t[on, :width] for t in (pools.ids, pools.mask, pools.probs)), pools.mass[on])
+        kept = Pool(*(t[on, :width] for t in (pools.ids, pools.mask, pools.probs)), pools.mass[on])
         state = None if hidden is None else hidden[on]
-        yield (
-            index,
-            Prediction(
-                logits[on], normaliser[on].double(), tail_entropy[on], geometry, gold[on], competitor[on], part, state
-            ),
-        )
+        whole = (logits[on], normaliser[on].double(), tail_entropy[on])
+        yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles)
 
 
 def _parts(sizes: Tensor, dimension: int) -> Iterator[Tensor]:
+    """Split a batch into parts of pools of similar size, so that little is padding, largest first."""
     order = sizes.argsort(descending=True, stable=True)
     start = 0
     while start < len(order):
-        count = max(1, _CHUNK_ELEMENTS // (int(sizes[order[start]]) * dimension))
-        yield order[start : start + count]
-        start += count
+        width = int(sizes[order[start]])
+        least = _SIMILAR * width if width > _SMALL else 0
+        similar = int((sizes >= least).sum())
+        stop = min(similar, start + max(1, _CHUNK_ELEMENTS // (width * dimension)))
+        yield order[start:stop]
+        start = stop
 
 
 def _evaluate(part: tuple[Tensor, Prediction], wanted: list[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from borngap.errors import UserError
+from borngap.largest import largest
+
+_FIRST = 64  # tokens looked at first: most nuclei are no larger
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9) ->
     """
     pair = torch.stack([gold, competitor], 1)
     background = nucleus(probs, top_p).scatter(1, pair, False)
-    sizes = background.sum(1)
     row, token = background.nonzero(as_tuple=True)
+    sizes = torch.bincount(row, minlength=len(pair))
     slot = torch.arange(len(token), device=probs.device) - (sizes.cumsum(0) - sizes)[row]
     ids = pair.new_zeros(len(pair), int(sizes.max()) if len(pair) else 0)
     ids[row, slot] = token
@@ -82,13 +85,14 @@ def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9) ->
 
 def _smallest_kept(probs: Tensor, top_p: float) -> Tensor:
     """Probability of the token at which the cumulative probability reaches top_p, shape (batch,)."""
-    vocabulary, k = probs.shape[-1], min(256, probs.shape[-1])
-    while True:
-        best = probs.topk(k, -1).values
+    vocabulary, k = probs.shape[-1], min(_FIRST, probs.shape[-1])
+    found, todo = probs.new_zeros(len(probs)), torch.arange(len(probs), device=probs.device)
+    while len(todo):
+        best, _ = largest(probs if len(todo) == len(probs) else probs[todo], k)
         reached = best.double().cumsum(-1) >= top_p
-        if k == vocabulary or bool(reached[:, -1].all()):
-            break
-        k = min(4 * k, vocabulary)
-    # rounding can leave even the whole sum just below top_p: then every token is kept
-    first = torch.where(reached.any(-1), reached.int().argmax(-1), k - 1)
-    return best.gather(-1, first.unsqueeze(-1)).squeeze(-1)
+        done = reached[:, -1] if k < vocabulary else torch.ones_like(reached[:, -1])
+        # rounding can leave even the whole sum just below top_p: then every token is kept
+        first = torch.where(reached.any(-1), reached.int().argmax(-1), k - 1)
+        found[todo[done]] = best.gather(-1, first.unsqueeze(-1)).squeeze(-1)[done]
+        todo, k = todo[~done], min(8 * k, vocabulary)
+    return found
