@@ -43,9 +43,10 @@ def nearest_tokens(
 
 
 def _token(word: str, tokenizer: Any) -> int:
-    for text in (word if word.startswith(" ") else f" {word}", word):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    spellings = (word if word.startswith(" ") else f" {word}", word)
+    cuts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in spellings]
+    for ids in cuts:
         if len(ids) == 1:
             return ids[0]
-    pieces = " ".join(repr(tokenizer.decode([i])) for i in ids)
+    pieces = " ".join(repr(tokenizer.decode([i])) for i in cuts[0])
     raise UserError(f"{word!r} is not a single token of this model", rule="one token a word", found=pieces)
