@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from borngap.errors import UserError
 from borngap.trajectory import Trajectory
-from borngap.verdict import ablation, character, outcome, phantom, silent, verdict
+from borngap.verdicts import ablation, character, outcome, phantom, silent, verdict
 
 NAN = math.nan
 

@@ -12,37 +12,64 @@ if TYPE_CHECKING:
     from borngap.context import Context, read_contexts
     from borngap.errors import UserError
     from borngap.geometry import Bulk, Geometry
+    from borngap.hf.callback import BornGapCallback
+    from borngap.hf.finetune import finetune
+    from borngap.hf.lightning import BornGapLightning
     from borngap.hf.load import load
     from borngap.hf.probe import probe
     from borngap.hf.readout import geometry_of, readout_of
+    from borngap.hf.tracker import Tracker
     from borngap.observables import OBSERVABLES, measure
+    from borngap.stopping import SaturationRule
+    from borngap.store import read_run
+    from borngap.training import Training
+    from borngap.trajectory import Trajectory
+    from borngap.verdicts import verdict
 
 _HOME = {
+    "BornGapCallback": "hf.callback",
+    "BornGapLightning": "hf.lightning",
     "Bulk": "geometry",
     "Context": "context",
     "Geometry": "geometry",
     "OBSERVABLES": "observables",
+    "SaturationRule": "stopping",
+    "Tracker": "hf.tracker",
+    "Training": "training",
+    "Trajectory": "trajectory",
     "UserError": "errors",
+    "finetune": "hf.finetune",
     "geometry_of": "hf.readout",
     "load": "hf.load",
     "measure": "observables",
     "probe": "hf.probe",
     "read_contexts": "context",
+    "read_run": "store",
     "readout_of": "hf.readout",
+    "verdict": "verdicts",
 }
 
 __all__ = [
     "OBSERVABLES",
+    "BornGapCallback",
+    "BornGapLightning",
     "Bulk",
     "Context",
     "Geometry",
+    "SaturationRule",
+    "Tracker",
+    "Training",
+    "Trajectory",
     "UserError",
+    "finetune",
     "geometry_of",
     "load",
     "measure",
     "probe",
     "read_contexts",
+    "read_run",
     "readout_of",
+    "verdict",
 ]
 
 

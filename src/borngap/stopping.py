@@ -9,7 +9,7 @@ from typing import Literal
 
 from borngap.errors import UserError
 from borngap.trajectory import Trajectory
-from borngap.verdict import DRAG_TOLERANCE
+from borngap.verdicts import DRAG_TOLERANCE
 
 EVALUATION = 5
 Require = Literal["both", "born"]

@@ -20,7 +20,7 @@ from borngap.stopping import (
 )
 from borngap.training import Stop
 from borngap.trajectory import MARGINS, Criterion, Trajectory
-from borngap.verdict import verdict
+from borngap.verdicts import verdict
 
 Values = Mapping[str, float | None]
 

@@ -229,8 +229,10 @@ def weights_digest(model: Any) -> str:
     """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        flat = parameter.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
+        whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter  # sharded by FSDP2
+        flat = whole.detach().flatten()
+        # a copy: a view lent to numpy would pin storage that its owner may want to free
+        sample = flat[:: max(1, flat.numel() // _SAMPLED)].to("cpu", torch.float32, copy=True)
         digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]
 

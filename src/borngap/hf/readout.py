@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from borngap.errors import UserError
 from borngap.geometry import KINDS, Geometry, Kind
@@ -71,7 +72,7 @@ def readout_of(model: Any) -> Readout:
     if head is None or embedding is None:
         raise UserError("the model has no output embedding", rule="get_output_embeddings() gives the LM head")
     output, entered = _matrix(head), _matrix(embedding)
-    same = _base(head).weight.data_ptr() == _base(embedding).weight.data_ptr()
+    same = _address(_base(head).weight) == _address(_base(embedding).weight)
     merged = output.parts != ("weight",) or entered.parts != ("weight",)
     tied = same and (not merged or torch.equal(output.weight, entered.weight))
     notes = tuple(
@@ -155,6 +156,8 @@ def observing(model: Any) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+            if isinstance(module, FSDPModule):  # its root keeps whole parameters after a forward without a backward
+                module.reshard()
 
 
 def _matrix(module: Any) -> Matrix:
@@ -230,6 +233,11 @@ def _saved(module: Any) -> nn.Module | None:
     if module.disable_adapters or not module.active_adapters:
         return None
     return module.modules_to_save[module.active_adapters[0]]
+
+
+def _address(weight: Any) -> int:
+    """Where a weight's numbers lie; of one that is sharded, this rank's part (the whole has no address)."""
+    return (weight.to_local() if hasattr(weight, "to_local") else weight).data_ptr()
 
 
 def _base(module: Any) -> Any:
