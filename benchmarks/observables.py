@@ -110,7 +110,8 @@ def report(contexts: int, vocabulary: int, dimension: int, kind: str, repetition
     sizes = ours(x, ("pool_size",))["pool_size"]
     few = x.part(torch.linspace(0, contexts - 1, min(NAIVE_CONTEXTS, contexts)).long())
     scale = contexts / len(few.logits)
-    check(few)
+    one = x.part(torch.tensor([contexts // 2]))
+    check(one)
     tasks = {
         "LM head": lambda: head(x),
         "measure": lambda: ours(x, WITHOUT_RANK),
@@ -119,8 +120,8 @@ def report(contexts: int, vocabulary: int, dimension: int, kind: str, repetition
     }
     seconds = interleaved(tasks, repetitions)
     ranked = interleaved({
-        "measure, born_rank": lambda: ours(few, None),
-        "naive, born_rank": lambda: naive(few, rank=True),
+        "measure, born_rank": lambda: ours(one, None),
+        "naive, born_rank": lambda: naive(one, rank=True),
     }, 1)  # fmt: skip
     shape = (
         f"{kind}, V {vocabulary:,}, d {dimension}, pools {int(sizes.min())}/{int(sizes.median())}/{int(sizes.max())}"
@@ -141,10 +142,10 @@ def report(contexts: int, vocabulary: int, dimension: int, kind: str, repetition
         row("naive", times["naive, few"] / len(few.logits), times["naive, few"] * scale / times["LM head"],
             f"{len(few.logits)} of {contexts} contexts, scaled; "
             f"{ratio(seconds['naive, few'], seconds['measure, same few']):.3g} times measure on the same"),
-        row("measure with born_rank", rank["measure, born_rank"] / len(few.logits),
-            rank["measure, born_rank"] * scale / times["LM head"], f"{len(few.logits)} contexts, one round"),
-        row("naive with born_rank", rank["naive, born_rank"] / len(few.logits),
-            rank["naive, born_rank"] * scale / times["LM head"],
+        row("measure with born_rank", rank["measure, born_rank"],
+            rank["measure, born_rank"] * contexts / times["LM head"], "one context, one round, scaled"),
+        row("naive with born_rank", rank["naive, born_rank"],
+            rank["naive, born_rank"] * contexts / times["LM head"],
             f"{rank['naive, born_rank'] / rank['measure, born_rank']:.3g} times measure on the same"),
     ]  # fmt: skip
 

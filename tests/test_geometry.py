@@ -15,6 +15,7 @@ from tests.cases import DEVICES, case
 from borngap import geometry as module
 from borngap.errors import UserError
 from borngap.geometry import KINDS, Bulk, Geometry
+from borngap.largest import largest
 
 
 def matrix(tokens=60, dimension=16, seed=0, common=0.7):
@@ -164,8 +165,9 @@ def test_rows_are_of_length_1_and_overlaps_their_cosines(dtype, kind, device):
 def brute_force(x, kind, tokens, k, left_out):
     rows, result = units(x, kind), []
     for token in tokens:
-        others = [i for i in range(len(rows)) if i != token and i not in left_out]
-        result.append(sorted(others, key=lambda i: -(rows[token] @ rows[i]))[:k])
+        overlaps = rows @ rows[token]
+        overlaps[[token, *left_out]] = -np.inf
+        result.append(np.argsort(-overlaps, kind="stable")[:k].tolist())
     return result
 
 
@@ -208,14 +210,16 @@ def test_neighbours_leave_special_and_padding_rows_out():
     assert asked[0][0] == 0
 
 
-@pytest.mark.parametrize("block", [1, 300, 5000])
+@pytest.mark.parametrize("block", [1, 200, 5000])
 def test_neighbours_do_not_depend_on_the_block(block, monkeypatch):
-    g = Geometry(matrix(300, 8))
-    ids, overlaps = g.neighbours(k=6)
+    g = Geometry(matrix(60 if block == 1 else 300, 8))
+    some = torch.tensor([0, 59, 3])
+    wholes = g.neighbours(k=6), g.neighbours(some, k=6)
     monkeypatch.setattr(module, "_BLOCK_ELEMENTS", block)
-    again_ids, again_overlaps = g.neighbours(k=6)
-    assert ids.tolist() == again_ids.tolist()
-    torch.testing.assert_close(overlaps, again_overlaps, rtol=1e-12, atol=1e-15)
+    for whole, again in zip(wholes, (g.neighbours(k=6), g.neighbours(some, k=6)), strict=True):
+        assert whole[0].tolist() == again[0].tolist()
+        torch.testing.assert_close(whole[1], again[1], rtol=1e-12, atol=1e-15)
+    assert wholes[0][0][some].tolist() == wholes[1][0].tolist()
 
 
 def test_equal_rows_are_nearest_and_any_of_them_may_come_first():
@@ -224,6 +228,27 @@ def test_equal_rows_are_nearest_and_any_of_them_may_come_first():
     ids, overlaps = Geometry(x).neighbours(torch.tensor([3, 40, 150]), k=2)
     assert [set(row) for row in ids.tolist()] == [{40, 150}, {3, 150}, {3, 40}]
     torch.testing.assert_close(overlaps, torch.ones_like(overlaps))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("columns", "k"), [(1, 1), (7, 7), (40, 3), (1000, 1), (1000, 3), (1001, 17), (999, 250)])
+def test_the_largest_of_long_rows(columns, k, transposed):
+    generator = torch.Generator().manual_seed(columns)
+    x = torch.randn(columns, 5, generator=generator).T if transposed else torch.randn(5, columns, generator=generator)
+    values, found = largest(x, k)
+    wanted = x.topk(k, 1)
+    assert torch.equal(values, wanted.values)
+    assert torch.equal(found, wanted.indices)
+
+
+def test_the_largest_with_ties_and_minus_infinity():
+    x = torch.full((2, 200), -torch.inf)
+    x[0, 190:] = 1.0
+    x[1, ::7] = 2.0
+    values, found = largest(x, 4)
+    assert values.tolist() == [[1.0] * 4, [2.0] * 4]
+    assert all(len(set(row)) == 4 for row in found.tolist())
+    assert torch.equal(x.gather(1, found), values)
 
 
 @pytest.mark.parametrize("k", [0, -1, 60, 61])

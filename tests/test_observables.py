@@ -128,19 +128,37 @@ def test_blocks_of_pairs_do_not_change_the_sums(monkeypatch):
         torch.testing.assert_close(value, whole[name], rtol=1e-12, atol=0)
 
 
+def test_blocks_of_near_pairs_do_not_change_the_angles(monkeypatch):
+    x = case(4, vocabulary=30, dimension=8, common=20.0)
+    assert float(Geometry(x.matrix).overlap(torch.arange(30)[:, None], torch.arange(30)).min()) > 0.9
+    whole = evaluate(x, top_p=1.0, only=["localisation_length"])["localisation_length"]
+    monkeypatch.setattr(density, "_BLOCK_ELEMENTS", 1)
+    again = evaluate(x, top_p=1.0, only=["localisation_length"])["localisation_length"]
+    torch.testing.assert_close(again, whole, rtol=1e-12, atol=0)
+    assert_equal(evaluate(x, top_p=1.0), x, 1e-6, 1e-9, top_p=1.0)
+
+
+def test_purity_is_the_same_whichever_way_it_is_summed():
+    for shape in (SMALL_POOL, LARGE_POOL):
+        x = case(6, **shape)
+        alone = evaluate(x, top_p=1.0, only=["purity"])["purity"]
+        torch.testing.assert_close(alone, evaluate(x, top_p=1.0)["purity"], rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(6, 9), (8, 4)], ids=["n<d", "n>d"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_gradients_with_respect_to_logits_and_rows(kind, shape, device):
+@pytest.mark.parametrize("only", [DIFFERENTIABLE, ("purity",)], ids=["all", "purity"])
+def test_gradients_with_respect_to_logits_and_rows(kind, shape, device, only):
     x = case(1, vocabulary=shape[0], dimension=shape[1], batch=2, spread=0.5).to(device)
     logits, matrix = x.logits.requires_grad_(), x.matrix.requires_grad_()
 
     def function(logits, matrix):
-        values = measure(logits, Geometry(matrix, kind), x.gold, x.competitor, only=DIFFERENTIABLE)
-        return tuple(values[name] for name in DIFFERENTIABLE)
+        values = measure(logits, Geometry(matrix, kind), x.gold, x.competitor, only=only)
+        return tuple(values[name] for name in only)
 
     gradients = torch.autograd.grad(sum(v.sum() for v in function(logits, matrix)), (logits, matrix))
-    assert all(float(g.norm()) > 0.1 for g in gradients)
+    assert all(float(g.norm()) > 0.01 for g in gradients)
     assert torch.autograd.gradcheck(function, (logits, matrix))
 
 
