@@ -22,14 +22,14 @@ class Clock:
         spent: time of all measurements since ``start``, unit s.
         training: time of the host's own since ``start``, unit s.
         probe_seconds: time of the last probe, unit s; 0 before the first.
-        rank_seconds: time of the last measurement of Born ranks, a context, unit s.
+        dear_seconds: time of the last measurement of dear observables, a context, unit s.
     """
 
     def __init__(self, model: Any) -> None:
         """Start with nothing timed; the model tells which devices to wait for."""
         devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
         self._devices = sorted(devices, key=str)
-        self.probes, self.spent, self.training, self.probe_seconds, self.rank_seconds = 0, 0.0, 0.0, 0.0, 0.0
+        self.probes, self.spent, self.training, self.probe_seconds, self.dear_seconds = 0, 0.0, 0.0, 0.0, 0.0
         self._steps: deque[float] = deque(maxlen=_INTERVALS)
         self._since: float | None = None
 
@@ -64,8 +64,8 @@ class Clock:
         self.probe_seconds = self.spent - before
 
     @contextmanager
-    def ranking(self, contexts: int) -> Iterator[None]:
-        """Time a measurement of so many Born ranks.
+    def completing(self, contexts: int) -> Iterator[None]:
+        """Time a measurement of the dear observables of so many contexts.
 
         Yields:
             Nothing.
@@ -74,7 +74,7 @@ class Clock:
         with self._spending():
             yield
         if contexts:
-            self.rank_seconds = (self.spent - before) / contexts
+            self.dear_seconds = (self.spent - before) / contexts
 
     @contextmanager
     def _spending(self) -> Iterator[None]:

@@ -160,7 +160,7 @@ class FineTune:
             seen = forward(self.model, list(follower.targets.values()), finite=False)
         records = follower.look(*seen, evaluate=is_evaluation(step))
         last = last or follower.watch.reason is not None
-        follower.rank(records, everything=last or step == 0)
+        follower.complete(records, everything=last or step == 0)
         return records, last
 
     def _forward(self, batch: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:

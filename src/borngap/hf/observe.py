@@ -17,6 +17,8 @@ from borngap.observables import DEFAULT_TOP_P, OBSERVABLES, measure
 from borngap.watch import Watch
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
+# angles of all pairs of the pool: most of a probe's price where a prediction is spread out
+LIGHT = tuple(name for name in USUAL if name not in {"localisation_length", "burial_depth"})
 Record = dict[str, float | None]
 
 
@@ -96,13 +98,20 @@ class Observer:
         filled = iter(found)
         return [next(filled) if is_sound else self._broken() for is_sound in sound]
 
-    def born_ranks(self, logits: Tensor, index: Sequence[int]) -> list[float | None]:
-        """Measure the Born rank alone, by far the dearest observable; None where logits are not finite."""
-        if not bool(torch.isfinite(logits.amax())):
-            return [None] * len(index)
+    def dear(self, logits: Tensor, index: Sequence[int]) -> list[Record]:
+        """Measure what ``records`` leaves out: the Born rank above all, by far the dearest observable.
+
+        Args:
+            logits: finite, shape (batch, V), unit nat.
+            index: which targets they belong to.
+
+        Returns:
+            One record a prediction.
+        """
         gold, competitor = self._pairs[list(index)].T
-        values = measure(logits.detach(), self.geometry(), gold, competitor, top_p=self._top_p, only=["born_rank"])
-        return values["born_rank"].tolist()
+        names = [name for name in OBSERVABLES if name not in self._only]
+        values = measure(logits.detach(), self.geometry(), gold, competitor, top_p=self._top_p, only=names)
+        return _rows(values, len(index))
 
     def _measure(self, logits: Tensor, hidden: Tensor | None, index: list[int]) -> list[Record]:
         if not index:
@@ -114,8 +123,7 @@ class Observer:
         if self.moving and not self._resumed:
             frozen = measure(logits, self.start, gold, competitor, only=["born_gap"], top_p=self._top_p)
             values["frozen_born_gap"] = frozen["born_gap"]
-        columns = {name: value.tolist() for name, value in values.items()}
-        return [{name: _present(column[i]) for name, column in columns.items()} for i in range(len(index))]
+        return _rows(values, len(index))
 
     def _movement(self, now: Geometry, index: list[int], born_gap: Tensor) -> dict[str, Tensor]:
         zero = torch.zeros(len(index), dtype=torch.float64)
@@ -131,7 +139,7 @@ class Observer:
 
 
 class Follower:
-    """An observer with a watch over it: records of several contexts, and Born ranks where they are worth their price.
+    """An observer with a watch over it: records of several contexts, and dear observables where they are worth it.
 
     Attributes:
         observer: measures.
@@ -162,8 +170,8 @@ class Follower:
         self.events = self.watch.update(records, evaluate=evaluate)
         return records
 
-    def rank(self, records: dict[int, Record], *, everything: bool) -> None:
-        """Add Born ranks to what ``look`` returned last: of all contexts, or where one flipped or a rule fired.
+    def complete(self, records: dict[int, Record], *, everything: bool) -> None:
+        """Add the dear observables to what ``look`` returned last: of all contexts, or where something happened.
 
         Args:
             records: context -> record; changed.
@@ -172,9 +180,14 @@ class Follower:
         order = list(self.targets)
         slots = [slot for slot, context in enumerate(order) if everything or context in self.events]
         sound = [slot for slot in slots if not math.isnan(records[order[slot]]["cross_entropy"] or 0.0)]
-        ranks = self.observer.born_ranks(self._logits[sound], sound) if sound else []
-        for slot, rank in zip(sound, ranks, strict=True):
-            records[order[slot]]["born_rank"] = rank
+        found = self.observer.dear(self._logits[sound], sound) if sound else []
+        for slot, record in zip(sound, found, strict=True):
+            records[order[slot]] |= record
+
+
+def _rows(values: Mapping[str, Tensor], count: int) -> list[Record]:
+    columns = {name: value.tolist() for name, value in values.items()}
+    return [{name: _present(column[i]) for name, column in columns.items()} for i in range(count)]
 
 
 def _present(value: float) -> float | None:

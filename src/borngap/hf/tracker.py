@@ -16,7 +16,7 @@ from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.clock import Clock
 from borngap.hf.finetune import weights_digest
-from borngap.hf.observe import Follower, Observer, Record
+from borngap.hf.observe import LIGHT, Follower, Observer, Record
 from borngap.hf.probe import forward, named, prepare
 from borngap.hf.readout import geometry_of
 from borngap.observables import DEFAULT_TOP_P
@@ -121,7 +121,7 @@ class Tracker:
             targets = [_restored(target, kept) for target, kept in zip(targets, state["targets"], strict=True)]
         matrix = geometry_of(model, geometry, tokenizer)
         chosen, _, _ = prepare(model, tokenizer, targets, matrix, top_p)
-        observer = Observer(model, tokenizer, chosen, geometry, top_p)
+        observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT)
         self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction))
         self._records: list[tuple[int, dict[int, Record]]] = []
         self._spacing, self._widest = every or 1, every or 1
@@ -258,24 +258,24 @@ class Tracker:
         return judge(self._follower.targets[index], path, self._criterion, self._widest)
 
     def _probe(self, step: int, *, evaluate: bool, final: bool = False) -> None:
-        """Measure all contexts; at both ends with Born ranks."""
+        """Measure all contexts; at both ends with dear observables too."""
         with self._clock.probing():
             seen = forward(self._model, self.targets, finite=False)
             records = self._follower.look(*seen, evaluate=evaluate)
-        self._rank(records, everything=final)
+        self._complete(records, everything=final)
         self._keep(step, records)
         if evaluate:
             self._last_evaluation = step
         self._warn_of_failure(step)
 
-    def _rank(self, records: dict[int, Record], *, everything: bool) -> None:
-        """Measure Born ranks: at both ends, and at flips where what is left of the budget allows it."""
+    def _complete(self, records: dict[int, Record], *, everything: bool) -> None:
+        """Measure dear observables: at both ends, and at flips where what is left of the budget allows it."""
         count = len(records) if everything else len(self._follower.events)
         left = self._budget * self._clock.training - self._clock.spent
-        affordable = everything or self._every is not None or count * self._clock.rank_seconds <= left
+        affordable = everything or self._every is not None or count * self._clock.dear_seconds <= left
         if count and _of_rank_0(int(affordable), self._device):
-            with self._clock.ranking(count):
-                self._follower.rank(records, everything=everything)
+            with self._clock.completing(count):
+                self._follower.complete(records, everything=everything)
 
     def _keep(self, step: int, records: dict[int, Record]) -> None:
         if self._records and self._records[-1][0] == step:
