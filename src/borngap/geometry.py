@@ -19,6 +19,7 @@ KINDS: tuple[Kind, ...] = ("readout", "input", "centered")
 DENSE_CROWDING = 6.0
 SPARSE_CROWDING = 4.0
 _BLOCK_ELEMENTS = 1 << 25
+_BULK_BLOCK = 1 << 19
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,12 +172,12 @@ class Geometry:
         if len(ids) < 2:
             raise UserError("too few tokens for a pair", rule="at least 2 that are not special", found=len(ids))
         left, right = _distinct_pairs(len(ids), pairs, seed)
-        step = max(1, _BLOCK_ELEMENTS // (4 * self.dimension))
+        step = max(1, _BULK_BLOCK // self.dimension)
         with torch.no_grad():
-            overlaps = [
-                self.overlap(ids[a], ids[b]).cpu() for a, b in zip(left.split(step), right.split(step), strict=True)
-            ]
-        return Bulk.of(torch.cat(overlaps).double(), self.dimension, len(ids), self.matrix.shape[0] - len(ids))
+            keys = self.unit(ids)
+            chunks = zip(left.to(keys.device).split(step), right.to(keys.device).split(step), strict=True)
+            overlaps = torch.cat([torch.linalg.vecdot(keys[a], keys[b]) for a, b in chunks])
+        return Bulk.of(overlaps.cpu().double(), self.dimension, len(ids), self.matrix.shape[0] - len(ids))
 
 
 @dataclass(frozen=True)

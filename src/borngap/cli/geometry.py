@@ -61,9 +61,12 @@ def geometry(
 def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
     """Return the bulk statistics of all three geometry matrices."""
     from borngap.geometry import KINDS
-    from borngap.hf.readout import geometry_of
+    from borngap.hf.readout import geometry_of, readout_of
 
-    return {kind: geometry_of(loaded.model, kind, loaded.tokenizer).bulk(pairs, seed) for kind in KINDS}
+    tied = readout_of(loaded.model).tied  # then input is readout: counted once
+    wanted = [kind for kind in KINDS if not (tied and kind == "input")]
+    bulks = {kind: geometry_of(loaded.model, kind, loaded.tokenizer).bulk(pairs, seed) for kind in wanted}
+    return {kind: bulks["readout" if tied and kind == "input" else kind] for kind in KINDS}
 
 
 def geometry_table(bulks: dict[str, Bulk]) -> Table:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from borngap.errors import UserError
 from borngap.geometry import Kind

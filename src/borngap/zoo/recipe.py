@@ -96,11 +96,11 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("docs-gpt2-s", "gpt2", 128, 4, tied=True),
-        Recipe("docs-gpt2-m", "gpt2", 160, 5, tied=True),
+        Recipe("docs-gpt2-m", "gpt2", 160, 5, tied=True, steps=800),
         Recipe("docs-llama", "llama", 128, 4, tied=True),
         Recipe("docs-gptneo", "gpt_neo", 128, 4, tied=True),
         Recipe("docs-neox-s", "gpt_neox", 128, 4, tied=False),
-        Recipe("docs-neox-m", "gpt_neox", 160, 5, tied=False),
+        Recipe("docs-neox-m", "gpt_neox", 160, 5, tied=False, steps=800),
         Recipe("docs-gpt2-s-untied", "gpt2", 128, 4, tied=False),
     )
 }
