@@ -125,7 +125,7 @@ def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = 
         optimiser.step()
         optimiser.zero_grad()
         if progress:
-            progress(step + 1, float(loss))
+            progress(step + 1, float(loss.detach()))
         if (step + 1) % CHECKPOINT_EVERY == 0:
             _save(work, model, optimiser, step + 1, time.monotonic() - started)
     return model.eval(), time.monotonic() - started
