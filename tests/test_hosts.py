@@ -441,6 +441,18 @@ def test_a_plain_loop_within_its_budget():
         module.time = original
 
 
+def test_steps_of_a_plain_loop_do_not_go_back():
+    loaded = borngap.load(TIED)
+    tracker = Tracker(loaded.model, loaded.tokenizer, CONTEXTS[:1])
+    assert tracker.step(0) == {}
+    tracker.step(3, force=True)
+    with pytest.raises(UserError, match="steps went back"):
+        tracker.step(2)
+    (entry,) = tracker.finish()
+    assert entry["last_step"] == 3
+    assert entry["saving"]["patience_step"] == 3
+
+
 def test_settings_of_a_tracker_out_of_range():
     loaded = borngap.load(TIED)
     with pytest.raises(UserError, match="max_overhead is out of range"):

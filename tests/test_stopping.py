@@ -123,6 +123,12 @@ def test_evaluations_are_every_fifth_step_of_a_finer_run():
     assert saving(fine).saturation_step == 15
 
 
+def test_records_of_a_host_that_evaluates_at_its_own_steps():
+    trajectory = run([-0.5, 0.0, 0.8, 0.81, 0.82, 0.83], every=7)
+    assert saving(trajectory, None).saturation_step == 28
+    assert saving(trajectory).saturation_step is None
+
+
 def test_many_contexts():
     done, going = SaturationState(saturated=True), SaturationState()
     failing, broken = SaturationState(worsening=True), SaturationState(broken=True)

@@ -176,7 +176,7 @@ class Saving:
 
 def saving(
     trajectory: Trajectory,
-    every: int = EVALUATION,
+    every: int | None = EVALUATION,
     rule: SaturationRule | None = None,
     patience: CrossEntropyPatience | None = None,
 ) -> Saving:
@@ -184,14 +184,14 @@ def saving(
 
     Args:
         trajectory: records at least at the multiples of ``every``.
-        every: steps from one evaluation to the next.
+        every: steps from one evaluation to the next; None if every record is one.
         rule: the saturation rule; the default one unless given.
         patience: the patience rule; the default one unless given.
 
     Returns:
         Both stop steps, the saving, and what changed between them.
     """
-    seen = trajectory.every(every)
+    seen = trajectory if every is None else trajectory.every(every)
     saturation, waited = (
         saturation_step(seen, rule or SaturationRule()),
         patience_step(seen, patience or CrossEntropyPatience()),

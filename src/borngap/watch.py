@@ -125,7 +125,9 @@ def judge(target: Target, path: Trajectory, criterion: Criterion, spacing: int |
     """
     head = {key: getattr(target.context, key) for key in ("prompt", "gold", "competitor")}
     head |= {"gold_id": target.gold_id, "competitor_id": target.competitor_id, "notes": target.notes}
-    saved = saving(path, max(EVALUATION, spacing or 1))
+    pace = max(EVALUATION, spacing or 1)
+    # a host may evaluate at steps of its own choice: then its records are the evaluations
+    saved = saving(path, pace if len(path.every(pace).steps) > 1 else None)
     return head | verdict(path, criterion, spacing=spacing).to_json() | {"saving": asdict(saved)}
 
 

@@ -177,10 +177,15 @@ class Tracker:
 
         Returns:
             Metrics by name, empty where nothing was measured.
+
+        Raises:
+            UserError: the step is smaller than the last one.
         """
+        if step < self._last_step:
+            raise UserError("steps went back", rule=f"at least {self._last_step}", found=step)
         self._clock.tick(step - self._last_step)
         self._last_step = step
-        if not self._paced:
+        if step and not self._paced:
             self._choose_spacing()
         due = evaluate if evaluate is not None else step - self._last_evaluation >= EVALUATION
         if self._records[-1][0] == step:
