@@ -55,7 +55,8 @@ class Observer:
         self.start = geometry_of(model, kind, tokenizer)
         if self.moving:
             self.start = Geometry(self.start.matrix.clone(), kind, self.start.size, self.start.special)
-        self._start_rows = self.start.unit(self._pairs, torch.float64)
+        self._start_rows = self.start.unit(self._pairs, torch.float64).detach()
+        self._start_known = True
 
     @property
     def start_rows(self) -> Tensor:
@@ -71,30 +72,26 @@ class Observer:
             rows: ``start_rows`` of the interrupted run.
         """
         self._start_rows = rows.to(self._start_rows)
-        self._resumed = self.moving
-
-    _resumed = False
+        self._start_known = not self.moving
 
     def geometry(self) -> Geometry:
         """Return the geometry as it is now."""
         return geometry_of(self._model, self._kind, self._tokenizer) if self.moving else self.start
 
-    def records(self, logits: Tensor, hidden: Tensor | None, index: Sequence[int] | None = None) -> list[Record]:
-        """Measure predictions.
+    def records(self, logits: Tensor, hidden: Tensor | None) -> list[Record]:
+        """Measure all targets.
 
         Args:
-            logits: shape (batch, V), unit nat.
-            hidden: hidden states that the readout multiplied, shape (batch, d), or None.
-            index: which targets they belong to; all, in order, unless given.
+            logits: shape (targets, V), unit nat.
+            hidden: hidden states that the readout multiplied, shape (targets, d), or None.
 
         Returns:
-            One record a prediction: observables, ``overlap_drift`` (1), ``embedding_rotation`` (rad) and
+            One record a target: observables, ``overlap_drift`` (1), ``embedding_rotation`` (rad) and
             ``frozen_born_gap`` (1); None where a number does not exist, NaN throughout where logits are not finite.
         """
-        which = list(range(len(self._pairs))) if index is None else list(index)
         sound = torch.isfinite(logits.detach().amax(1)).tolist()
         good = [slot for slot, is_sound in enumerate(sound) if is_sound]
-        found = self._measure(logits.detach()[good], None if hidden is None else hidden[good], [which[i] for i in good])
+        found = self._measure(logits.detach()[good], None if hidden is None else hidden[good], good)
         filled = iter(found)
         return [next(filled) if is_sound else self._broken() for is_sound in sound]
 
@@ -120,7 +117,7 @@ class Observer:
         now = self.geometry()
         values = measure(logits, now, gold, competitor, hidden=hidden, only=self._only, top_p=self._top_p)
         values |= self._movement(now, index, values["born_gap"])
-        if self.moving and not self._resumed:
+        if self.moving and self._start_known:
             frozen = measure(logits, self.start, gold, competitor, only=["born_gap"], top_p=self._top_p)
             values["frozen_born_gap"] = frozen["born_gap"]
         return _rows(values, len(index))
