@@ -25,7 +25,7 @@ check: setup
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench

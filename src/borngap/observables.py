@@ -357,7 +357,7 @@ def _predictions(
     for index in _parts(sizes.cpu(), geometry.dimension):
         on = index.to(logits.device)
         width = int(sizes[on].max())
-        kept = Pool(*(t[on, :width] for t in (pools.ids, pools.mask, pools.probs)), pools.mass[on])
+        kept = Pool(pools.ids[on, :width], pools.mask[on, :width], pools.probs[on, :width], pools.mass[on])
         state = None if hidden is None else hidden[on]
         whole = (logits[on], normaliser[on].double(), tail_entropy[on])
         yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles)
