@@ -63,7 +63,10 @@ def load(name: str) -> Loaded:
     model = new_model("gpt2", {"vocab_size": 50_257, "bos_token_id": 0, "eos_token_id": 0, **dropout})
     with torch.no_grad():
         model.transformer.ln_f.weight.mul_(SHARPNESS)
-    return Loaded(name, model, borngap.load("docs-gpt2-s").tokenizer)
+    tokenizer = borngap.load("docs-gpt2-s").tokenizer
+    # rows beyond the tokenizer's length are padding: without these the pool would be what it holds of the nucleus
+    tokenizer.add_tokens([f"<{number}>" for number in range(50_257 - len(tokenizer))])
+    return Loaded(name, model, tokenizer)
 
 
 def contexts(count: int) -> list[borngap.Context]:
