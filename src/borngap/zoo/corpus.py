@@ -71,16 +71,18 @@ def build_corpus(site: Path | None = None) -> Corpus:
         UserError: a pinned package is missing or has another version.
     """
     found = _find_distributions(site)
-    pins = pinned_packages()
+    pinned = {
+        part: [_pinned(found, name, version) for name, version in sorted(pins.items())]
+        for part, pins in pinned_packages().items()
+    }
     seen: set[str] = set()
     split = {}
     for part in ("train", "held_out"):  # training first: a shared paragraph stays in training only
-        texts = (
-            text for name, version in sorted(pins[part].items()) for text in _docstrings(_pinned(found, name, version))
-        )
+        texts = (text for dist in pinned[part] for text in _docstrings(dist))
         split[part] = tuple(_unique_documents(texts, seen))
     digest = hashlib.sha256("\0".join(split["train"] + ("\1",) + split["held_out"]).encode()).hexdigest()
-    return Corpus(split["train"], split["held_out"], {**pins["train"], **pins["held_out"]}, digest)
+    packages = {name: version for pins in pinned_packages().values() for name, version in pins.items()}
+    return Corpus(split["train"], split["held_out"], packages, digest)
 
 
 def prose(docstring: str) -> list[str]:
