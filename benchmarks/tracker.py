@@ -148,9 +148,12 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--gpt2", action="store_true")
     parser.add_argument("--budget", type=float, default=0.01)
+    parser.add_argument("--rounds", type=int, default=3, help="paired runs of the bundled model")
     options = parser.parse_args()
     quiet()
-    sizes = [Size("docs-gpt2-s", 12, 2, 32, 1)] if options.small else [Size("docs-gpt2-s", 130, 16, 128, 3)]
+    sizes = (
+        [Size("docs-gpt2-s", 12, 2, 32, 1)] if options.small else [Size("docs-gpt2-s", 130, 16, 128, options.rounds)]
+    )
     if options.gpt2:
         sizes.append(Size("gpt2-small-size", 14, 4, 128, 1))
     print(machine())
@@ -167,11 +170,13 @@ def main() -> None:
         "ends (s)",
     ]
     print(f"\ntracker in Trainer, ten contexts, budget {100 * options.budget:g} %\n")
-    print(table(heads, [overhead(size, options.budget) for size in sizes]))
+    for size in sizes:  # a table a model, so that an interrupted run keeps what it has
+        print(table(heads, [overhead(size, options.budget)]), flush=True)
     heads = ["model", "geometry", "forward (ms)", "probe (ms)", "probe / forward", "largest pool"]
     print("\none probe of ten contexts against one forward of the same tokens\n")
     rounds = 3 if options.small else 20
-    print(table(heads, [probe_cost(size.name, trained, rounds) for size in sizes for trained in (False, True)]))
+    for size in sizes:
+        print(table(heads, [probe_cost(size.name, trained, rounds) for trained in (False, True)]), flush=True)
     print("\n" + machine())
 
 
