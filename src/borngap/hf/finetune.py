@@ -75,17 +75,18 @@ class FineTune:
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._initial = [p.detach().clone() for p in self._parameters]
 
-    def alone(self, index: int, *, observe: bool = True) -> Iterator[Step]:
+    def alone(self, index: int, *, observe: bool = True, rate: float | None = None) -> Iterator[Step]:
         """Train one context from the base weights.
 
         Args:
             index: which context.
             observe: whether to measure it; the weights come out the same, bit for bit.
+            rate: learning rate instead of the settings' own.
 
         Returns:
             One entry a step, from the base model on; the last one comes early if the settings or a NaN say so.
         """
-        return self._run([index], repeat([index]), observe=observe)
+        return self._run([index], repeat([index]), observe=observe, rate=rate)
 
     def joint(self, *, observe: bool = True) -> Iterator[Step]:
         """Train all contexts in batches.
@@ -128,11 +129,13 @@ class FineTune:
             for start in range(0, count, settings.batch_size):
                 yield order[start : start + settings.batch_size]
 
-    def _run(self, seen: list[int], batches: Iterator[list[int]], *, observe: bool) -> Iterator[Step]:
+    def _run(
+        self, seen: list[int], batches: Iterator[list[int]], *, observe: bool, rate: float | None = None
+    ) -> Iterator[Step]:
         self.restore()
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
-        optimiser, scheduler = _optimiser(self._parameters, self._training)
+        optimiser, scheduler = _optimiser(self._parameters, self._training, rate)
         follower = self._follower(seen) if observe else None
         for step in range(self._training.steps + 1):
             loss, logits, hidden = self._forward(next(batches))
@@ -256,10 +259,10 @@ def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tens
     return out.loss, out.logits[at].detach(), seen[0][at] if seen else None
 
 
-def _optimiser(parameters: Sequence[Tensor], training: Training) -> tuple[Any, Any]:
+def _optimiser(parameters: Sequence[Tensor], training: Training, rate: float | None) -> tuple[Any, Any]:
     optimiser = torch.optim.AdamW(
         parameters,
-        lr=training.learning_rate,
+        lr=training.learning_rate if rate is None else rate,
         betas=(training.beta1, training.beta2),
         eps=training.eps,
         weight_decay=training.weight_decay,
