@@ -4,7 +4,8 @@ Run ``.venv/bin/python benchmarks/tracker.py``; ``--small`` is a smoke test, ``-
 size with random weights (124 M parameters, V = 50,257), its last norm scaled so that pools are as large as a trained
 model's. Rounds alternate between both kinds of run. Wall time suffers from whatever else the machine does; the
 processor time of this process hardly does, so both are given. The first two steps of a run and what the tracker does
-before the first and after the last step are left out of the rates; the latter is given on its own.
+before the first and after the last step are left out of the rates; the latter is given on its own. "noise" is how much
+two runs without the tracker differ, "own account" what the tracker says it took.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -117,11 +119,14 @@ def overhead(size: Size, budget: float) -> list[str]:
         for clock in ("wall", "processor")
     }
     ends = statistics.median(a["outside"] - b["outside"] for a, b in zip(with_, without, strict=True))
+    walls = [run["wall"] for run in without]
+    noise = statistics.median(abs(b / a - 1) for a, b in pairwise(walls)) if len(walls) > 1 else float("nan")
     rates = [1 / statistics.median(run["wall"] for run in runs) for runs in (without, with_)]
     return [
         size.name, f"{size.batch} x {size.length}", str(size.steps), str(size.rounds),
         f"{rates[0]:.3g}", f"{rates[1]:.3g}",
-        f"{100 * extra['wall']:+.1f} %", f"{100 * extra['processor']:+.1f} %",
+        f"{100 * extra['wall']:+.1f} %", f"{100 * extra['processor']:+.1f} %", f"{100 * noise:.1f} %",
+        f"{100 * statistics.median(run['share'] for run in with_):.2f} %",
         str(statistics.median(run["probes"] for run in with_)), f"{ends:.2f}",
     ]  # fmt: skip
 
@@ -166,6 +171,8 @@ def main() -> None:
         "steps/s with",
         "wall",
         "processor",
+        "noise",
+        "own account",
         "probes",
         "ends (s)",
     ]

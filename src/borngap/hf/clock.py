@@ -18,7 +18,7 @@ class Clock:
     """Times the host's steps and the observer's measurements, devices synchronised around the latter.
 
     Attributes:
-        probes: how many probes were timed.
+        probes: how many probes were timed since ``start``.
         spent: time of all measurements since ``start``, unit s.
         training: time of the host's own since ``start``, unit s.
         probe_seconds: time of the last probe, unit s; 0 before the first.
@@ -38,9 +38,14 @@ class Clock:
         """Median time of one of the host's last 64 steps, unit s."""
         return median(self._steps)
 
+    @property
+    def mean_seconds(self) -> float:
+        """What a probe took on average since ``start``, dear observables at flips included, unit s; 0 without one."""
+        return self.spent / self.probes if self.probes else 0.0
+
     def start(self) -> None:
         """Begin to time the host; what came before is no cost of the training."""
-        self._since, self.spent, self.training = time.perf_counter(), 0.0, 0.0
+        self._since, self.probes, self.spent, self.training = time.perf_counter(), 0, 0.0, 0.0
 
     def tick(self, steps: int) -> None:
         """Note that the host did so many steps since the last time."""

@@ -43,7 +43,7 @@ class Cost:
     """What tracking took.
 
     Attributes:
-        probes: how many times the contexts were measured.
+        probes: how many times the contexts were measured since training began.
         seconds: time spent on that since training began, unit s.
         training_seconds: time of the host's own since then, unit s.
         spacing: steps between probes at present.
@@ -297,7 +297,8 @@ class Tracker:
         self._paced = True
         if self._every is not None:
             return
-        steps = self._clock.probe_seconds / (self._budget * self._clock.step_seconds)
+        cost = max(self._clock.probe_seconds, self._clock.mean_seconds)
+        steps = cost / (self._budget * self._clock.step_seconds)
         wanted = 2 ** max(0, math.ceil(math.log2(steps))) if steps > 0 else 1
         self._spacing = _of_rank_0(wanted, self._device)
         self._widest = max(self._widest, self._spacing)
