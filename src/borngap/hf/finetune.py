@@ -75,6 +75,16 @@ class FineTune:
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._initial = [p.detach().clone() for p in self._parameters]
 
+    @property
+    def training(self) -> Training:
+        """The settings."""
+        return self._training
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._tokenizer
+
     def alone(self, index: int, *, observe: bool = True, rate: float | None = None) -> Iterator[Step]:
         """Train one context from the base weights.
 

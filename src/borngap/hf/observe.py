@@ -78,12 +78,13 @@ class Observer:
         """Return the geometry as it is now."""
         return geometry_of(self._model, self._kind, self._tokenizer) if self.moving else self.start
 
-    def records(self, logits: Tensor, hidden: Tensor | None) -> list[Record]:
-        """Measure all targets.
+    def records(self, logits: Tensor, hidden: Tensor | None, index: Sequence[int] | None = None) -> list[Record]:
+        """Measure all targets, or some.
 
         Args:
             logits: shape (targets, V), unit nat.
             hidden: hidden states that the readout multiplied, shape (targets, d), or None.
+            index: which targets the rows belong to; all of them, in order, unless given.
 
         Returns:
             One record a target: observables, ``overlap_drift`` (1), ``embedding_rotation`` (rad) and
@@ -91,7 +92,8 @@ class Observer:
         """
         sound = torch.isfinite(logits.detach().amax(1)).tolist()
         good = [slot for slot, is_sound in enumerate(sound) if is_sound]
-        found = self._measure(logits.detach()[good], None if hidden is None else hidden[good], good)
+        slots = good if index is None else [index[slot] for slot in good]
+        found = self._measure(logits.detach()[good], None if hidden is None else hidden[good], slots)
         filled = iter(found)
         return [next(filled) if is_sound else self._broken() for is_sound in sound]
 
