@@ -1,8 +1,8 @@
 """Many LoRA runs in one forward: each row of a batch has adapters and a rate of its own (spec section 8).
 
 The trunk is frozen and shared, so R runs are one batch of R prompts, and only the low-rank products differ by row:
-``y_r = W x_r + s B_r A_r x_r`` with A of shape (R, rank, d_in) and B of shape (R, d_out, rank). The result equals R runs
-of ``FineTune.alone`` to float32 rounding: initial adapters are PEFT's own for each seed, and the optimiser is torch's.
+``y_r = W x_r + s B_r A_r x_r`` with A of shape (R, rank, d_in) and B of shape (R, d_out, rank). The result equals R
+runs of ``FineTune.alone`` to float32 rounding: initial adapters are PEFT's own for each seed, the optimiser is torch's.
 
     tuner = FineTune(loaded, contexts, Training(method="lora", steps=50))
     lanes = [Lane(index, rate, seed) for index in range(len(contexts)) for rate in (1e-4, 1e-3) for seed in (0, 1)]
@@ -29,7 +29,6 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from borngap.context import Target
 from borngap.errors import UserError
 from borngap.hf.finetune import FineTune, Step
 from borngap.hf.observe import USUAL, Observer, Record
@@ -245,7 +244,9 @@ def _layers(model: Any) -> list[LoraLinear]:
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     strange = sorted({type(m).__name__ for m in layers if not isinstance(m, LoraLinear) or m.lora_variant})
     if strange:
-        raise UserError("only linear layers can be stacked", found=f"LoRA on {strange}", fix="use the engine sequential")
+        raise UserError(
+            "only linear layers can be stacked", found=f"LoRA on {strange}", fix="use the engine sequential"
+        )
     return layers
 
 
@@ -273,7 +274,7 @@ def _initial(tuner: FineTune, layers: list[LoraLinear], seed: int) -> Tensor:
 def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[LoraLinear], memory: int) -> Iterator[list[int]]:
     """Stacks of lanes with prompts of similar length, each within a bounded memory."""
     config = tuner.model.config.get_text_config()
-    adapters = _COPIES * sum(m.weight.numel() for layer in layers for m in (layer.lora_A, layer.lora_B) for m in m.values())
+    adapters = _COPIES * sum(shape.numel() for shape in _shapes(layers))
     token = _WIDTHS * config.num_hidden_layers * config.hidden_size
     stack: list[int] = []
     for number in sorted(range(len(lanes)), key=lambda n: len(tuner.targets[lanes[n].index].ids)):
@@ -287,12 +288,16 @@ def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[LoraLinear], mem
         yield stack
 
 
+def _shapes(layers: Sequence[LoraLinear]) -> list[torch.Size]:
+    """Shapes of A and B of every layer."""
+    return [m["default"].weight.shape for layer in layers for m in (layer.lora_A, layer.lora_B)]
+
+
 def _pieces(layers: Sequence[LoraLinear], stack: Tensor) -> Iterator[tuple[LoraLinear, Tensor, Tensor]]:
     """Each layer with its A, shape (R, rank, d_in), and B, shape (R, d_out, rank), as views of a stack of vectors."""
-    shapes = [m["default"].weight.shape for layer in layers for m in (layer.lora_A, layer.lora_B)]
-    views = iter(
-        piece.unflatten(-1, shape) for piece, shape in zip(stack.split([s.numel() for s in shapes], -1), shapes, strict=True)
-    )
+    shapes = _shapes(layers)
+    pieces = stack.split([shape.numel() for shape in shapes], -1)
+    views = iter([piece.unflatten(-1, shape) for piece, shape in zip(pieces, shapes, strict=True)])
     for layer in layers:
         yield layer, next(views), next(views)
 
@@ -335,7 +340,7 @@ def _install(layers: Sequence[LoraLinear], adapters: Tensor) -> None:
 
 
 def _last_positions(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
-    """Logits, shape (R, V), and detached hidden states, shape (R, d), at the last position of right-padded prompts.
+    """Run right-padded prompts; keep the logits, (R, V), and detached hidden states, (R, d), of their last positions.
 
     Only these positions enter the head: its product over all of them would cost more than a small model's trunk.
     """
@@ -364,7 +369,7 @@ def _last_positions(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Ten
 
 
 def _optimiser(adapters: dict[int, Tensor], lanes: dict[int, Lane], training: Training) -> torch.optim.AdamW:
-    """torch's own AdamW, one vector a lane, grouped by rate."""
+    """AdamW as torch has it, one vector a lane, grouped by rate."""
     groups = [
         {"params": [adapters[n] for n, lane in lanes.items() if lane.rate == rate], "lr": rate, "rate": rate}
         for rate in dict.fromkeys(lane.rate for lane in lanes.values())

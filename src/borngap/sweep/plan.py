@@ -1,0 +1,181 @@
+"""The plan of a sweep: a pure list of runs (spec section 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import pairwise, product
+from typing import Any
+
+from borngap.context import Context
+from borngap.errors import UserError
+from borngap.training import Method, Training
+
+_OF_A_RUN = ("rate", "seed")  # what the runs of a plan differ in, besides the context
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One fine-tuning run of a plan.
+
+    Attributes:
+        number: its place in the plan, from 0.
+        model: bundled name, local folder, or hub id.
+        context: index of the context it trains.
+        method: what is trained.
+        rate: learning rate.
+        seed: seeds LoRA's initial matrices.
+        steps: optimiser steps N.
+    """
+
+    number: int
+    model: str
+    context: int
+    method: Method
+    rate: float
+    seed: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Every context at every rate with every seed.
+
+    Attributes:
+        model: bundled name, local folder, or hub id.
+        contexts: what to train on, each alone.
+        training: all settings but rate and seed, which are the runs' own.
+        rates: learning rates, increasing.
+        seeds: seeds of LoRA's initial matrices.
+        notes: what the user must know.
+    """
+
+    model: str
+    contexts: tuple[Context, ...]
+    training: Training
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def runs(self) -> tuple[SweepRun, ...]:
+        """The runs: seed by seed, context by context, rates increasing."""
+        method, steps = self.training.method, self.training.steps
+        cells = product(self.seeds, range(len(self.contexts)), self.rates)
+        return tuple(SweepRun(n, self.model, i, method, rate, seed, steps) for n, (seed, i, rate) in enumerate(cells))
+
+    def settings(self, run: SweepRun) -> Training:
+        """Return the settings of one run."""
+        return replace(self.training, rate=run.rate, seed=run.seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready values."""
+        settings = {key: value for key, value in asdict(self.training).items() if key not in _OF_A_RUN}
+        contexts = [asdict(context) for context in self.contexts]
+        head = {"command": "sweep", "model": self.model, "notes": list(self.notes), "contexts": contexts}
+        return head | {"rates": list(self.rates), "seeds": list(self.seeds)} | settings
+
+    @classmethod
+    def from_json(cls, plan: Mapping[str, Any]) -> SweepPlan:
+        """Return the plan that ``to_json`` wrote."""
+        names = [name for name in Training.__dataclass_fields__ if name not in _OF_A_RUN]
+        settings = {name: tuple(v) if isinstance(v := plan[name], list) else v for name in names}
+        contexts = tuple(Context(**context) for context in plan["contexts"])
+        lists = (tuple(plan[name]) for name in ("rates", "seeds", "notes"))
+        return cls(plan["model"], contexts, Training(**settings, rate=plan["rates"][0]), *lists)
+
+
+def plan_sweep(
+    model: str,
+    contexts: Sequence[Context],
+    rates: Sequence[float],
+    *,
+    training: Training | None = None,
+    seeds: Sequence[int] = (0,),
+) -> SweepPlan:
+    """Plan a sweep; nothing is loaded or run.
+
+    Args:
+        model: bundled name, local folder, or hub id.
+        contexts: what to train on, each alone from the base weights.
+        rates: learning rates, positive and increasing.
+        training: all other settings; LoRA's usual ones unless given.
+        seeds: seeds of LoRA's initial matrices; nothing else is random, so other methods run once.
+
+    Returns:
+        The plan; ``plan.runs`` lists the runs.
+
+    Raises:
+        UserError: there are no contexts or rates, rates are not positive and increasing, seeds repeat, there are no
+            steps, or contexts would be trained jointly.
+
+    Example:
+        >>> len(plan_sweep("docs-gpt2-s", [Context("a", "b"), Context("c", "d")], [1e-4, 1e-3], seeds=[0, 1, 2]).runs)
+        12
+    """
+    training = training or Training(method="lora")
+    _check_rates(rates)
+    _check_seeds(seeds)
+    if not contexts:
+        raise UserError("no contexts", rule="at least one")
+    if training.steps < 1:
+        raise UserError("a sweep without steps", rule="at least 1 step a run", found=training.steps)
+    if training.joint:
+        raise UserError("a sweep trains each context alone", found="joint", fix="leave --joint out")
+    notes: tuple[str, ...] = ()
+    if training.method != "lora" and not training.dropout and tuple(seeds) != (0,):
+        notes = (f"nothing in {training.method} fine-tuning is random: each run once, seeds are not used",)
+        seeds = (0,)
+    plain = replace(training, rate=rates[0], seed=seeds[0])
+    return SweepPlan(model, tuple(contexts), plain, tuple(map(float, rates)), tuple(seeds), notes)
+
+
+def read_rates(text: str) -> tuple[float, ...]:
+    """Read rates as the command line takes them: ``1e-5,1e-4`` or a grid ``lowest:highest:count``, evenly in the log.
+
+    Args:
+        text: the rates.
+
+    Returns:
+        The rates as given, not yet checked.
+
+    Raises:
+        UserError: the text is neither.
+
+    Example:
+        >>> read_rates("1e-5:1e-3:3")
+        (1e-05, 0.0001, 0.001)
+    """
+    try:
+        if ":" not in text:
+            return tuple(float(part) for part in text.split(","))
+        low, high, count = text.split(":")
+        return _grid(float(low), float(high), int(count))
+    except ValueError:
+        rule = "rates separated by commas, or lowest:highest:count"
+        raise UserError("can't read the rates", rule=rule, found=text, fix="such as 1e-5:1e-3:7") from None
+
+
+def _grid(low: float, high: float, count: int) -> tuple[float, ...]:
+    if not (0 < low < high < math.inf and count >= 2):
+        found = f"{low:g}:{high:g}:{count}"
+        raise UserError("a grid of rates is out of range", rule="0 < lowest < highest, at least 2 rates", found=found)
+    # rounded, so that a grid reads as it was meant: 1e-4, not 9.999999999999999e-05
+    inner = (float(f"{low * (high / low) ** (i / (count - 1)):.6g}") for i in range(1, count - 1))
+    return (low, *inner, high)
+
+
+def _check_rates(rates: Sequence[float]) -> None:
+    if not rates:
+        raise UserError("no learning rates", rule="at least one")
+    if not all(0 < rate < math.inf for rate in rates):
+        raise UserError("learning rates are out of range", rule="positive and finite", found=list(rates))
+    if any(b <= a for a, b in pairwise(rates)):
+        raise UserError("learning rates do not increase", rule="each larger than the last", found=list(rates))
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError("seeds are out of range", rule="at least one, none twice, not negative", found=list(seeds))
