@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from borngap.observables import OBSERVABLES, measure
     from borngap.stopping import SaturationRule
     from borngap.store import read_run
+    from borngap.sweep.plan import plan_sweep
+    from borngap.sweep.run import run_sweep
+    from borngap.sweepstore import read_sweep
     from borngap.training import Training
     from borngap.trajectory import Trajectory
     from borngap.verdicts import verdict
@@ -42,10 +45,13 @@ _HOME = {
     "geometry_of": "hf.readout",
     "load": "hf.load",
     "measure": "observables",
+    "plan_sweep": "sweep.plan",
     "probe": "hf.probe",
     "read_contexts": "context",
     "read_run": "store",
+    "read_sweep": "sweepstore",
     "readout_of": "hf.readout",
+    "run_sweep": "sweep.run",
     "verdict": "verdicts",
 }
 
@@ -65,10 +71,13 @@ __all__ = [
     "geometry_of",
     "load",
     "measure",
+    "plan_sweep",
     "probe",
     "read_contexts",
     "read_run",
+    "read_sweep",
     "readout_of",
+    "run_sweep",
     "verdict",
 ]
 

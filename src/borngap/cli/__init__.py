@@ -13,6 +13,7 @@ from borngap.cli.finetune import finetune
 from borngap.cli.geometry import geometry
 from borngap.cli.neighbours import neighbours
 from borngap.cli.probe import probe
+from borngap.cli.sweep import sweep
 from borngap.cli.zoo import zoo
 from borngap.errors import UserError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo, probe, geometry, neighbours, finetune):
+for command in (demo, probe, geometry, neighbours, finetune, sweep):
     app.command()(command)
 app.add_typer(zoo)
 

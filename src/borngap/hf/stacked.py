@@ -340,10 +340,8 @@ def _install(layers: Sequence[LoraLinear], adapters: Tensor) -> None:
 
 
 def _last_positions(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
-    """Run right-padded prompts; keep the logits, (R, V), and detached hidden states, (R, d), of their last positions.
-
-    Only these positions enter the head: its product over all of them would cost more than a small model's trunk.
-    """
+    """Logits, shape (R, V), and detached hidden states, (R, d), at the last positions of right-padded prompts."""
+    # only these positions enter the head: its product over all of them would cost more than a small model's trunk
     device = model.get_input_embeddings().weight.device
     last = torch.tensor([len(p) - 1 for p in prompts], device=device)
     rows = torch.arange(len(prompts), device=device)
