@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from borngap.hf.load import load
     from borngap.hf.probe import probe
     from borngap.hf.readout import geometry_of, readout_of
+    from borngap.hf.scan import scan
     from borngap.hf.tracker import Tracker
     from borngap.observables import OBSERVABLES, measure
+    from borngap.scanfolder import read_scan
+    from borngap.scanning import Scanning
     from borngap.stopping import SaturationRule
     from borngap.store import read_run
     from borngap.sweep.plan import plan_sweep
@@ -37,6 +40,7 @@ _HOME = {
     "Geometry": "geometry",
     "OBSERVABLES": "observables",
     "SaturationRule": "stopping",
+    "Scanning": "scanning",
     "Tracker": "hf.tracker",
     "Training": "training",
     "Trajectory": "trajectory",
@@ -49,9 +53,11 @@ _HOME = {
     "probe": "hf.probe",
     "read_contexts": "context",
     "read_run": "store",
+    "read_scan": "scanfolder",
     "read_sweep": "sweepstore",
     "readout_of": "hf.readout",
     "run_sweep": "sweep.run",
+    "scan": "hf.scan",
     "verdict": "verdicts",
 }
 
@@ -63,6 +69,7 @@ __all__ = [
     "Context",
     "Geometry",
     "SaturationRule",
+    "Scanning",
     "Tracker",
     "Training",
     "Trajectory",
@@ -75,9 +82,11 @@ __all__ = [
     "probe",
     "read_contexts",
     "read_run",
+    "read_scan",
     "read_sweep",
     "readout_of",
     "run_sweep",
+    "scan",
     "verdict",
 ]
 

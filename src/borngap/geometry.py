@@ -155,12 +155,13 @@ class Geometry:
         values, found = (torch.cat(part) for part in zip(*parts, strict=True))
         return values, found
 
-    def bulk(self, pairs: int = 1_000_000, seed: int = 0) -> Bulk:
+    def bulk(self, pairs: int = 1_000_000, seed: int = 0, percentiles: tuple[float, ...] = ()) -> Bulk:
         """Return statistics of the overlaps of random pairs of distinct ordinary tokens (spec section 3).
 
         Args:
             pairs: number of pairs; all pairs once, if there are no more than that.
             seed: seeds the choice of pairs.
+            percentiles: further ones of the overlap, besides the usual.
 
         Returns:
             The statistics, in float64.
@@ -177,7 +178,8 @@ class Geometry:
             keys = self.unit(ids)
             chunks = zip(left.to(keys.device).split(step), right.to(keys.device).split(step), strict=True)
             overlaps = torch.cat([torch.linalg.vecdot(keys[a], keys[b]) for a, b in chunks])
-        return Bulk.of(overlaps.cpu().double(), self.dimension, len(ids), self.matrix.shape[0] - len(ids))
+        left_out = self.matrix.shape[0] - len(ids)
+        return Bulk.of(overlaps.cpu().double(), self.dimension, len(ids), left_out, percentiles)
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class Bulk:
         ks_exponential: the same to the exponential of equal mean; NaN if all G are 0.
         anisotropy: mu / sigma; NaN if all G are equal.
         crowding: d * mean(G^2); 1 for isotropic rows.
-        overlap_percentiles: percentile -> overlap G, for 50, 90, 95, 99 and 99.9.
+        overlap_percentiles: percentile -> overlap G, for 50, 90, 95, 99, 99.9 and those asked for.
     """
 
     pairs: int
@@ -224,14 +226,16 @@ class Bulk:
         return "B" if self.crowding <= SPARSE_CROWDING else "intermediate"
 
     @classmethod
-    def of(cls, overlaps: Tensor, dimension: int, tokens: int, left_out: int = 0) -> Bulk:
+    def of(
+        cls, overlaps: Tensor, dimension: int, tokens: int, left_out: int = 0, further: tuple[float, ...] = ()
+    ) -> Bulk:
         """Compute the statistics of a sample of overlaps, float64, shape (pairs,)."""
         from scipy import stats
 
         squares = overlaps.square()
         mean_square, spread = float(squares.mean()), float(squares.std(correction=0))
         values = squares.numpy()
-        percentiles = (50.0, 90.0, 95.0, 99.0, 99.9)
+        percentiles = sorted({50.0, 90.0, 95.0, 99.0, 99.9, *further})
         quantiles = torch.from_numpy(stats.quantile(overlaps.numpy(), [p / 100 for p in percentiles])).tolist()
         mu, sigma = float(overlaps.mean()), float(overlaps.std(correction=0))
         return cls(

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 
@@ -96,7 +96,7 @@ class Store:
         if (self._folder / RUN_FILE).exists():
             self._resume(head["plan"])
         else:
-            self._write(RUN_FILE, _json(head))
+            self._write(RUN_FILE, json_bytes(head))
 
     @property
     def finished(self) -> frozenset[int]:
@@ -120,8 +120,8 @@ class Store:
         kept = self._steps.filter(~pl.col("context").is_in(list(rows)))
         steps = pl.concat([kept, *(table(context, records) for context, records in rows.items())])
         entries = self._verdicts | {context: {"context": context} | dict(entry) for context, entry in verdicts.items()}
-        self._write(STEPS_FILE, _parquet(steps.sort("context", "step")))
-        self._write(VERDICTS_FILE, _json({"schema": SCHEMA, "verdicts": [entries[i] for i in sorted(entries)]}))
+        self._write(STEPS_FILE, parquet_bytes(steps.sort("context", "step")))
+        self._write(VERDICTS_FILE, json_bytes({"schema": SCHEMA, "verdicts": [entries[i] for i in sorted(entries)]}))
         self._steps, self._verdicts = steps, entries
 
     def _prepare(self) -> None:
@@ -129,7 +129,7 @@ class Store:
             self._folder.mkdir(parents=True, exist_ok=True)
             others = sorted(path.name for path in self._folder.iterdir() if not path.name.endswith(".part"))
         except OSError as error:
-            raise _unwritable(self._folder, error) from error
+            refuse_unwritable(self._folder, error)
         if others and RUN_FILE not in others:
             fix = "choose another folder with --out"
             raise UserError(
@@ -137,29 +137,14 @@ class Store:
             )
 
     def _resume(self, plan: dict[str, Any]) -> None:
+        refuse_other_plan(self._folder, RUN_FILE, plan)
         run = read_run(self._folder)
-        differing = sorted(key for key in plan.keys() | run.plan.keys() if plan.get(key) != run.plan.get(key))
-        if differing:
-            found = "; ".join(f"{k}: {_brief(run.plan.get(k))} there, {_brief(plan.get(k))} now" for k in differing[:6])
-            fix = "choose another folder with --out, or the settings of run.json"
-            raise UserError(f"{self._folder} holds a run of another plan", rule="the same plan", found=found, fix=fix)
         self._verdicts = {entry["context"]: entry for entry in run.verdicts}
         # rows without a verdict are those of a context that a crash cut off between both files
         self._steps = run.steps.filter(pl.col("context").is_in(list(self._verdicts)))
 
     def _write(self, name: str, content: bytes) -> None:
-        """Write a file as a whole or not at all."""
-        part = self._folder / f"{name}.part"
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._folder / name)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink()
-            raise _unwritable(self._folder, error) from error
+        write_whole(self._folder / name, content)
 
 
 def read_run(folder: str | Path) -> Run:
@@ -177,16 +162,39 @@ def read_run(folder: str | Path) -> Run:
     path = Path(folder)
     if not (path / RUN_FILE).is_file():
         raise UserError("no RUN there", rule=f"a folder with {RUN_FILE}", found=str(folder))
-    head = _checked(path / RUN_FILE)
+    head = checked(path / RUN_FILE)
     steps, verdicts = pl.DataFrame(schema=COLUMNS), []
     if (path / VERDICTS_FILE).exists():
-        verdicts = _checked(path / VERDICTS_FILE)["verdicts"]
+        verdicts = checked(path / VERDICTS_FILE)["verdicts"]
     if (path / STEPS_FILE).exists():
         try:
             steps = pl.read_parquet(path / STEPS_FILE)
         except pl.exceptions.PolarsError as error:
             raise UserError(f"{path / STEPS_FILE} is damaged", found=str(error).splitlines()[0]) from None
     return Run(path, head["plan"], head["environment"], steps, verdicts)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all, and on the disk before this returns.
+
+    Args:
+        path: the file; what stood there is replaced.
+        content: its bytes.
+
+    Raises:
+        UserError: the disk is full or the folder can't be written; the file stays as it was.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        refuse_unwritable(path.parent, error)
 
 
 def environment() -> dict[str, Any]:
@@ -232,23 +240,56 @@ def _typed(value: Any, dtype: Any) -> Any:
     return int(value) if math.isfinite(value) else None
 
 
-def _checked(path: Path) -> dict[str, Any]:
+def checked(path: Path, schema: int = SCHEMA) -> dict[str, Any]:
+    """Read a JSON file of a known schema version.
+
+    Args:
+        path: the file.
+        schema: the version.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        UserError: it is damaged or of another version.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged", rule="JSON", found=str(error)) from None
     version = data.get("schema") if isinstance(data, dict) else None
-    if version != SCHEMA:
+    if version != schema:
         fix = "read it with the borngap that wrote it, or choose another folder"
-        raise UserError(f"{path} is of another schema version", rule=f"schema {SCHEMA}", found=version, fix=fix)
+        raise UserError(f"{path} is of another schema version", rule=f"schema {schema}", found=version, fix=fix)
     return data
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def refuse_other_plan(folder: Path, name: str, plan: Mapping[str, Any]) -> None:
+    """Compare a plan with the one that a folder was started with.
+
+    Args:
+        folder: a RUN or a scan.
+        name: its JSON file with the plan.
+        plan: the plan now, as JSON gives it back.
+
+    Raises:
+        UserError: they differ; the message names the settings.
+    """
+    there = checked(folder / name)["plan"]
+    differing = sorted(key for key in plan.keys() | there.keys() if plan.get(key) != there.get(key))
+    if differing:
+        found = "; ".join(f"{k}: {_brief(there.get(k))} there, {_brief(plan.get(k))} now" for k in differing[:6])
+        fix = f"choose another folder with --out, or the settings of {name}"
+        raise UserError(f"{folder} holds a run of another plan", rule="the same plan", found=found, fix=fix)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return a JSON document; NaN is not JSON and is refused."""
     return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """Return a table as Parquet."""
     buffer = BytesIO()
     frame.write_parquet(buffer)
     return buffer.getvalue()
@@ -259,6 +300,15 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
+def refuse_unwritable(folder: Path, error: OSError) -> NoReturn:
+    """Turn the error of a folder that can't be written into one for the user.
+
+    Args:
+        folder: the folder.
+        error: what happened.
+
+    Raises:
+        UserError: always.
+    """
     fix = "free space or choose another folder with --out; what was finished before is kept"
-    return UserError(f"can't write to {folder}", found=error.strerror or str(error), fix=fix)
+    raise UserError(f"can't write to {folder}", found=error.strerror or str(error), fix=fix) from error

@@ -13,6 +13,7 @@ from borngap.cli.finetune import finetune
 from borngap.cli.geometry import geometry
 from borngap.cli.neighbours import neighbours
 from borngap.cli.probe import probe
+from borngap.cli.scan import scan
 from borngap.cli.sweep import sweep
 from borngap.cli.zoo import zoo
 from borngap.errors import UserError
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo, probe, geometry, neighbours, finetune, sweep):
+for command in (demo, probe, geometry, neighbours, finetune, sweep, scan):
     app.command()(command)
 app.add_typer(zoo)
 

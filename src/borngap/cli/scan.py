@@ -1,0 +1,215 @@
+"""``borngap scan``: which targets of a data set have a near-synonym rival in front?"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.show import console, model_line, number, print_json, word
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from borngap.hf.scan import Progress
+
+_CLASSES = {"A": "dense", "B": "sparse", "intermediate": "intermediate"}
+
+
+class EngineName(StrEnum):
+    """Where the forwards run."""
+
+    process = "process"
+    ray = "ray"
+
+
+def scan(
+    data: Annotated[str, typer.Argument(help="JSON Lines, JSON, CSV, Parquet or text file, a folder, or a hub name.")],
+    model: Model,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of rows; all unless given.")] = None,
+    export_contexts: Annotated[
+        int, typer.Option(help="Contexts for finetune and forecast, a spread of the worst pairs; needs --out.")
+    ] = 0,
+    fail_over: Annotated[
+        float | None, typer.Option(help="Exit with 1 if the rival leads in more than this share of its targets.")
+    ] = None,
+    percentile: Annotated[float, typer.Option(help="Percentile of the bulk that a rival's overlap is above.")] = 99.0,
+    min_overlap: Annotated[float | None, typer.Option(help="The same as a number, instead.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and competitor: look for these only.")] = None,
+    text_field: Annotated[str | None, typer.Option(help="Field of the text.")] = None,
+    prompt_field: Annotated[str | None, typer.Option(help="Field of the prompt.")] = None,
+    completion_field: Annotated[str | None, typer.Option(help="Field of the completion.")] = None,
+    messages_field: Annotated[str | None, typer.Option(help="Field of the chat messages.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Cut rows there, as SFTTrainer's max_length.")] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens read at once; the model's context unless given.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
+    strict: Annotated[bool, typer.Option("--strict", help="End at the first malformed row.")] = False,
+    show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
+    engine: Annotated[EngineName, typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")] = EngineName.process,
+    workers: Annotated[int, typer.Option(help="Models at work at once, with --engine ray.")] = 1,
+    geometry: GeometryOption = GeometryName.readout,
+    top_p: TopP = 0.9,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    json: Json = False,
+) -> None:
+    """Scan a data set: how many targets have a near-synonym rival in the nucleus, who leads, and which pairs."""
+    from borngap.errors import UserError
+    from borngap.hf.load import load, quiet
+    from borngap.hf.scan import scan as run
+    from borngap.pairs import read_pairs
+    from borngap.scanning import Scanning
+
+    if export_contexts and out is None:
+        raise UserError("contexts have no place to go", rule="--export-contexts needs --out")
+    if fail_over is not None and not 0 <= fail_over <= 1:
+        raise UserError("fail-over is out of range", rule="a share in [0, 1]", found=fail_over)
+    settings = Scanning(
+        percentile=percentile, min_overlap=min_overlap, pairs=None if pairs is None else read_pairs(pairs),
+        geometry=geometry.value, top_p=top_p, seed=seed, text_field=text_field, prompt_field=prompt_field,
+        completion_field=completion_field, messages_field=messages_field, max_length=max_length, window=window,
+        limit=limit, strict=strict,
+    )  # fmt: skip
+    quiet()
+    loaded = load(model, device)
+    with _Bar(quiet=json) as bar:
+        found = run(
+            loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
+            split=split, name=model, engine=_engine(engine, model, device, workers), on_progress=bar.show,
+        )  # fmt: skip
+    if json:
+        print_json(found.summary)
+    else:
+        _report(console(), found.summary, found.pairs.head(show).to_dicts(), out)
+    share = found.summary["share_rival_ahead"]
+    if fail_over is not None and share is not None and share > fail_over:
+        typer.echo(f"the rival leads in {share:.4f} of the targets that have one, over {fail_over:g}", err=True)
+        raise typer.Exit(1)
+
+
+def _engine(engine: EngineName, model: str, device: str, workers: int) -> Any:
+    if engine == EngineName.process:
+        return None
+    from borngap.hf.scan_ray import RayEngine
+
+    return RayEngine(model, device, workers)
+
+
+class _Bar:
+    """Progress of a scan: rows, targets a second, time left."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        err = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("scanning"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("rows"),
+            TextColumn("{task.fields[seen]}"), TimeRemainingColumn(), console=err,
+            disable=quiet or not err.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("scanning", total=None, seen="")
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, state: Progress) -> None:
+        """Show how far the scan has come."""
+        rate = state.fresh_targets / state.seconds if state.seconds else 0.0
+        seen = f"{state.targets} targets, {rate:.0f} a second"
+        self._bar.update(self._task, completed=state.rows, total=state.total, seen=seen)
+
+
+def _report(out: Console, summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
+    def say(text: str) -> None:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(model_line(summary["model"]))
+    for line in (*_data_lines(summary), _bulk_line(summary), *_counts_lines(summary["counts"])):
+        say(line)
+    if pairs:
+        say(f"\npairs, worst first ({len(pairs)} of {summary['pairs']})")
+    for pair in pairs:
+        for line in _pair_lines(pair):
+            say(line)
+    if folder is not None:
+        say(f"\nwritten to {folder}{_contexts(summary)}")
+
+
+def _data_lines(summary: dict[str, Any]) -> list[str]:
+    counts = summary["counts"]
+    lines = [f"{summary['data']}: {summary['layout']}; {counts['rows']} rows, {counts['tokens']} tokens"]
+    if counts["split"]:
+        size, shared = summary["window"], summary["shared_tokens"]
+        lines.append(
+            f"{counts['split']} rows longer than {size} tokens were split; their windows share {shared} tokens"
+        )
+    if counts["unsupervised"]:
+        lines.append(f"{counts['unsupervised']} rows have no supervised target")
+    if counts["malformed"]:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+        lines.append(f"{counts['malformed']} malformed rows left out: {word(first).plain}")
+    if summary["files_left_out"]:
+        lines.append(f"{len(summary['files_left_out'])} files of other kinds left out")
+    return lines
+
+
+def _bulk_line(summary: dict[str, Any]) -> str:
+    bulk, least = summary["bulk"], summary["least_overlap"]
+    head = (
+        f"{summary['geometry']} geometry: crowding {number(bulk['crowding'], 3)} ({_CLASSES[bulk['class']]}), mean "
+        f"overlap {number(bulk['mean'], 3)}; "
+    )
+    if least is None:
+        return head + f"looked for {summary['given_pairs']} given pairs"
+    by_hand = summary["percentile"] is None
+    origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
+    return head + f"a near-synonym overlaps by more than {number(least, 3)}, {origin}"
+
+
+def _counts_lines(counts: dict[str, int]) -> list[str]:
+    rivals = counts["with_rival"]
+    share = f" ({100 * rivals / counts['targets']:.1f} %)"
+    lines = [
+        f"\n{counts['targets']} supervised targets, {counts['words']} of them whole words; "
+        f"{rivals} have a near-synonym rival in the nucleus{share}"
+    ]
+    if rivals:
+        lines.append(
+            f"the rival is ahead in {counts['rival_ahead']} of these ({100 * counts['rival_ahead'] / rivals:.1f} %), "
+            f"by the Born gap in {counts['born_rival_ahead']}; the two orders disagree in {counts['disagree']}"
+        )
+    return lines
+
+
+def _pair_lines(pair: dict[str, Any]) -> list[str]:
+    gold, rival = (word(pair[name]).plain for name in ("gold", "competitor"))
+    head = (
+        f"{gold} < {rival}: {pair['targets']} target{'s'[: pair['targets'] != 1]}, rival ahead in "
+        f"{pair['rival_ahead']}, overlap {pair['gold_overlap']:.2f}, "
+        f"median logit gap {pair['median_logit_gap']:+.1f} nat"
+    )
+    examples = (
+        f"    ...{word(place['before']).plain} [{gold}]  {place['logit_gap']:+.2f} nat; {place['where']}"
+        for place in pair["examples"]
+    )
+    return [head, *examples]
+
+
+def _contexts(summary: dict[str, Any]) -> str:
+    contexts = summary["contexts"]
+    if contexts is None:
+        return ""
+    left_out = contexts["not_retokenised"]
+    if not contexts["written"] and not left_out:
+        return "; no contexts: the rival is ahead nowhere"
+    skipped = f" ({left_out} left out: their text gives other tokens)" if left_out else ""
+    return f"; {contexts['written']} contexts in {contexts['file']}{skipped}"

@@ -1,0 +1,310 @@
+"""Scan a data set: which supervised targets have a near-synonym in front? One pass of forwards, no training."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from borngap.errors import UserError
+from borngap.geometry import Bulk, Geometry
+from borngap.hf.data import source_of
+from borngap.hf.exports import spread
+from borngap.hf.finetune import weights_digest
+from borngap.hf.load import Loaded, summary
+from borngap.hf.positions import Chunk, Scanner
+from borngap.hf.readout import geometry_of
+from borngap.hf.supervised import Supervision, shared_tokens
+from borngap.hf.words import Words, words_of
+from borngap.layout import Layout, recognise
+from borngap.rivals import Rivals
+from borngap.rows import Row, Source
+from borngap.scanfolder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
+from borngap.scanning import Scanning
+from borngap.store import clean, environment
+
+_LONGEST_WINDOW = 1 << 20
+_WORST = 20  # pairs that the summary repeats
+Chunks = Iterable[tuple[int, Chunk]]
+Engine = Callable[["Job", frozenset[int]], Chunks]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scan has come.
+
+    Attributes:
+        rows: rows done, those of an earlier start included.
+        total: rows in all; None if unknown.
+        targets: supervised targets so far.
+        fresh_targets: of these, since this start.
+        seconds: since this start.
+    """
+
+    rows: int
+    total: int | None
+    targets: int
+    fresh_targets: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A scan ready to run.
+
+    Attributes:
+        loaded: model and tokenizer.
+        source: the data.
+        layout: how its rows are read.
+        settings: what counts as a rival.
+        window: tokens that the model reads at once.
+        bulk: the model's bulk geometry.
+        least: smallest overlap of a rival; None where pairs are given.
+        scanner: scans rows.
+    """
+
+    loaded: Loaded
+    source: Source
+    layout: Layout
+    settings: Scanning
+    window: int
+    bulk: Bulk
+    least: float | None
+    scanner: Scanner
+
+    def chunk(self, index: int, rows: Iterable[Row]) -> tuple[int, Chunk]:
+        """Scan the rows of one chunk."""
+        return index, self.scanner.scan(rows, strict=self.settings.strict)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """Everything needed to repeat the scan, JSON-ready."""
+        settings = asdict(self.settings)
+        head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
+        model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
+        return head | settings | model
+
+
+def scan(
+    model: Any,
+    tokenizer: Any,
+    dataset: Any,
+    *,
+    out: str | Path | None = None,
+    settings: Scanning | None = None,
+    export_contexts: int = 0,
+    split: str = "train",
+    name: str | None = None,
+    engine: Engine | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Scan:
+    """Find the supervised targets of a data set whose near-synonym rival stands in the nucleus, and who leads.
+
+    Targets are those that a trainer would supervise: of plain text all tokens, of prompt and completion the
+    completion, of chat messages the assistant's. Gold is a target that is a whole word. Its rival is, of the nucleus
+    tokens that are whole words and overlap with gold above a percentile of the model's own bulk, the one with the
+    largest overlap.
+
+    Args:
+        model: a Hugging Face causal LM, possibly wrapped by PEFT, on any device; it is left as it was.
+        tokenizer: its tokenizer.
+        dataset: a path, a hub name, a ``datasets`` object, or a sequence of texts or mappings.
+        out: folder for the results; a scan of the same plan that was cut off there goes on. Without it the results
+            are returned only.
+        settings: what counts as a rival, and how rows are read.
+        export_contexts: how many contexts to write to ``contexts.jsonl``, a spread of the worst pairs.
+        split: which split of a hub data set.
+        name: the model's name in the results.
+        engine: runs the chunks; in this process unless given.
+        on_progress: called after each chunk.
+        **options: single settings, as fields of ``Scanning``.
+
+    Returns:
+        Counts, pairs and positions.
+
+    Raises:
+        UserError: the data can't be read, its layout is unknown, it has no supervised targets, or the folder holds
+            something else.
+    """
+    chosen = replace(settings or Scanning(), **options)
+    named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer)
+    job = prepare(named, source_of(dataset, split), chosen)
+    if out is not None:
+        return run(job, out, export_contexts, engine, on_progress)
+    with tempfile.TemporaryDirectory() as folder:
+        return replace(run(job, folder, export_contexts, engine, on_progress), folder=None)
+
+
+def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
+    """Recognise the data's layout and measure the model's bulk.
+
+    Args:
+        loaded: model and tokenizer.
+        source: the data.
+        settings: what counts as a rival.
+
+    Returns:
+        The job.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    layout = recognise(source, settings.fields)
+    supervision = Supervision(tokenizer, layout, settings.max_length)
+    geometry = geometry_of(model, settings.geometry, tokenizer)
+    words = words_of(tokenizer, geometry.size)
+    bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
+    least = _least(bulk, settings)
+    rivals = _rivals(geometry, words, least, settings, tokenizer)
+    window = _window(model, settings)
+    scanner = Scanner(model, tokenizer, supervision, words, rivals, window)
+    return Job(loaded, source, layout, settings, window, bulk, least, scanner)
+
+
+def run(
+    job: Job,
+    out: str | Path,
+    export_contexts: int = 0,
+    engine: Engine | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Scan:
+    """Run a job into a folder, or go on with it.
+
+    Args:
+        job: the job.
+        out: the folder.
+        export_contexts: how many contexts to write.
+        engine: runs the chunks.
+        on_progress: called after each chunk.
+
+    Returns:
+        The scan.
+
+    Raises:
+        UserError: no row has a supervised target.
+    """
+    folder = ScanFolder(out, job.plan | {"export_contexts": export_contexts}, environment())
+    if folder.finished:
+        return read_scan(out)
+    start, fresh, total = time.perf_counter(), 0, _total(job) if on_progress else None
+    counts = folder.counts()
+    for index, chunk in (engine or in_process)(job, folder.done()):
+        folder.add(index, chunk.positions, chunk.counts, chunk.malformed)
+        counts = {name: counts.get(name, 0) + count for name, count in chunk.counts.items()}
+        fresh += chunk.counts["targets"]
+        if on_progress:
+            on_progress(Progress(counts["rows"], total, counts["targets"], fresh, time.perf_counter() - start))
+    if not counts.get("targets"):
+        found = f"{counts.get('rows', 0)} rows, {counts.get('malformed', 0)} malformed, none with a target"
+        rule = "at least one token to predict after the first one"
+        raise UserError(f"no supervised tokens in {job.source.name}", rule=rule, found=found, fix=_first_reason(folder))
+    pairs, totals = folder.merge()
+    contexts, skipped = spread(pairs, export_contexts, job.source, job.scanner, job.loaded.tokenizer)
+    exported = {"file": CONTEXTS_FILE, "written": contexts.count("\n"), "not_retokenised": skipped}
+    summed = {name: counts[name] for name in counts} | totals
+    body = _summary(job, summed, folder) | {
+        "pairs": len(pairs),
+        "worst": pairs.head(_WORST).to_dicts(),
+        "contexts": exported if export_contexts else None,
+    }
+    folder.finish(clean(body), contexts)
+    return read_scan(out)
+
+
+def in_process(job: Job, done: frozenset[int]) -> Iterator[tuple[int, Chunk]]:
+    """Scan chunk after chunk in this process, those that are done left out.
+
+    Args:
+        job: the job.
+        done: indices of chunks that are safely written.
+
+    Yields:
+        Index and chunk.
+    """
+    size, limit = job.settings.chunk, job.settings.limit
+    first = next(index for index in range(len(done) + 1) if index not in done)
+    rows = job.source.rows(first * size, limit)
+    for index in range(first, _LONGEST_WINDOW):
+        part = list(islice(rows, size))
+        if not part:
+            return
+        if index not in done:
+            yield job.chunk(index, part)
+
+
+def _least(bulk: Bulk, settings: Scanning) -> float | None:
+    if settings.pairs is not None:
+        return None
+    lowest = bulk.overlap_percentiles["90"]
+    if settings.min_overlap is None:
+        return bulk.overlap_percentiles[f"{settings.percentile:g}"]
+    if settings.min_overlap < lowest:
+        rule = f"at least {lowest:.3f}, the 90th percentile of this model's random token pairs"
+        raise UserError("min_overlap is out of range", rule=rule, found=settings.min_overlap)
+    return settings.min_overlap
+
+
+def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Scanning, tokenizer: Any) -> Rivals:
+    if settings.pairs is None:
+        return Rivals(geometry, words.whole, words.key, least or 0.0, settings.top_p)
+    ids = [tuple(_token(word, tokenizer, words) for word in pair) for pair in settings.pairs]
+    both = [(a, b) for a, b in ids] + [(b, a) for a, b in ids]
+    return Rivals(geometry, words.whole, words.key, 0.0, settings.top_p, both)
+
+
+def _token(word: str, tokenizer: Any, words: Words) -> int:
+    ids = tokenizer(" " + word.strip(), add_special_tokens=False)["input_ids"]
+    if len(ids) == 1 and bool(words.whole[ids[0]]):
+        return ids[0]
+    pieces = " ".join(repr(tokenizer.decode([i])) for i in ids)
+    raise UserError(f"{word!r} is not a single token of this model", rule="whole words of one token", found=pieces)
+
+
+def _window(model: Any, settings: Scanning) -> int:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST_WINDOW
+    if settings.window is not None and settings.window > limit:
+        rule = f"at most {limit} tokens, the model's context"
+        raise UserError("the window is too long", rule=rule, found=settings.window)
+    return settings.window or limit
+
+
+def _total(job: Job) -> int | None:
+    if any(part.stamp is None for part in job.source.parts):
+        return job.settings.limit
+    count = job.source.count()
+    return count if job.settings.limit is None else min(count, job.settings.limit)
+
+
+def _first_reason(folder: ScanFolder) -> str | None:
+    first = next(iter(folder.malformed()), None)
+    return f"see {first['where']}: {first['reason']}" if first else None
+
+
+def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, Any]:
+    head = job.loaded
+    bulk = {**asdict(job.bulk), "class": job.bulk.embedding_class}
+    with_rival = counts["with_rival"]
+    return {
+        "data": job.source.name,
+        "files": len(job.source.parts),
+        "files_left_out": list(job.source.left_out),
+        "layout": str(job.layout),
+        "model": summary(head),
+        "geometry": job.settings.geometry,
+        "top_p": job.settings.top_p,
+        "percentile": None if job.settings.min_overlap or job.settings.pairs else job.settings.percentile,
+        "least_overlap": job.least,
+        "given_pairs": None if job.settings.pairs is None else len(job.settings.pairs),
+        "window": job.window,
+        "shared_tokens": shared_tokens(job.window),
+        "bulk": bulk,
+        "counts": counts,
+        "share_with_rival": with_rival / counts["targets"],
+        "share_rival_ahead": counts["rival_ahead"] / with_rival if with_rival else None,
+        "malformed": folder.malformed(),
+        "positions_file": POSITIONS_FILE,
+        "pairs_file": PAIRS_FILE,
+    }
