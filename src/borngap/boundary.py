@@ -172,7 +172,7 @@ def interval(values: Array, seed: int = 0) -> tuple[float | None, float | None]:
     """
     from scipy import stats
 
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return float(values[0]), float(values[0])
     for method in ("BCa", "percentile"):
         found = stats.bootstrap(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from statistics import geometric_mean
 from typing import Any, Literal
 
 import numpy as np
@@ -220,7 +221,7 @@ def _critical(context: int, points: list[Point]) -> Critical:
     high = max(highs) if len(highs) == len(brackets) else None
     if status != "ok":
         return Critical(context, overlap, status, None, low, high, None)
-    rate = math.exp(sum(math.log(b[3]) for b in brackets) / len(brackets))
+    rate = min(max(geometric_mean(b[3] for b in brackets), low or 0.0), high or math.inf)
     return Critical(context, overlap, status, rate, low, high, rate * overlap)
 
 
