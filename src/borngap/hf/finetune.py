@@ -98,16 +98,17 @@ class FineTune:
         """
         return self._run([index], repeat([index]), observe=observe, rate=rate)
 
-    def joint(self, *, observe: bool = True) -> Iterator[Step]:
+    def joint(self, *, observe: bool = True, rate: float | None = None) -> Iterator[Step]:
         """Train all contexts in batches.
 
         Args:
             observe: whether to measure them; the weights come out the same, bit for bit.
+            rate: learning rate instead of the settings' own.
 
         Returns:
             One entry a step, with a record of every context.
         """
-        return self._run(list(range(len(self.targets))), self._batches(), observe=observe)
+        return self._run(list(range(len(self.targets))), self._batches(), observe=observe, rate=rate)
 
     def entry(self, index: int, steps: Sequence[Step]) -> dict[str, Any]:
         """Judge a finished run.
@@ -145,7 +146,7 @@ class FineTune:
         self.restore()
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
-        optimiser, scheduler = _optimiser(self._parameters, self._training, rate)
+        optimiser, scheduler = make_optimiser(self._parameters, self._training, rate)
         follower = self._follower(seen) if observe else None
         for step in range(self._training.steps + 1):
             loss, logits, hidden = self._forward(next(batches))
@@ -269,7 +270,17 @@ def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tens
     return out.loss, out.logits[at].detach(), seen[0][at] if seen else None
 
 
-def _optimiser(parameters: Sequence[Tensor], training: Training, rate: float | None) -> tuple[Any, Any]:
+def make_optimiser(parameters: Sequence[Tensor], training: Training, rate: float | None = None) -> tuple[Any, Any]:
+    """Return AdamW and its schedule as the settings say.
+
+    Args:
+        parameters: what is trained.
+        training: the settings.
+        rate: learning rate instead of the settings' own.
+
+    Returns:
+        Optimiser and scheduler.
+    """
     optimiser = torch.optim.AdamW(
         parameters,
         lr=training.learning_rate if rate is None else rate,

@@ -1,0 +1,148 @@
+"""AdamW on a coarse grid: what its updates add up to while the gradient changes linearly (spec section 7, collocation).
+
+Between two nodes the gradient is taken as a straight line in the step, so that AdamW's first moment is a combination
+of three vectors (the moment before, the gradients at both nodes) and its second moment one of four. The coefficients
+are scalars, the same for every parameter, and exact; only the sum of the updates is a quadrature over a few of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.polynomial.legendre import legvander
+from torch import Tensor
+
+_POINTS = 3
+_BLOCK = 1 << 15
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The updates between two nodes, as coefficients of moments and gradients.
+
+    Attributes:
+        means: first moment, of (moment before, gradient before, gradient after): bias-corrected at the quadrature's
+            updates, and in the last row after the last update, not corrected; shape (points + 1, 3).
+        squares: second moment alike, of (moment before, and the gradients' products before-before, before-after,
+            after-after), shape (points + 1, 4).
+        weights: of the quadrature, schedule included, shape (points,).
+    """
+
+    means: Tensor
+    squares: Tensor
+    weights: Tensor
+
+
+@dataclass(eq=False)
+class State:
+    """AdamW's moments and the displacement so far.
+
+    Attributes:
+        mean: first moment, not bias-corrected, shape (parameters,).
+        square: second moment, not bias-corrected, shape (parameters,).
+        displacement: sum of the updates per unit rate, shape (parameters,).
+    """
+
+    mean: Tensor
+    square: Tensor
+    displacement: Tensor
+
+    @classmethod
+    def zero(cls, like: Tensor) -> State:
+        """Return the state before the first update."""
+        return cls(torch.zeros_like(like), torch.zeros_like(like), torch.zeros_like(like))
+
+    def reset(self) -> None:
+        """Go back to before the first update."""
+        for part in (self.mean, self.square, self.displacement):
+            part.zero_()
+
+
+def piece(first: int, last: int, schedule: Sequence[float], beta1: float = 0.9, beta2: float = 0.999) -> Piece:
+    """Return the updates ``first + 1 .. last``, the gradient of update n + 1 being that after n updates.
+
+    ``m_n = beta1 m_(n-1) + (1 - beta1) g_(n-1)``, ``v_n`` alike with the square; corrected by ``1 - beta^n``.
+
+    Args:
+        first: updates done at the first node.
+        last: updates done at the second node, larger.
+        schedule: factor on the rate of every update of the run, from the first one on.
+        beta1: AdamW's decay of the first moment.
+        beta2: AdamW's decay of the second moment.
+
+    Returns:
+        The coefficients. Cost: the number of updates, in scalars.
+    """
+    done = np.arange(first + 1, last + 1)
+    after = (done - 1 - first) / (last - first)
+    line = np.stack([1 - after, after], 1)
+    products = np.stack([line[:, 0] ** 2, 2 * line[:, 0] * line[:, 1], line[:, 1] ** 2], 1)
+    mean, square = _decayed(line, beta1), _decayed(products, beta2)
+    rates = np.asarray(schedule[first:last], dtype=np.float64)
+    at, weights = _quadrature(done, rates)
+    corrected = (mean[at] / (1 - beta1 ** done[at])[:, None], square[at] / (1 - beta2 ** done[at])[:, None])
+    means, squares = (np.vstack([rows, every[-1]]) for rows, every in zip(corrected, (mean, square), strict=True))
+    return Piece(_tensor(means), _tensor(squares), _tensor(weights))
+
+
+def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State) -> None:
+    """Do the updates of a piece.
+
+    ``displacement -= sum of schedule * m / (sqrt(v) + eps)``. Cost: some 30 passes over the parameters, whatever the
+    number of updates, in blocks that stay in the cache.
+
+    Args:
+        state: at the first node; not changed.
+        gradients: at both nodes, shape (2, parameters).
+        part: the piece.
+        eps: AdamW's epsilon.
+        out: takes the state at the second node; may be ``state`` itself.
+    """
+    size = min(_BLOCK, gradients.shape[1])
+    rows, device = len(part.means), gradients.device
+    means, squares, weights = (x.to(device) for x in (part.means, part.squares, part.weights))
+    m, v, products = gradients.new_empty(rows, size), gradients.new_empty(rows, size), gradients.new_empty(3, size)
+    for start in range(0, gradients.shape[1], size):
+        block = slice(start, min(start + size, gradients.shape[1]))
+        pair, width = gradients[:, block], block.stop - start
+        if width < size:
+            m, v, products = m[:, :width].clone(), v[:, :width].clone(), products[:, :width].clone()
+        torch.mm(means[:, 1:], pair, out=m).addr_(means[:, 0], state.mean[block])
+        torch.mul(pair, pair[0], out=products[:2])
+        torch.mul(pair[1], pair[1], out=products[2])
+        torch.mm(squares[:, 1:], products, out=v).addr_(squares[:, 0], state.square[block])
+        out.mean[block], out.square[block] = m[-1], v[-1]
+        # rounding can take a sum of squares just below 0
+        update = m[:-1].div_(v[:-1].clamp_(min=0).sqrt_().add_(eps))
+        torch.sub(state.displacement[block], weights @ update, out=out.displacement[block])
+
+
+def _decayed(inputs: np.ndarray, beta: float) -> np.ndarray:
+    """Coefficients of (moment before, inputs) in the moving average after each update, shape (updates, 1 + inputs)."""
+    found, held = np.empty((len(inputs), 1 + inputs.shape[1])), np.zeros(1 + inputs.shape[1])
+    held[0] = 1.0
+    for row, values in enumerate(inputs):
+        held *= beta
+        held[1:] += (1 - beta) * values
+        found[row] = held
+    return found
+
+
+def _quadrature(done: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Few of a piece's updates, and weights that sum polynomials in log(update) over all of them exactly."""
+    points = _POINTS + 2 * bool(done[0] == 1)  # moments change fastest at the start of a run
+    if len(done) <= points:
+        return np.arange(len(done)), rates
+    x = np.log(done)
+    x = (2 * x - x[0] - x[-1]) / (x[-1] - x[0])
+    wanted = -np.cos(np.pi * np.arange(points) / (points - 1))
+    at = np.unique(np.abs(x[:, None] - wanted).argmin(0))
+    basis = legvander(x, len(at) - 1)
+    return at, np.linalg.solve(basis[at].T, basis.T @ rates)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)

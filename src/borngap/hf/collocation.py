@@ -1,0 +1,295 @@
+"""Collocation: a run's own dynamics on a coarse grid of steps, without training (spec section 7).
+
+A *course* holds the loss gradients at K + 1 nodes of a run. Between nodes they are straight lines in the step, and
+AdamW's recurrences on them are summed by ``borngap.adamw``. A *sweep* goes from node to node: it predicts the weights
+there, takes the gradient anew, and corrects the displacement. Repeated at one rate, sweeps converge to a solution of
+the optimiser's dynamics on the grid, whatever the number of steps between nodes.
+
+The critical rate is the fixed point of "sweep at a rate, then find the rate at which this displacement meets the
+criterion". How far off the grid leaves it is estimated with every second node left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from borngap.adamw import Piece, State, advance, piece
+from borngap.hf.finetune import make_optimiser
+from borngap.hf.landscape import Landscape
+from borngap.threshold import Status
+from borngap.training import Method, Training
+from borngap.trajectory import Criterion
+
+Seen = Callable[[int, Tensor, Tensor | None], None]
+_PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
+_MOST_PIECES = 48
+_ROUNDS = 12
+_TOLERANCE = 1e-3
+_GRID_ERROR = 5e-3
+_WIDE = math.log(4.0)
+
+
+class Course:
+    """One context's run on a coarse grid.
+
+    Attributes:
+        nodes: steps done at the nodes, from 0 to the length of the run.
+        gradients: loss gradients there, shape (nodes, parameters).
+        margins: the criterion's margins there, as of the last sweep.
+        ends: displacement per unit rate at the node that the criterion is judged at.
+    """
+
+    def __init__(self, land: Landscape, index: int, criterion: Criterion, pieces: int) -> None:
+        """Take the gradient at the base weights."""
+        self._land, self._index, self._criterion = land, index, criterion
+        self._schedule = factors(land.tuner.training)
+        self._grid(pieces)
+        self._state, self._ahead = State.zero(land.base), State.zero(land.base)
+        self.gradients = land.zeros(len(self.nodes))
+        land.place(self.gradients[0], 0.0)
+        logits, _ = land.gradient(index, self.gradients[0])
+        self.margins = [land.margin(index, criterion, logits)] * len(self.nodes)
+        self.end = self.gradients[0]
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the run is cut into."""
+        return len(self.nodes) - 1
+
+    def sweep(self, rate: float, *, cold: bool = False, see: Seen | None = None) -> None:
+        """Go through the nodes once, each gradient taken anew at the weights that the ones before lead to.
+
+        Args:
+            rate: learning rate.
+            cold: whether the gradients ahead are unknown; they are guessed to go on as they are.
+            see: called at every node but the first with its number, logits and hidden states, weights in place.
+        """
+        land, eps = self._land, self._land.tuner.training.eps
+        state, ahead = self._state, self._ahead
+        state.reset()
+        for number, part in enumerate(self._parts, 1):
+            pair = self.gradients[number - 1 : number + 1]
+            if cold:
+                pair[1] = pair[0]
+            advance(state, pair, part, eps, ahead)
+            self._place(ahead.displacement, rate)
+            logits, hidden = land.gradient(self._index, pair[1])
+            self.margins[number] = land.margin(self._index, self._criterion, logits)
+            if see is not None:
+                see(number, logits, hidden)
+            advance(state, pair, part, eps, state)
+        self.end = state.displacement
+
+    def crossing(self, near: float, displacement: Tensor | None = None) -> float | None:
+        """Return the rate at which a displacement meets the criterion.
+
+        Args:
+            near: rate to look around.
+            displacement: per unit rate; that of the last sweep's end unless given.
+
+        Returns:
+            The rate, or None if none within a factor 4 does.
+        """
+        direction = self.end if displacement is None else displacement
+
+        @lru_cache
+        def margin(log_rate: float) -> float:
+            self._place(direction, math.exp(log_rate))
+            return self._land.margin(self._index, self._criterion, self._land.logits(self._index))
+
+        found = root(margin, math.log(near))
+        return None if found is None else math.exp(found)
+
+    def coarser(self) -> Tensor | None:
+        """Return the end's displacement with every second node left out; None where the grid has an odd number."""
+        if self.pieces % 2:
+            return None
+        state, nodes = self._ahead, self.nodes[::2]
+        state.reset()
+        for number, part in enumerate(self._pieces_between(nodes)):
+            pair = self.gradients[2 * number : 2 * number + 3 : 2]
+            advance(state, pair, part, self._land.tuner.training.eps, state)
+        return state.displacement
+
+    def refine(self) -> None:
+        """Double the number of pieces; gradients and margins at the new nodes are interpolated."""
+        old = self.nodes
+        self._grid(2 * self.pieces)
+        self._resample(np.interp(self.nodes, old, range(len(old))))
+
+    def shrink(self, ratio: float) -> None:
+        """Guess the gradients of a run whose rate is ``ratio`` times this one's, ratio <= 1: they go by the dose."""
+        doses = np.array(self.nodes) * min(1.0, ratio)
+        self._resample(np.interp(doses, self.nodes, range(len(self.nodes))))
+
+    def _grid(self, pieces: int) -> None:
+        steps = self._land.tuner.training.steps
+        self.nodes = sorted({round(k * steps / pieces) for k in range(pieces + 1)})
+        self._parts = self._pieces_between(self.nodes)
+
+    def _pieces_between(self, nodes: Sequence[int]) -> list[Piece]:
+        settings = self._land.tuner.training
+        return [piece(a, b, self._schedule, settings.beta1, settings.beta2) for a, b in pairwise(nodes)]
+
+    def _resample(self, where: np.ndarray) -> None:
+        """Interpolate gradients and margins at fractional positions among the present nodes."""
+        below = np.minimum(where.astype(int), len(self.gradients) - 2)
+        share = torch.tensor(where - below, dtype=self.gradients.dtype, device=self.gradients.device)[:, None]
+        self.gradients = torch.lerp(self.gradients[below], self.gradients[below + 1], share)
+        self.margins = [float(np.interp(x, range(len(self.margins)), self.margins)) for x in where]
+
+    def _place(self, displacement: Tensor, rate: float) -> None:
+        decay = self._land.tuner.training.weight_decay
+        kept = math.prod(1 - rate * f * decay for f in self._schedule) if decay else 1.0
+        self._land.place(displacement, rate, kept)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A critical rate from collocation.
+
+    Attributes:
+        rate: the rate; None if there is none.
+        error: estimate of |log(rate / true rate)| from the grid and from the iteration; inf if it did not converge.
+        status: ``ok``, ``beyond``, ``abstained`` or ``diverged``.
+        why: reason for the status, empty if ok.
+    """
+
+    rate: float | None
+    error: float
+    status: Status
+    why: str = ""
+
+
+def solve(course: Course, start: float, limit: float) -> Solution:
+    """Find the critical rate of a course.
+
+    Args:
+        course: a context's run; holds the solution's gradients afterwards.
+        start: rate to begin at.
+        limit: largest rate that counts.
+
+    Returns:
+        The solution.
+    """
+    found = _approach(course, start, limit)
+    if isinstance(found, Solution):
+        return found
+    while True:
+        found, change = _iterate(course, found)
+        error = max(change, _grid_error(course, found))
+        if error <= _GRID_ERROR or 2 * course.pieces > min(_MOST_PIECES, course.nodes[-1]):
+            break
+        course.refine()
+    if found > limit:
+        return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
+    if not error < _WIDE:
+        return Solution(None, error, "abstained", "the iteration did not converge")
+    return Solution(found, error, "ok")
+
+
+def _approach(course: Course, start: float, limit: float) -> float | Solution:
+    """Sweep until the end of the run lies near the crossing."""
+    rate, cold = min(start, limit), True
+    for _ in range(4 * _ROUNDS):
+        course.sweep(rate, cold=cold)
+        if any(math.isnan(margin) for margin in course.margins):
+            return Solution(None, math.inf, "diverged", f"logits are not finite at the rate {rate:.3g}")
+        first = next((k for k, margin in enumerate(course.margins) if margin > 0), None)
+        if first is None:
+            found = course.crossing(rate)
+            if found is not None:
+                return found
+            if rate >= limit:
+                return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
+            rate, cold = min(2 * rate, limit), True
+            continue
+        before, after = course.margins[first - 1], course.margins[first]
+        met = course.nodes[first - 1] + (course.nodes[first] - course.nodes[first - 1]) * before / (before - after)
+        share = met / course.nodes[-1]
+        if share > 0.6:
+            return rate * share if course.margins[-1] <= 0 else course.crossing(rate * share) or rate * share
+        course.shrink(share)
+        rate, cold = rate * share, False
+    return Solution(None, math.inf, "abstained", "no rate near the crossing was found")
+
+
+def _iterate(course: Course, rate: float) -> tuple[float, float]:
+    """Repeat sweep and crossing, speeded up by secants; return the rate and the last change of its logarithm."""
+    x, seen = math.log(rate), []
+    for _ in range(_ROUNDS):
+        course.sweep(math.exp(x))
+        found = course.crossing(math.exp(x))
+        if found is None:
+            return math.exp(x), math.inf
+        change = math.log(found) - x
+        seen.append((x, change))
+        if abs(change) < _TOLERANCE:
+            return found, abs(change)
+        x += _secant(seen)
+    return math.exp(x), abs(change)
+
+
+def _secant(seen: list[tuple[float, float]]) -> float:
+    """The step to take from the last (position, change): the change itself, or where a line through two is zero."""
+    x, change = seen[-1]
+    if len(seen) < 2 or seen[-2][0] == x:
+        return change
+    slope = (change - seen[-2][1]) / (x - seen[-2][0])
+    step = -change / slope if slope < -0.2 else change
+    return math.copysign(min(abs(step), 3 * abs(change)), step)
+
+
+def _grid_error(course: Course, rate: float) -> float:
+    """Estimate what the grid leaves of |log rate|: a third of what leaving out every second node changes (order 2)."""
+    displacement = course.coarser()
+    found = None if displacement is None else course.crossing(rate, displacement)
+    return math.inf if found is None else abs(math.log(found / rate)) / 3
+
+
+def root(function: Callable[[float], float], near: float) -> float | None:
+    """Return a zero of a function that rises through it, looked for from a point outwards.
+
+    Args:
+        function: of one number; NaN counts as not positive.
+        near: where to begin.
+
+    Returns:
+        The zero nearest to the start by doubling steps within log 4, or None.
+    """
+    up = not function(near) > 0
+    edge, step = near, 0.02
+    while abs(edge - near) <= _WIDE:
+        other = edge + (step if up else -step)
+        if (function(other) > 0) == up:
+            low, high = sorted((edge, other))
+            if not math.isfinite(function(low)) or not math.isfinite(function(high)):
+                return None
+            return float(brentq(function, low, high, xtol=_TOLERANCE / 4))
+        edge, step = other, 2 * step
+    return None
+
+
+def pieces_for(method: Method) -> int:
+    """Return how many pieces a course is cut into at first; LoRA's gradients start at zero and change faster."""
+    return _PIECES[method]
+
+
+def factors(training: Training) -> list[float]:
+    """Return the schedule's factor on the rate of every update of a run."""
+    optimiser, scheduler = make_optimiser([torch.zeros(1, requires_grad=True)], training, 1.0)
+    found = []
+    for _ in range(training.steps):
+        found.append(float(optimiser.param_groups[0]["lr"]))
+        optimiser.step()
+        scheduler.step()
+    return found

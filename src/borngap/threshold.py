@@ -1,0 +1,286 @@
+"""Critical rates: which learning rate a context takes, how to search for it, and what it means for a plan (section 7).
+
+The critical rate of a context is the smallest rate at which a criterion is first met within the budget of steps.
+Everything here is pure: runs are done by a function that is handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+from borngap.errors import UserError
+
+Status = Literal["ok", "pre-resolved", "beyond", "abstained", "diverged"]
+Prospect = Literal["will resolve", "at risk", "will fail", "pre-resolved", "unknown"]
+By = Literal["collocation", "path", "ray", "dose", "bisect", "grid", "class-mean"]
+WAYS: tuple[By, ...] = get_args(By)
+
+# run(index, rate) pairs -> flip times in steps, None where not met, NaN where values ceased to be finite
+Runs = Callable[[Sequence[tuple[int, float]]], Sequence[float | None]]
+
+WIDTH = 0.01
+_GRID = 2.0
+_CLASS_FIELDS = {"A": 1.70, "B": 10.0}
+
+
+@dataclass(frozen=True)
+class Critical:
+    """The critical rate of one context.
+
+    Attributes:
+        rate: learning rate, unit 1; None if there is none or it is not known.
+        low: lower end of the 90 % interval (of a search: largest rate known not to suffice), or None.
+        high: upper end (of a search: smallest rate known to suffice), or None.
+        status: ``ok``, ``pre-resolved`` (the base model has it), ``beyond`` the largest rate tried, ``abstained``, or
+            ``diverged``.
+        by: how it was found.
+        why: reason for the status, empty if ok.
+        optimizer_steps: updates of a real optimiser that it took.
+        forward_passes: forwards of one context that it took, those of gradients and updates included.
+    """
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    status: Status
+    by: By
+    why: str = ""
+    optimizer_steps: int = 0
+    forward_passes: int = 0
+
+
+def prospect(critical: Critical, planned: float) -> Prospect:
+    """Return what a planned rate will come to.
+
+    Args:
+        critical: of the context.
+        planned: learning rate.
+
+    Returns:
+        ``will fail`` below the interval, ``at risk`` within, ``will resolve`` above; ``pre-resolved``; ``will fail``
+        for a rate not larger than the largest one tried in vain; else ``unknown``.
+    """
+    if critical.status == "pre-resolved":
+        return "pre-resolved"
+    if critical.status == "beyond" and critical.low is not None and planned <= critical.low:
+        return "will fail"
+    if critical.low is None or critical.high is None:
+        return "unknown"
+    if planned < critical.low:
+        return "will fail"
+    return "at risk" if planned <= critical.high else "will resolve"
+
+
+def dose_of(time: float, schedule: Sequence[float]) -> float:
+    """Return the sum of a schedule's factors up to a time.
+
+    Args:
+        time: steps, not necessarily whole, in [0, len(schedule)].
+        schedule: factor on the rate of every update.
+
+    Returns:
+        Unit steps at the full rate.
+    """
+    whole = int(time)
+    return sum(schedule[:whole]) + (time - whole) * (schedule[whole] if whole < len(schedule) else 0.0)
+
+
+def extrapolated(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Return the critical rate from the doses of two runs, ``log s*`` taken as a straight line in the log rate.
+
+    ``s*(rate)`` is the share of the budget's dose at the flip, times the rate: the critical rate that one run gives.
+    The true one is its fixed point.
+
+    Args:
+        first: rate of a run and the critical rate that its dose gives.
+        second: the same of a slower run.
+
+    Returns:
+        The fixed point; the second run's own figure where the line has none nearby.
+    """
+    (x1, y1), (x2, y2) = (tuple(map(math.log, point)) for point in (first, second))
+    slope = (y2 - y1) / (x2 - x1) if x1 != x2 else 0.0
+    guess = (y2 - slope * x2) / (1 - slope) if abs(slope) < 0.5 else y2
+    return math.exp(guess if abs(guess - y2) < abs(y2 - y1) else y2)
+
+
+def class_mean(overlap: float, mean_overlap: float, embedding_class: str, standard: float) -> float | None:
+    """Return the paper's blind forecast ``eta_c = eta_standard mean(Gmax) / (H Gmax)``.
+
+    Source: eq 22 of the paper; its reduced field H is 1.70 for dense and 10.0 for sparse embeddings.
+
+    Args:
+        overlap: Gmax of the context.
+        mean_overlap: mean Gmax of the model's contexts.
+        embedding_class: of the model's bulk, ``A`` (dense), ``B`` (sparse) or between.
+        standard: the method's standard rate.
+
+    Returns:
+        The rate; None for a bulk that is neither, and where the overlap is not positive.
+    """
+    field = _CLASS_FIELDS.get(embedding_class)
+    if field is None or overlap <= 0:
+        return None
+    return standard * mean_overlap / (field * overlap)
+
+
+@dataclass
+class Bracket:
+    """What is known of one context's critical rate from runs.
+
+    Attributes:
+        low: largest rate below ``high`` that did not suffice.
+        high: smallest rate that did.
+        time: flip time at ``high``, unit steps.
+        checked: rates further down that were seen not to suffice.
+        broken: a rate at which values ceased to be finite.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    time: float = math.nan
+    checked: tuple[float, ...] = ()
+    broken: float | None = None
+
+    def learn(self, rate: float, time: float | None) -> None:
+        """Take in a run: its rate and flip time, None if not met, NaN if it diverged."""
+        if time is not None and math.isnan(time):
+            self.broken = rate if self.broken is None else min(self.broken, rate)
+        elif time is not None:
+            if self.high is None or rate < self.high:
+                self.high, self.time = rate, time
+                if self.low is not None and self.low > rate:
+                    self.low = max((x for x in self.checked if x < rate), default=None)
+        else:
+            self.checked += (rate,)
+            if self.high is None or rate < self.high:
+                self.low = rate if self.low is None else max(self.low, rate)
+
+    def next(self, start: float, limit: float, dose: Callable[[float], float], *, width: float = WIDTH) -> float | None:
+        """Return the rate to try next; None if the bracket is as wanted or can't be had.
+
+        The dose, rate times the share of the budget that was needed, is nearly independent of the rate, and so names
+        the rate to try; halving the bracket stands behind it. Half and a quarter of the rate found are tried too, so
+        that a lower crossing is not missed.
+
+        Args:
+            start: first rate to try.
+            limit: largest rate to try.
+            dose: flip time -> share of the whole run's dose.
+            width: relative width of the bracket wanted.
+        """
+        if self.high is None:
+            return self._upwards(start, limit)
+        guess = self.high * dose(self.time)
+        if self.low is None:
+            return min(guess / (1 + width / 2), self.high / _GRID)
+        if self.high / self.low <= 1 + width:
+            below = [self.low / _GRID, self.low / _GRID**2]
+            return next(
+                (rate for rate in below if not any(c >= 0.999 * rate and c < 0.75 * self.low for c in self.checked)),
+                None,
+            )
+        inner = (self.high / self.low) ** 0.15
+        tried = self.low if guess < math.sqrt(self.low * self.high) else self.high
+        step = 1 + width / 2
+        guess = guess / step if tried == self.high else guess * step
+        return min(max(guess, self.low * inner), self.high / inner)
+
+    def _was_tried(self, rate: float) -> bool:
+        """Whether a rate, or one up to a half larger, was seen not to suffice."""
+        return any(0.999 * rate <= seen <= 1.5 * rate for seen in self.checked)
+
+    def _upwards(self, start: float, limit: float) -> float | None:
+        if self.broken is not None and (self.low is None or self.broken <= _GRID * self.low):
+            return None if self.low is not None else self.broken / 8
+        if self.low is None:
+            return min(start, limit)
+        return None if self.low >= limit else min(_GRID * self.low, limit)
+
+
+def bisect(
+    contexts: Sequence[int],
+    runs: Runs,
+    start: Mapping[int, float],
+    limit: float,
+    dose: Callable[[float], float],
+    width: float = WIDTH,
+) -> dict[int, Bracket]:
+    """Search for the critical rates of many contexts at once, a run each a round.
+
+    Args:
+        contexts: which.
+        runs: does the runs.
+        start: context -> first rate to try.
+        limit: largest rate to try.
+        dose: flip time -> share of the whole run's dose.
+        width: relative width of the brackets wanted.
+
+    Returns:
+        Context -> bracket.
+    """
+    brackets = {i: Bracket() for i in contexts}
+    while True:
+        tries = [(i, brackets[i].next(start[i], limit, dose, width=width)) for i in contexts]
+        wanted = [(i, rate) for i, rate in tries if rate is not None]
+        if not wanted:
+            return brackets
+        for (i, rate), time in zip(wanted, runs(wanted), strict=True):
+            brackets[i].learn(rate, time)
+
+
+def grid(contexts: Sequence[int], runs: Runs, rates: Sequence[float]) -> dict[int, Bracket]:
+    """Run every context at every rate of a grid.
+
+    Args:
+        contexts: which.
+        runs: does the runs.
+        rates: learning rates, increasing.
+
+    Returns:
+        Context -> the lowest crossing bracket of the grid.
+    """
+    check_rates(rates)
+    brackets = {i: Bracket() for i in contexts}
+    wanted = [(i, rate) for i in contexts for rate in rates]
+    for (i, rate), time in zip(wanted, runs(wanted), strict=True):
+        brackets[i].learn(rate, time)
+    return brackets
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Check a grid of rates.
+
+    Args:
+        rates: learning rates.
+
+    Raises:
+        UserError: there are none, or they are not positive, finite and increasing.
+    """
+    if not rates or not all(0 < rate < math.inf for rate in rates):
+        raise UserError("a rate is out of range", rule="positive, finite numbers, at least one", found=list(rates))
+    if any(b <= a for a, b in pairwise(rates)):
+        raise UserError("rates do not increase", rule="each larger than the last", found=list(rates))
+
+
+def found(bracket: Bracket, by: By, limit: float) -> Critical:
+    """Return what a bracket says.
+
+    Args:
+        bracket: after a search.
+        by: the search.
+        limit: largest rate that was to be tried.
+
+    Returns:
+        The critical rate: the smallest rate known to suffice, its interval the bracket.
+    """
+    if bracket.high is not None:
+        return Critical(bracket.high, bracket.low, bracket.high, "ok", by)
+    if bracket.broken is not None:
+        why = f"values ceased to be finite at the rate {bracket.broken:.3g} before gold came ahead"
+        return Critical(None, bracket.low, bracket.broken, "diverged", by, why)
+    return Critical(None, bracket.low, None, "beyond", by, f"not met up to the rate {bracket.low or limit:.3g}")
