@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from borngap.errors import UserError
     from borngap.geometry import Bulk, Geometry
     from borngap.hf.callback import BornGapCallback
+    from borngap.hf.critical import critical_rates
     from borngap.hf.finetune import finetune
+    from borngap.hf.forecast import forecast
     from borngap.hf.lightning import BornGapLightning
     from borngap.hf.load import load
     from borngap.hf.probe import probe
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from borngap.hf.scan import scan
     from borngap.hf.tracker import Tracker
     from borngap.observables import OBSERVABLES, measure
+    from borngap.report.pictures import plot
+    from borngap.report.report import comparison_of, report_of
     from borngap.scanfolder import read_scan
     from borngap.scanning import Scanning
     from borngap.stopping import SaturationRule
@@ -45,17 +49,22 @@ _HOME = {
     "Training": "training",
     "Trajectory": "trajectory",
     "UserError": "errors",
+    "comparison_of": "report.report",
+    "critical_rates": "hf.critical",
     "finetune": "hf.finetune",
+    "forecast": "hf.forecast",
     "geometry_of": "hf.readout",
     "load": "hf.load",
     "measure": "observables",
     "plan_sweep": "sweep.plan",
+    "plot": "report.pictures",
     "probe": "hf.probe",
     "read_contexts": "context",
     "read_run": "store",
     "read_scan": "scanfolder",
     "read_sweep": "sweepstore",
     "readout_of": "hf.readout",
+    "report_of": "report.report",
     "run_sweep": "sweep.run",
     "scan": "hf.scan",
     "verdict": "verdicts",
@@ -74,17 +83,22 @@ __all__ = [
     "Training",
     "Trajectory",
     "UserError",
+    "comparison_of",
+    "critical_rates",
     "finetune",
+    "forecast",
     "geometry_of",
     "load",
     "measure",
     "plan_sweep",
+    "plot",
     "probe",
     "read_contexts",
     "read_run",
     "read_scan",
     "read_sweep",
     "readout_of",
+    "report_of",
     "run_sweep",
     "scan",
     "verdict",

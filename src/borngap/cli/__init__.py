@@ -8,11 +8,15 @@ from typing import Annotated
 
 import typer
 
+from borngap.cli.compare import compare
+from borngap.cli.critical import critical
 from borngap.cli.demo import demo
 from borngap.cli.finetune import finetune
+from borngap.cli.forecast import forecast
 from borngap.cli.geometry import geometry
 from borngap.cli.neighbours import neighbours
 from borngap.cli.probe import probe
+from borngap.cli.report import report
 from borngap.cli.scan import scan
 from borngap.cli.sweep import sweep
 from borngap.cli.zoo import zoo
@@ -26,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo, probe, geometry, neighbours, finetune, sweep, scan):
+for command in (demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, report, compare):
     app.command()(command)
 app.add_typer(zoo)
 

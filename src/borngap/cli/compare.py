@@ -1,0 +1,54 @@
+"""``borngap compare``: the same contexts under several runs, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.report import Format, Out, check_output
+from borngap.cli.show import console, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two to six RUN folders.")],
+    out: Out = None,
+    format: Format = None,  # noqa: A002
+) -> None:
+    """Put the same contexts side by side (full and LoRA, two rates): outcome, flip, needed rate, trajectories."""
+    chosen = check_output(out, format, further=True)
+    from borngap.report.report import comparison_of
+
+    made = comparison_of(*runs)
+    if out is not None:
+        path = made.save(out, chosen)
+        console().print(f"written to {path}", soft_wrap=True, markup=False, highlight=False)
+    elif chosen is not None:
+        typer.echo(made.text(chosen), nl=False)
+    else:
+        _show(console(), made.summary)
+
+
+def _show(out: Console, summary: dict[str, Any]) -> None:
+    from borngap.report.markdown import compared_cell
+
+    names = [f"{number}: {run['label']}" for number, run in enumerate(summary["runs"], 1)]
+    out.print(summary["verdict"], markup=False, highlight=False)
+    for run in summary["runs"]:
+        for text in run["missing"]:
+            out.print(f"{run['label']}: {text}", markup=False, highlight=False)
+    rows = [
+        [c["number"], c["gold"], c["rival"], *map(compared_cell, c["entries"]), ", ".join(c["differs"]) or "nothing"]
+        for c in summary["contexts"]
+    ]
+    if rows:
+        out.print(table("\nSide by side", ["", "gold", "rival", *names, "differs in"], rows, 4 + len(names)))
+    for c in summary["only"]:
+        words = f"{c['gold']} against {c['rival']}"
+        out.print(
+            f"only in {summary['runs'][c['run']]['label']}: {words} ({c['outcome']})", markup=False, highlight=False
+        )

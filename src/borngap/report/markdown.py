@@ -1,0 +1,220 @@
+"""A summary record as Markdown: the same words and numbers as the page, charts as tables of both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from borngap.report.text import MISSING, number, rate
+from borngap.report.wording import needed_text, used_text
+
+_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_ENDS = {
+    "logit_gap": "logit gap / nat", "born_gap": "Born gap", "signal": "signal", "drag": "drag",
+    "gold_probability": "p gold", "competitor_probability": "p rival", "cross_entropy": "cross-entropy / nat",
+    "participation_ratio": "participation ratio",
+}  # fmt: skip
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Return a summary record as Markdown.
+
+    Args:
+        summary: what ``summary`` or ``comparison`` returned.
+
+    Returns:
+        GitHub-flavoured Markdown; no text of a prompt is read as markup or HTML.
+    """
+    parts = _compared(summary) if summary["kind"] == "compare" else _report(summary)
+    made = [
+        f"**{escaped(run['label'])}**, RUN folder {escaped(run['folder'])}: {escaped(run['made'])}"
+        for run in summary["runs"]
+    ]
+    settings = [line for run in summary["runs"] for line in _settings(run)]
+    blocks = [f"# {escaped(summary['title'])}", *parts, "## How it was made", *made, *settings, *_definitions(summary)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def escaped(text: Any) -> str:
+    """Return text that Markdown shows as it is."""
+    return str(text).translate(_SPECIAL)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table; cells are escaped."""
+    lines = [headings, ["---"] * len(headings), *([escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _report(s: Mapping[str, Any]) -> list[str]:
+    several = len(s["runs"]) > 1
+    parts = [f"**{escaped(run['verdict'])}**" + (f" ({escaped(run['label'])})" if several else "") for run in s["runs"]]
+    parts += _missing(s)
+    if s["contexts"]:
+        parts += ["## Contexts", _contexts(s, several=several)]
+        parts += [
+            "## From start to end",
+            _movement(s),
+            *_told(s),
+            "## The phantom test",
+            escaped(s["phantom"]),
+            _jumps(s),
+        ]
+    for record in s["geometry"]:
+        parts += ["## How crowded the embeddings are", escaped(record["sentence"]), _bulk(record)]
+    for phase in s["phase"] or ():
+        parts += [
+            f"## Phase diagram ({escaped(phase['folder'])})",
+            escaped(phase["sentence"]),
+            *map(escaped, phase["notes"]),
+            _critical(phase),
+        ]
+    return parts + _forecast(s["forecast"])
+
+
+def _missing(s: Mapping[str, Any]) -> list[str]:
+    told = [
+        f"> {escaped(run['label'])}: {escaped(text)}" for run in s["runs"] for text in run["missing"] + run["notes"]
+    ]
+    return [*told, *(f"> {escaped(text)}" for text in s["notes"])]
+
+
+def _contexts(s: Mapping[str, Any], *, several: bool) -> str:
+    headings = ["#", "prompt", "gold", "rival", "overlap", "outcome", "character", "flip", "needed rate", "advice"]
+    rows = [
+        [c["id"] if several else c["number"], c["prompt_end"], c["gold"], c["rival"], number(c["overlap"]), _outcome(c),
+         c["character"] or MISSING, number(c["flip"]), _rates(c),
+         c["advice"]]
+        for c in s["contexts"]
+    ]  # fmt: skip
+    return table(headings, rows)
+
+
+def _rates(context: Mapping[str, Any]) -> str:
+    return "; ".join(filter(None, (needed_text(context["needed"]), used_text(context))))
+
+
+def _outcome(context: Mapping[str, Any]) -> str:
+    more = [
+        name
+        for name, true in (("silent", context["silent"]), ("rank and Born gap differ", context["disagrees"]))
+        if true
+    ]
+    return ", ".join([context["outcome"], *more])
+
+
+def _movement(s: Mapping[str, Any]) -> str:
+    rows = [[c["id"], c["gold"], *(_ends(c["ends"][name]) for name in _ENDS)] for c in s["contexts"]]
+    return table(["#", "gold", *_ENDS.values()], rows)
+
+
+def _ends(ends: Sequence[float | None]) -> str:
+    return f"{number(ends[0])} → {number(ends[1])}"
+
+
+def _told(s: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for c in s["contexts"]:
+        by = ", ".join(f"{name} {told or MISSING}" for name, told in c["outcomes"].items())
+        stop = f"; saturated at step {c['stop']['saturation']}" if c["stop"]["saturation"] is not None else ""
+        notes = "".join(f" Note: {note}." for note in c["notes"])
+        lines.append(
+            f"* {escaped(c['id'])} {escaped(c['gold'])}: {escaped(c['why'])} "
+            f"(by criterion: {by}{stop}).{escaped(notes)}"
+        )
+    return ["\n".join(lines)]
+
+
+def _jumps(s: Mapping[str, Any]) -> str:
+    names = ("jump_ratio", "jump_share", "amplification", "readout_share")
+    flag = {True: "yes", False: "no", None: MISSING}
+    rows = [
+        [c["id"], c["gold"], number(c["jump_step"]), *(number(c[name]) for name in names), flag[c["phantom"]]]
+        for c in s["contexts"]
+    ]
+    return table(
+        ["#", "gold", "jump step", "jump ratio", "jump share", "amplification", "readout share", "phantom"], rows
+    )
+
+
+def _bulk(record: Mapping[str, Any]) -> str:
+    names = ("crowding", "mean", "std", "anisotropy", "mean_square", "fraction_above", "ks_gaussian", "ks_exponential")
+    if not record["matrices"]:
+        return ""
+    rows = [[kind, *(number(m[name]) for name in names), m["class"]] for kind, m in record["matrices"].items()]
+    return table(["matrix", *(name.replace("_", " ") for name in names), "class"], rows)
+
+
+def _critical(phase: Mapping[str, Any]) -> str:
+    rows = [
+        [c["number"], c["gold"], c["rival"], number(c["overlap"]),
+         rate(c["rate"]) if c["rate"] is not None else c["why"],
+         rate(c["low"]), rate(c["high"])]
+        for c in phase["critical"]
+    ]  # fmt: skip
+    return table(["#", "gold", "rival", "overlap", "needed rate", "above", "up to"], rows)
+
+
+def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
+    if forecast is None:
+        return []
+    told = f"{forecast['hits']} of {forecast['told']} outcomes came as forecast." if forecast["told"] else ""
+    if forecast["unmatched"]:
+        told += f" {forecast['unmatched']} forecasts are of contexts that are not in this report."
+    headings = [
+        "#",
+        "gold",
+        "forecast rate",
+        "low",
+        "high",
+        "used rate",
+        "rate by the flip",
+        "forecast",
+        "outcome",
+        "by",
+    ]
+    rows = [
+        [r["id"], r["gold"], *(rate(r["forecast"][name]) for name in ("rate", "low", "high")), rate(r["used_rate"]),
+         needed_text(r["measured"]), r["told"] or r["status"] or MISSING, r["outcome"], r["by"]]
+        for r in forecast["rows"]
+    ]  # fmt: skip
+    return ["## Forecast against outcome", told.strip(), table(headings, rows) if rows else ""]
+
+
+def _compared(s: Mapping[str, Any]) -> list[str]:
+    headings = ["#", "prompt", "gold", "rival", *(escaped(run["label"]) for run in s["runs"]), "differs in"]
+    rows = [
+        [c["number"], c["prompt_end"], c["gold"], c["rival"], *map(compared_cell, c["entries"]),
+         ", ".join(c["differs"]) or "nothing"]
+        for c in s["contexts"]
+    ]  # fmt: skip
+    only = [
+        f"* {escaped(s['runs'][c['run']]['label'])}: {escaped(c['prompt_end'])} **{escaped(c['gold'])}** against "
+        f"{escaped(c['rival'])} ({escaped(c['outcome'])})"
+        for c in s["only"]
+    ]
+    side = ["## Side by side", table(headings, rows)] if rows else []
+    lonely = ["## In one run only", "\n".join(only)] if only else []
+    return [f"**{escaped(s['verdict'])}**", *_missing(s), *side, *lonely]
+
+
+def compared_cell(entry: Mapping[str, Any] | None) -> str:
+    """Return what a comparison says of one context under one run."""
+    if entry is None:
+        return "not in this run"
+    flip = f"flip {entry['flip']}" if entry["flip"] is not None else ""
+    return "; ".join(
+        filter(None, (entry["outcome"], flip, entry["character"], f"needs {needed_text(entry['needed'])}"))
+    )
+
+
+def _settings(run: Mapping[str, Any]) -> list[str]:
+    pairs = [*run["settings"], *run["environment"]]
+    return [table(["setting", escaped(run["label"])], pairs)] if pairs else []
+
+
+def _definitions(s: Mapping[str, Any]) -> list[str]:
+    words = "\n".join(f"* **{escaped(e['word'])}**: {escaped(e['meaning'])}" for e in s["definitions"]["words"])
+    keys = ("id", "symbol", "equation", "unit", "range", "source")
+    rows = [[o[key] for key in keys] for o in s["definitions"]["observables"]]
+    return ["## What the words and numbers mean", words, table(["observable", *keys[1:]], rows)]

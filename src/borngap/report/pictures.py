@@ -1,0 +1,188 @@
+"""Charts as files, and a trajectory in a notebook: SVG and PNG, in colours for print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+
+from borngap.errors import UserError
+from borngap.report import charts
+from borngap.report.palette import LIGHT
+from borngap.report.rows import bulk_rows, context_label, overview_rows, series_rows
+from borngap.report.series import series
+from borngap.store import Run
+from borngap.trajectory import Criterion, Trajectory
+
+_WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart that a notebook shows inline, offline, and that can be saved.
+
+    Attributes:
+        specification: Vega-Lite, data included.
+    """
+
+    specification: Mapping[str, Any]
+
+    def svg(self) -> str:
+        """Return it as SVG."""
+        import vl_convert
+
+        return vl_convert.vegalite_to_svg(dict(self.specification))
+
+    def png(self) -> bytes:
+        """Return it as PNG, three times the size."""
+        import vl_convert
+
+        return vl_convert.vegalite_to_png(dict(self.specification), scale=_SCALE)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it.
+
+        Args:
+            path: ends in .svg or .png.
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: another ending, or the file can't be written.
+        """
+        target = Path(path)
+        ways = {".svg": lambda: self.svg().encode(), ".png": self.png}
+        if target.suffix not in ways:
+            raise UserError("unknown kind of picture", rule="a name that ends in .svg or .png", found=target.name)
+        return write(target, ways[target.suffix]())
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+
+def plot(trajectory: Trajectory, criterion: Criterion = "rank") -> Picture:
+    """Return the charts of one trajectory: Born gap, signal and drag, probabilities, logit gap, loss, spread.
+
+    Args:
+        trajectory: one context's records.
+        criterion: whose flip is marked.
+
+    Returns:
+        A picture: the last line of a notebook's cell shows it; ``save`` writes SVG or PNG.
+    """
+    flip = trajectory.flip_step(criterion) if len(trajectory.steps) > 1 else None
+    side = "right" if flip is None or flip < 0.6 * trajectory.steps[-1] else "left"
+    marks = [] if flip is None else [{"kind": "flip", "step": flip, "text": f"flip {flip}", "side": side}]
+    data = {"series": series_rows(series(trajectory, len(trajectory.steps))), "marks": marks}
+    return _panels([p for p in charts.PANELS if p.lines[0].column in trajectory.values], data, None)
+
+
+def pictures(summary: Mapping[str, Any]) -> dict[str, Picture]:
+    """Return every chart of a report, by file name: one figure a context, and those of all contexts.
+
+    Args:
+        summary: what ``summary`` returned.
+
+    Returns:
+        Name without ending -> picture.
+    """
+    found: dict[str, Picture] = {}
+    several = len(summary["runs"]) > 1
+    rows = overview_rows(summary)
+    if rows:
+        found["overview"] = _single(charts.overview_chart(len(rows), LIGHT), {"overview": rows}, 520)
+    for context in summary["contexts"]:
+        if context["series"]:
+            title = context_label(context, summary["runs"], several=several)
+            data = {"series": series_rows(context["series"]), "marks": context["marks"]}
+            panels = [p for p in charts.PANELS if p.lines[0].column in context["series"]]
+            phantom = [p for p in charts.PHANTOM if p.lines[0].column in context["series"]]
+            name = f"run-{context['run'] + 1}-context-{context['number']:03d}"
+            found[name] = _panels(panels, data, title)
+            found[f"{name}-phantom"] = _panels(phantom, data, title)
+    for index, record in enumerate(summary["geometry"], 1):
+        if record["matrices"]:
+            found[f"geometry-{index}"] = _single(charts.geometry_chart(LIGHT), {"bulk": bulk_rows(record)}, 420)
+    for index, phase in enumerate(summary["phase"] or (), 1):
+        data = {name: phase[name] for name in ("points", "boundary")}
+        found[f"phase-{index}"] = _single(charts.phase_chart(LIGHT), data, 420, 300)
+    return found
+
+
+def save_pictures(summary: Mapping[str, Any], folder: str | Path) -> list[Path]:
+    """Write every chart of a report as SVG and PNG.
+
+    Args:
+        summary: what ``summary`` returned.
+        folder: made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"can't write to {folder}", found=error.strerror or str(error), fix="choose another folder"
+        ) from None
+    named = pictures(summary)
+    return [picture.save(target / f"{name}{ending}") for name, picture in named.items() for ending in (".svg", ".png")]
+
+
+def of_run(run: Run, context: int) -> Picture:
+    """Return the charts of one context of a RUN."""
+    return plot(run.trajectory(context), run.plan.get("criterion", "rank"))
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file as a whole or not at all.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"can't write {path}", found=error.strerror or str(error), fix="choose another place") from None
+    return path
+
+
+def _single(chart: Any, data: Mapping[str, Any], width: int, height: int = _HEIGHT) -> Picture:
+    plain = charts.spec(chart, "", font=charts.PRINT_FONT, colours=LIGHT)
+    return Picture(charts.filled(plain, data, width, height) | {"background": LIGHT["page"], "padding": 12})
+
+
+def _panels(panels: Sequence[charts.Panel], data: Mapping[str, Any], title: str | None) -> Picture:
+    """Panels in rows of three, each with its own scales."""
+    cells = []
+    for panel in panels:
+        drawn = charts.panel_chart(panel, LIGHT, named=panel.id).properties(
+            width=_WIDTH, height=_HEIGHT, title=panel.title
+        )
+        cells.append(drawn)
+    grid = alt.concat(*cells, columns=3, spacing=28).resolve_scale(color="independent", strokeDash="independent")
+    whole = charts.spec(grid, title or "", font=charts.PRINT_FONT, colours=LIGHT)
+    for name in ("width", "height"):
+        whole.pop(name, None)
+    whole["datasets"] = whole.get("datasets", {}) | dict(data)
+    heading = {"title": {"text": title, "anchor": "start", "fontSize": 14, "offset": 14}} if title else {}
+    return Picture(whole | {"background": LIGHT["page"], "padding": 12} | heading)

@@ -1,0 +1,146 @@
+"""A report to hold: from RUN folders to a page, Markdown, JSON, pictures, or a notebook's cell."""
+
+from __future__ import annotations
+
+import html as escape
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from borngap.errors import UserError
+from borngap.report.bulk import geometries
+from borngap.report.compare import comparison
+from borngap.report.forecasts import read_forecasts
+from borngap.report.html import page
+from borngap.report.markdown import markdown
+from borngap.report.phases import phase_record
+from borngap.report.pictures import save_pictures, write
+from borngap.report.source import Source, read_source
+from borngap.report.summary import summary
+from borngap.sweepstore import SWEEP_FILE, Sweep, read_sweep
+
+FORMATS = ("html", "md", "json")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report.
+
+    Attributes:
+        summary: every number and word of it, JSON-ready.
+    """
+
+    summary: dict[str, Any]
+
+    @cached_property
+    def html(self) -> str:
+        """The page: one file that loads nothing."""
+        return page(self.summary)
+
+    @property
+    def markdown(self) -> str:
+        """The same as Markdown."""
+        return markdown(self.summary)
+
+    @property
+    def json(self) -> str:
+        """The same as JSON."""
+        return json.dumps(self.summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+    def text(self, format: str) -> str:  # noqa: A002
+        """Return the report in a format.
+
+        Args:
+            format: ``html``, ``md`` or ``json``.
+
+        Returns:
+            The text of a whole file.
+
+        Raises:
+            UserError: another format.
+        """
+        ways = {"html": lambda: self.html, "md": lambda: self.markdown, "json": lambda: self.json}
+        if format not in ways:
+            raise UserError("unknown format", rule=f"one of {', '.join(FORMATS)}", found=format)
+        return ways[format]()
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:  # noqa: A002
+        """Write the report.
+
+        Args:
+            path: the file.
+            format: ``html``, ``md`` or ``json``; by the file's ending unless given.
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: the format is unknown, or the file can't be written.
+        """
+        target = Path(path)
+        return write(target, self.text(format or target.suffix.removeprefix(".")).encode())
+
+    def save_charts(self, folder: str | Path) -> list[Path]:
+        """Write every chart as SVG and PNG; return the files."""
+        return save_pictures(self.summary, folder)
+
+    def show(self) -> Any:
+        """Show the page in a notebook's cell, offline.
+
+        Returns:
+            What a notebook displays.
+        """
+        try:
+            from IPython.display import HTML
+        except ImportError:
+            return self
+        return HTML(self._repr_html_())
+
+    def _repr_html_(self) -> str:
+        frame = 'style="width:100%;height:820px;border:1px solid #888;border-radius:6px" title="borngap report"'
+        # a frame of its own: neither its styles nor its scripts meet the notebook's
+        return f'<iframe {frame} sandbox="allow-scripts" srcdoc="{escape.escape(self.html)}"></iframe>'
+
+
+def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
+    """Return the report of RUN and SWEEP folders, with forecasts beside what happened.
+
+    Args:
+        *inputs: RUN folders, SWEEP folders, and JSON files that ``borngap forecast`` or ``borngap critical`` printed.
+        with_geometry: whether the bulk geometry of the runs' models is measured, where a model is at hand.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: an input is none of these.
+    """
+    files = [path for path in map(Path, inputs) if path.is_file()]
+    folders = [path for path in map(Path, inputs) if path not in files]
+    sweeps = [path for path in folders if (path / SWEEP_FILE).is_file()]
+    sources = [read_source(path) for path in folders if path not in sweeps]
+    forecasts = [entry for path in files for entry in read_forecasts(path)]
+    found: list[Sweep] = [read_sweep(path) for path in sweeps]
+    phases = [phase_record(sweep) for sweep in found]
+    plans = [source.run.plan for source in sources] + [sweep.plan for sweep in found]
+    bulks = geometries(plans) if with_geometry else []
+    return Report(summary(sources, bulks, forecasts, phases, found))
+
+
+def comparison_of(*runs: str | Path) -> Report:
+    """Return RUN folders side by side: outcome, flip and needed rate of each context, trajectories overlaid.
+
+    Args:
+        *runs: two to six RUN folders.
+
+    Returns:
+        The comparison; a report like any other.
+
+    Raises:
+        UserError: a folder is no RUN, or there are too few or too many.
+    """
+    sources: Sequence[Source] = [read_source(path) for path in runs]
+    return Report(comparison(sources))

@@ -1,0 +1,57 @@
+"""Rows that charts read, picked out of a summary record."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from borngap.report.text import ending, number
+from borngap.report.wording import AHEAD
+
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+
+
+def isolated(text: str) -> str:
+    """Return text so that a script written from right to left does not turn its surroundings around."""
+    turned = any(unicodedata.bidirectional(c) in _RIGHT_TO_LEFT for c in text)
+    return f"\u2068{text}\u2069" if turned else text
+
+
+def context_label(context: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], *, several: bool) -> str:
+    """Return a context's name for lists and charts: its number, words, and run where there are several."""
+    words = " / ".join(isolated(ending(context[key], 28)) for key in ("gold", "rival"))
+    run = f" ({runs[context['run']]['label']})" if several else ""
+    return f"{context['number']}. {words}{run}"
+
+
+def series_rows(series: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return columns as one row a record."""
+    return [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]
+
+
+def overview_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return where every context began and ended; those without a record are left out."""
+    several = len(summary["runs"]) > 1
+    rows = []
+    for order, context in enumerate(summary["contexts"]):
+        start, end = context["ends"]["logit_gap"]
+        if start is not None and end is not None:
+            label = context_label(context, summary["runs"], several=several)
+            state = "ahead" if end > 0 else "behind"
+            row = {"order": order, "label": label, "start": start, "end": end, "outcome": context["outcome"]}
+            rows.append(row | {"state": state})
+    return rows
+
+
+def bulk_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the crowding of each matrix of a model."""
+    return [
+        {"label": kind, "crowding": bulk["crowding"], "words": f"{number(bulk['crowding'])}  {bulk['class']}"}
+        for kind, bulk in record["matrices"].items()
+    ]
+
+
+def ahead(context: Mapping[str, Any]) -> bool:
+    """Return whether gold is ahead at the end by the run's criterion."""
+    return context["outcome"] in AHEAD

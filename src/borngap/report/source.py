@@ -1,0 +1,142 @@
+"""What a report is made from: RUN folders, read as far as they can be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from borngap.errors import UserError
+from borngap.store import COLUMNS, RUN_FILE, SCHEMA, STEPS_FILE, VERDICTS_FILE, Run, clean
+from borngap.trajectory import CRITERIA, Trajectory
+from borngap.verdicts import verdict
+
+_FIX = "give a folder that `borngap finetune` or a callback wrote"
+_NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}
+
+
+@dataclass
+class Source:
+    """A RUN as far as it can be read.
+
+    Attributes:
+        run: what there is; empty where a part is missing.
+        missing: what is missing, in words; nothing for a whole RUN.
+    """
+
+    run: Run
+    missing: list[str] = field(default_factory=list)
+
+
+def read_source(folder: str | Path) -> Source:
+    """Read a RUN, whatever is left of it.
+
+    Args:
+        folder: the RUN.
+
+    Returns:
+        Its readable parts, and what is missing. Verdicts that are missing are judged anew from the steps.
+
+    Raises:
+        UserError: there is no such folder, no file of a RUN in it, or it is of another schema version.
+    """
+    path = Path(folder)
+    files = (RUN_FILE, STEPS_FILE, VERDICTS_FILE)
+    if not path.is_dir():
+        raise UserError("no RUN there", rule="a folder", found=str(folder), fix=_FIX)
+    if not any((path / name).is_file() for name in files):
+        raise UserError("no RUN there", rule=f"a folder with {RUN_FILE}", found=str(folder), fix=_FIX)
+    missing: list[str] = []
+    head, verdicts = _read(path / RUN_FILE, missing), _read(path / VERDICTS_FILE, missing)
+    steps = _steps(path / STEPS_FILE, missing)
+    entries = [entry for entry in _list(verdicts.get("verdicts")) if _is_entry(entry)]
+    run = Run(path, _dict(head.get("plan")), _dict(head.get("environment")), steps, entries)
+    return Source(_judged(run, missing), _unfinished(run, missing))
+
+
+def _read(path: Path, missing: list[str]) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing.append(f"{path.name} is not there")
+        return {}
+    except (OSError, ValueError) as error:
+        missing.append(f"{path.name} can't be read: {error}")
+        return {}
+    if isinstance(data, dict) and data.get("schema") not in {None, SCHEMA}:
+        fix = "read it with the borngap that wrote it"
+        raise UserError(f"{path} is of another schema version", rule=f"schema {SCHEMA}", found=data["schema"], fix=fix)
+    return _dict(data)
+
+
+def _steps(path: Path, missing: list[str]) -> pl.DataFrame:
+    empty = pl.DataFrame(schema=COLUMNS)
+    if not path.is_file():
+        missing.append(f"{path.name} is not there: no charts")
+        return empty
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        missing.append(f"{path.name} can't be read, so there are no charts: {str(error).splitlines()[0]}")
+        return empty
+    absent = [name for name in COLUMNS if name not in table.columns]
+    if {"context", "step"} & set(absent):
+        missing.append(f"{path.name} lacks the columns context and step: no charts")
+        return empty
+    if absent:
+        missing.append(f"{path.name} lacks the columns {', '.join(absent)}")
+    return table
+
+
+def _judged(run: Run, missing: list[str]) -> Run:
+    """Judge contexts that have steps but no verdict: a crash or a damaged file cut them off."""
+    contexts = _list(run.plan.get("contexts"))
+    without = [
+        i for i in sorted(set(run.steps["context"].to_list()) - run.finished) if set(run.steps.columns) >= _NEEDED
+    ]
+    criterion = run.plan.get("criterion")
+    anew = []
+    for index in without:
+        words = contexts[index] if 0 <= index < len(contexts) else {}
+        try:
+            told = verdict(run.trajectory(index), criterion if criterion in CRITERIA else "rank").to_json()
+        except UserError:
+            continue
+        anew.append({"context": index, "prompt": "", "gold": "", "competitor": None} | words | clean(told))
+    if anew:
+        missing.append(f"no verdict was kept of {len(anew)} of the contexts: judged anew from the steps")
+    entries = sorted([*run.verdicts, *anew], key=lambda entry: entry["context"])
+    return Run(run.folder, run.plan, run.environment, run.steps, entries)
+
+
+def _unfinished(run: Run, missing: list[str]) -> list[str]:
+    planned = len(_list(run.plan.get("contexts")))
+    known = run.finished | set(run.steps["context"].to_list())
+    left = [str(index + 1) for index in range(planned) if index not in known]
+    if left:
+        shown = ", ".join(left[:12]) + (", …" if len(left) > 12 else "")
+        missing.append(f"{len(left)} of {planned} contexts are not finished: {shown}")
+    return missing
+
+
+def trajectory_of(run: Run, context: int) -> Trajectory | None:
+    """Return a context's trajectory, or None if the RUN holds no readable one."""
+    try:
+        return run.trajectory(context)
+    except (UserError, TypeError):
+        return None
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("context"), int)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,205 @@
+"""The summary record: every number and every word of a report; HTML, Markdown, JSON and charts only show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from borngap.errors import UserError
+from borngap.observables import OBSERVABLES
+from borngap.report.contexts import context_record, criterion_of
+from borngap.report.forecasts import join
+from borngap.report.series import rounded
+from borngap.report.source import Source
+from borngap.report.text import count, rate, visible
+from borngap.report.wording import GLOSSARY, geometry_sentence, made_sentence, phantom_sentence, verdict_sentence
+from borngap.store import Run
+from borngap.sweepstore import Sweep
+
+SCHEMA = 1
+_RECORDS = (24, 400)  # records of one context: at least, at most
+_BUDGET = 12_000  # records of all contexts together: some 1 MB
+_PROMPTS = 400_000  # characters of all prompts together
+_LONGEST = 10_000
+_MOST = 1000  # contexts on one page
+_BULK = ("mean", "std", "anisotropy", "mean_square", "crowding", "fraction_above", "ks_gaussian", "ks_exponential")
+_METHODS = {"full": "full fine-tuning", "lora": "LoRA", "readout-only": "training of the readout only"}
+
+
+def summary(
+    sources: Sequence[Source],
+    geometries: Sequence[Mapping[str, Any]] = (),
+    forecasts: Sequence[Mapping[str, Any]] = (),
+    phases: Sequence[Mapping[str, Any]] = (),
+    sweeps: Sequence[Sweep] = (),
+) -> dict[str, Any]:
+    """Return the record that a report shows.
+
+    Args:
+        sources: RUNs, as far as they could be read.
+        geometries: bulk statistics, one entry a model: ``model``, ``tied``, ``matrices`` (kind -> statistics with
+            ``class``) and ``missing`` (why there are none).
+        forecasts: entries of ``borngap forecast --json`` or ``borngap critical --json``.
+        phases: phase diagrams, one a sweep.
+        sweeps: the sweeps themselves, for how they were made.
+
+    Returns:
+        A JSON-ready record without time stamps of its own: equal input gives equal bytes.
+
+    Raises:
+        UserError: there is nothing to report on.
+    """
+    if not sources and not sweeps:
+        raise UserError("nothing to report on", rule="at least one RUN or SWEEP folder")
+    runs = [_run(number, source) for number, source in enumerate(sources)]
+    contexts, notes = _contexts(sources)
+    for run in runs:
+        run["verdict"] = verdict_sentence([c for c in contexts if c["run"] == run["number"]], run)
+    forecast = join(contexts, forecasts)
+    runs += [_sweep(number, *pair) for number, pair in enumerate(zip(sweeps, phases, strict=True), len(runs))]
+    return {
+        "schema": SCHEMA,
+        "kind": "report",
+        "title": _title(runs),
+        "runs": runs,
+        "contexts": contexts,
+        "notes": notes,
+        "phantom": phantom_sentence(contexts),
+        "geometry": [_geometry(entry) for entry in geometries],
+        "phase": list(phases),
+        "forecast": forecast,
+        "definitions": definitions(),
+    }
+
+
+def definitions() -> dict[str, Any]:
+    """Return what the words mean and how each number is defined."""
+    return {
+        "words": [{"word": key, "meaning": text} for key, text in GLOSSARY.items()],
+        "observables": [
+            {
+                "id": o.id,
+                "symbol": o.symbol,
+                "unit": o.unit,
+                "range": _interval(o.low, o.high),
+                "equation": o.equation,
+                "source": o.source,
+                "absent": o.absent,
+            }
+            for o in OBSERVABLES.values()
+        ],
+    }
+
+
+def run_label(plan: Mapping[str, Any], folder: Path) -> str:
+    """Return a short name of a run: method and rate, or its folder where those are not known."""
+    if not isinstance(plan.get("method"), str) or rounded(plan.get("rate")) is None:
+        return visible(folder.name)
+    frozen = "".join(f", {part} frozen" for part in plan.get("freeze") or ())
+    targets = [t for t in plan.get("lora_targets") or () if t != "attention"]
+    extra = f" + {' + '.join(targets)}" if plan["method"] == "lora" and targets else ""
+    return visible(f"{plan['method']}{extra}{frozen}, rate {rate(plan['rate'])}")
+
+
+def _run(number: int, source: Source) -> dict[str, Any]:
+    plan = source.run.plan
+    known = rounded(plan.get("rate")) is not None and isinstance(plan.get("steps"), int)
+    return {
+        "number": number,
+        "folder": visible(source.run.folder.name or str(source.run.folder)),
+        "label": run_label(plan, source.run.folder),
+        "model": visible(str(plan.get("model") or "a model that the run does not name")),
+        "method": visible(_METHODS.get(str(plan.get("method")), str(plan.get("method") or "training"))),
+        "criterion": criterion_of(source.run),
+        "dose": f"{count(plan['steps'], 'step')} at learning rate {rate(plan['rate'])}" if known else "",
+        "missing": [visible(text) for text in source.missing],
+        "notes": [visible(str(note)) for note in plan.get("notes") or ()],
+        "made": made_sentence(plan, source.run.environment),
+        "settings": _pairs(plan, {"contexts", "notes"}),
+        "environment": _pairs(source.run.environment, set()),
+    }
+
+
+def _sweep(number: int, sweep: Sweep, phase: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep as a run without contexts of its own: its verdict is its phase diagram's."""
+    made = _run(number, Source(Run(sweep.folder, sweep.plan, sweep.environment, sweep.steps, [])))
+    return made | {
+        "label": f"sweep {visible(sweep.folder.name)}",
+        "verdict": phase["sentence"],
+        "notes": phase["notes"],
+    }
+
+
+def _contexts(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Records of all contexts, and notes on what was thinned or left out."""
+    entries = [(number, source.run, entry) for number, source in enumerate(sources) for entry in source.run.verdicts]
+    shown = entries[:_MOST]
+    limits = _limits(len(shown))
+    records = [context_record(run, number, entry, limits) for number, run, entry in shown]
+    notes = []
+    if len(entries) > len(shown):
+        notes.append(f"{len(entries)} contexts are too many for one page: the first {_MOST} are shown.")
+    longest = max((record["records"] for record in records), default=0)
+    if longest > limits[0]:
+        notes.append(
+            f"Charts show some {limits[0]} of up to {longest} records a context, with both ends, flips, stops and "
+            "jumps; all of them are in the RUN folder (steps.parquet)."
+        )
+    return records, notes
+
+
+def _limits(contexts: int) -> tuple[int, int]:
+    each = max(1, contexts)
+    return max(_RECORDS[0], min(_RECORDS[1], _BUDGET // each)), max(200, min(_LONGEST, _PROMPTS // each))
+
+
+def _geometry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    matrices = {
+        kind: {name: rounded(bulk.get(name), 4) for name in _BULK}
+        | {"class": bulk["class"], "pairs": bulk["pairs"], "tokens": bulk["tokens"], "dimension": bulk["dimension"]}
+        for kind, bulk in (entry.get("matrices") or {}).items()
+    }
+    record = {"model": visible(entry["model"]), "tied": entry.get("tied"), "matrices": matrices}
+    record["missing"] = visible(entry.get("missing") or "")
+    return record | {"sentence": geometry_sentence(record)}
+
+
+def _title(runs: Sequence[Mapping[str, Any]]) -> str:
+    models = sorted({run["model"] for run in runs})
+    if len(runs) == 1:
+        return f"{runs[0]['method'][:1].upper()}{runs[0]['method'][1:]} of {runs[0]['model']}"
+    of = f" of {', '.join(models)}" if 0 < len(models) <= 3 else ""
+    return f"{count(len(runs), 'fine-tuning run')}{of}" if runs else "Learning-rate sweep"
+
+
+def _pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]]:
+    """Settings as words, nested ones flattened."""
+    pairs = []
+    for key, value in table.items():
+        if key in without:
+            continue
+        if isinstance(value, dict):
+            pairs += [[f"{key}: {name}", text] for name, text in _pairs(value, set())]
+        else:
+            pairs.append([visible(str(key)), visible(_setting(value))])
+    return pairs
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return rate(value, 4)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _interval(low: float, high: float) -> str:
+    def bound(value: float) -> str:
+        return f"{value:.4g}".replace("-", "−") if math.isfinite(value) else "∞" if value > 0 else "−∞"
+
+    left, right = "(" if math.isinf(low) else "[", ")" if math.isinf(high) else "]"
+    return f"{left}{bound(low)}, {bound(high)}{right}"

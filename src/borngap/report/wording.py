@@ -1,0 +1,162 @@
+"""The sentences of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from borngap.report.text import count, number, rate, visible
+
+AHEAD = frozenset({"resolved", "pre-resolved"})
+_BEATS = {
+    "rank": ("the near-synonym still beats the right word", "The right word is ahead of its near-synonym"),
+    "top1": ("another word still beats the right one", "The right word is the model's first choice"),
+    "born": ("the near-synonym is still ahead by the Born gap", "The right word is ahead by the Born gap"),
+}
+_SILENT = "the loss fell smoothly all the while: it alone would not have told"
+GLOSSARY = {
+    "context": "a prompt and the word that should come next: one prediction",
+    "gold": "the right next word",
+    "rival": "its near-synonym, which competes for the same place (also called competitor)",
+    "overlap": "how alike gold and rival are to the model: cosine of their embeddings, from −1 to 1",
+    "logit gap": "lead of gold over rival in the model's own scores; above 0, gold is the more probable of the two",
+    "Born gap": "the same lead under a score that counts overlapping words together; signal + drag, exactly",
+    "signal": "the part of the Born gap that comes from gold and rival themselves",
+    "drag": "the part that comes from all other words: negative when they lie nearer to the rival",
+    "flip": "first step at which gold is ahead, where it was not at the start",
+    "stop": "step at which the saturation rule would have ended training: gold ahead, Born gap no longer moving",
+    "resolved": "gold was behind at the start and is ahead at the end",
+    "pre-resolved": "gold was ahead all along",
+    "unresolved": "gold was behind at the start and never came ahead",
+    "structural": "unresolved by the Born gap, and the drag got worse",
+    "kinematic": "unresolved by the Born gap, without that: the dose was too small",
+    "relapsed": "gold came ahead on the way and fell back",
+    "lost": "gold was ahead at the start and is behind at the end",
+    "diverged": "a value ceased to be finite",
+    "silent": "the loss fell by 0.01 nat at least, never rose, and gold was never ahead of its rival",
+    "jump ratio": "largest change of the Born gap between records over the mean change",
+    "character": "how concentrated the change was, by the jump ratio: catapult from 15, catapult-like from 8, "
+    "intermediate from 6, borderline from 5, else drift",
+    "phantom": "a jump ratio of 5 at least, and the jump stays (share 0.9 to 1.1) when the embeddings are held as they "
+    "were at the start: what jumps is the readout, not the geometry",
+    "needed rate": "the smallest constant learning rate at which gold is ahead after the same number of steps: "
+    "forecast, or estimated from the step of the flip (used rate × flip / steps), which is rough",
+    "used rate": "the learning rate of the run",
+    "crowding": "dimension × mean squared overlap of random pairs: 1 for directions spread evenly; class A (dense) "
+    "from 6, B (sparse) up to 4",
+}
+
+
+def verdict_sentence(contexts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
+    """Say in one or two sentences what a run came to.
+
+    Args:
+        contexts: context records of a summary.
+        run: the run's record.
+
+    Returns:
+        The verdict; of a run without contexts, that there is nothing to judge.
+    """
+    if not contexts:
+        return "This run has no finished context yet, so there is nothing to judge."
+    outcomes = [c["outcome"] for c in contexts]
+    failed = [c for c in contexts if c["outcome"] not in AHEAD]
+    before, learnt, total = outcomes.count("pre-resolved"), outcomes.count("resolved"), len(contexts)
+    fails, holds = _BEATS.get(run["criterion"], _BEATS["rank"])
+    rest = f"{learnt} learnt it in this run, {before} had it before"
+    where = "in the one context" if total == 1 else f"in all {total} contexts"
+    if not failed:
+        return f"{holds} {where}" + (f": {rest}." if total > 1 else ".")
+    after = f" after {run['dose']}" if run["dose"] else ""
+    return f"In {len(failed)} of {count(total, 'context')} {fails}{after}; {rest}.{_quietly(failed)}"
+
+
+def _quietly(failed: Sequence[Mapping[str, Any]]) -> str:
+    quiet = sum(c["silent"] is True for c in failed)
+    if not quiet:
+        return ""
+    return f" In {'each' if quiet == len(failed) and quiet > 1 else quiet} of these {_SILENT}."
+
+
+def phantom_sentence(contexts: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many jumps there were and whether the geometry took part in them."""
+    jumped = [c for c in contexts if c["jump_ratio"] is not None and c["jump_ratio"] >= 5]
+    if not jumped:
+        return "The Born gap jumped in none of the contexts (jump ratio 5 or more): there is nothing to explain away."
+    shares = [c["readout_share"] for c in jumped if c["readout_share"] is not None]
+    spread = f" With the embeddings held as at the start, {_range(shares)} of the jump is left." if shares else ""
+    phantoms = sum(c["phantom"] is True for c in jumped)
+    return (
+        f"The Born gap jumped in {len(jumped)} of {count(len(contexts), 'context')}; in {phantoms} of these the jump "
+        f"is in the readout, not in the geometry.{spread}"
+    )
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = 100 * min(shares), 100 * max(shares)
+    return f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
+
+
+def geometry_sentence(record: Mapping[str, Any]) -> str:
+    """Say how crowded a model's readout is and what that means."""
+    matrices = record["matrices"]
+    if not matrices:
+        return record["missing"] or "not measured"
+    readout = matrices["readout"]
+    head = {True: " (its head is tied: input and readout are one matrix)", False: " (its head is untied)"}
+    return (
+        f"The readout of {record['model']} is {CLASSES[readout['class']]}: two random words overlap "
+        f"{number(readout['crowding'])} times as much as in a space that is evenly filled"
+        f"{head.get(record['tied'], '')}. {_centering(matrices)}"
+    )
+
+
+CLASSES = {"A": "dense (class A)", "B": "sparse (class B)", "intermediate": "between dense and sparse (intermediate)"}
+
+
+def _centering(matrices: Mapping[str, Any]) -> str:
+    centered = matrices.get("centered")
+    if not centered:
+        return ""
+    return (
+        f"Without the direction that all rows share, which no probability depends on, it is "
+        f"{number(centered['crowding'])} times."
+    )
+
+
+def needed_text(needed: Mapping[str, Any]) -> str:
+    """Write the rate a context needs: with its interval, as a bound, or why there is none."""
+    if needed["rate"] is None:
+        return needed["why"]
+    about = "about " if needed["how"] == "dose" else ""
+    spread = ""
+    if needed["low"] is not None and needed["high"] is not None:
+        spread = f" [{rate(needed['low'])}, {rate(needed['high'])}]"
+    return f"{about}{rate(needed['rate'])}{spread}"
+
+
+def used_text(context: Mapping[str, Any]) -> str:
+    """Write the used rate, and how many times the needed one it is."""
+    if context["used_rate"] is None:
+        return ""
+    ratio = context["needed"].get("ratio")
+    return f"used {rate(context['used_rate'])}" + (f", {number(ratio, 2)} times that" if ratio is not None else "")
+
+
+def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """Say in a line how a run was made, as far as it tells."""
+    versions = environment.get("versions")
+    known = versions if isinstance(versions, dict) else {}
+    together = {True: "contexts trained together", False: "each context trained alone from the base weights"}
+    parts = [
+        plan.get("model"),
+        plan.get("method"),
+        f"rate {rate(plan['rate'])} ({plan.get('schedule')})" if isinstance(plan.get("rate"), float) else None,
+        f"{plan['steps']} steps" if "steps" in plan else None,
+        together.get(plan.get("joint")),  # type: ignore[arg-type]
+        f"seed {plan['seed']}" if "seed" in plan else None,
+        f"weights {plan['weights']}" if "weights" in plan else None,
+        ", ".join(f"{name} {known[name]}" for name in ("borngap", "torch", "transformers", "peft") if known.get(name)),
+        f"started {environment['started']}" if "started" in environment else None,
+    ]
+    return visible("; ".join(str(part) for part in parts if part) or "The run does not say how it was made") + "."
