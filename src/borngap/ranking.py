@@ -26,7 +26,7 @@ class Ranking:
 
     def rank(self, rows: Tensor, logits: Tensor) -> Tensor:
         """Return 1 + the number of tokens with a larger logit, for one logit in each of some rows; int64."""
-        below = torch.searchsorted(self.ascending[rows], logits.unsqueeze(1), right=True).squeeze(1)
+        below = torch.searchsorted(self.ascending[rows], logits.unsqueeze(1).contiguous(), right=True).squeeze(1)
         return 1 + self.ascending.shape[1] - below
 
 

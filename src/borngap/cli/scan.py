@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from borngap.hf.scan import Progress
+    from borngap.hf.scan_ray import RayEngine
 
 _CLASSES = {"A": "dense", "B": "sparse", "intermediate": "intermediate"}
 
@@ -51,6 +52,7 @@ def scan(
     show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
     engine: Annotated[EngineName, typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")] = EngineName.process,
     workers: Annotated[int, typer.Option(help="Models at work at once, with --engine ray.")] = 1,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as ray://host:10001.")] = None,
     geometry: GeometryOption = GeometryName.readout,
     top_p: TopP = 0.9,
     seed: Seed = 0,
@@ -76,10 +78,11 @@ def scan(
     )  # fmt: skip
     quiet()
     loaded = load(model, device)
+    runner = _runner(model, data, split, device, workers, ray_address) if engine == EngineName.ray else None
     with _Bar(quiet=json) as bar:
         found = run(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
-            split=split, name=model, engine=_engine(engine, model, device, workers), on_progress=bar.show,
+            split=split, name=model, engine=runner, on_progress=bar.show,
         )  # fmt: skip
     if json:
         print_json(found.summary)
@@ -91,12 +94,12 @@ def scan(
         raise typer.Exit(1)
 
 
-def _engine(engine: EngineName, model: str, device: str, workers: int) -> Any:
-    if engine == EngineName.process:
-        return None
-    from borngap.hf.scan_ray import RayEngine
+def _runner(model: str, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:
+    from borngap.hf.scan_ray import WARNING, RayEngine
 
-    return RayEngine(model, device, workers)
+    if address is None:
+        typer.echo(f"warning: {WARNING}", err=True)
+    return RayEngine(model, data, split, device, workers, address)
 
 
 class _Bar:

@@ -189,7 +189,7 @@ def run(
     folder = ScanFolder(out, job.plan | {"export_contexts": export_contexts}, environment())
     if folder.finished:
         return read_scan(out)
-    start, fresh, total = time.perf_counter(), 0, _total(job) if on_progress else None
+    start, fresh, total = time.perf_counter(), 0, total_rows(job) if on_progress else None
     counts = folder.counts()
     for index, chunk in (engine or in_process)(job, folder.done()):
         folder.add(index, chunk.positions, chunk.counts, chunk.malformed)
@@ -271,7 +271,8 @@ def _window(model: Any, settings: Scanning) -> int:
     return settings.window or limit
 
 
-def _total(job: Job) -> int | None:
+def total_rows(job: Job) -> int | None:
+    """Return how many rows the job will read; None if that can't be known without reading a stream."""
     if any(part.stamp is None for part in job.source.parts):
         return job.settings.limit
     count = job.source.count()
