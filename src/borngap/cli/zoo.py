@@ -119,3 +119,14 @@ def contexts() -> None:
 
     quiet()
     typer.echo(write_contexts(choose_docs10(load("docs-gpt2-s"))), nl=False)
+
+
+@zoo.command("prose")
+def package_prose(package: Annotated[str, typer.Argument(help="An installed package.")]) -> None:
+    """Print the English prose of a package's docstrings as JSON Lines, a docstring a row: data for `scan`."""
+    import json
+
+    from borngap.zoo.corpus import package_prose
+
+    for text in package_prose(package):
+        typer.echo(json.dumps({"text": text}, ensure_ascii=False))

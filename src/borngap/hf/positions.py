@@ -95,10 +95,21 @@ class Scanner:
                     raise UserError(f"malformed row: {row.where}", found=str(error), fix=fix) from None
                 malformed.append((row.where, str(error)))
         counts["malformed"] = len(malformed)
-        wanted = list(self._wanted(examples, counts)) if examples else []
-        frames = [self._batch(batch) for batch in _batches(wanted, self._most)]
+        frames = [self._batch(batch) for batch in self.batches(examples, counts)]
         positions = pl.concat(frames).sort("row", "offset") if frames else pl.DataFrame(schema=COLUMNS)
         return Chunk(positions, counts, malformed)
+
+    def batches(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[list[Wanted]]:
+        """Return what needs a forward, in batches of windows of similar length.
+
+        Args:
+            examples: the examples.
+            counts: gets the counts of tokens and targets.
+
+        Returns:
+            The batches.
+        """
+        return _batches(list(self._wanted(examples, counts)) if examples else [], self._most)
 
     def example(self, row: Row) -> Example:
         """Turn a row into token ids and labels.

@@ -85,6 +85,24 @@ def build_corpus(site: Path | None = None) -> Corpus:
     return Corpus(split["train"], split["held_out"], packages, digest)
 
 
+def package_prose(name: str) -> Iterator[str]:
+    """Return the docstring prose of one installed package, whatever its version.
+
+    Args:
+        name: of the distribution.
+
+    Returns:
+        Documents, as in ``Corpus``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    found = _find_distributions(None).get(_canonical(name))
+    if not found:
+        raise UserError(f"{name} is not installed", rule="an installed package", fix=f"pip install {name}")
+    return _unique_documents(_docstrings(found[0]), set())
+
+
 def prose(docstring: str) -> list[str]:
     """Return the English prose paragraphs of one docstring, markup removed, one line each.
 
