@@ -8,7 +8,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -62,9 +62,9 @@ class _Pool:
         """Start a worker on the next run, if there is one."""
         if not self._todo:
             return
-        spawn = get_context("spawn")  # a fork would inherit torch's threads in an undefined state
-        here, there = spawn.Pipe()
-        process = spawn.Process(target=serve, args=(there, *self._setting), daemon=True)
+        context = start_context()
+        here, there = context.Pipe()
+        process = context.Process(target=serve, args=(there, *self._setting), daemon=True)
         process.start()
         there.close()
         self._hand(here, process)
@@ -112,6 +112,18 @@ class _Pool:
             raise UserError(f"a worker died {ATTEMPTS} times at the same run", found=found, fix=fix)
         self._todo.appendleft(run)
         self.start()
+
+
+def start_context() -> Any:
+    """Return a multiprocessing context whose processes inherit no threads, as those of a plain fork would.
+
+    A fork server imports the libraries once for all workers; where there is none, each does so itself.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def serve(connection: Connection, plan: str, device: str) -> None:
