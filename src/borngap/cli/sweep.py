@@ -180,7 +180,7 @@ def _report(out: Console, result: Sweep, diagram: Phase) -> None:
     title = f"\nBy the criterion {name}: step of the flip at each rate"
     if len(result.plan["seeds"]) > 1:
         title = f"\nBy the criterion {name}: seeds with a flip at each rate"
-    out.print(table(title, ["", "gold", "rival", *(f"{rate:g}" for rate in rates)], _flips(result, name), 3))
+    out.print(table(title, ["", "gold", "rival", *(f"{rate:.3g}" for rate in rates)], _flips(result, name), 3))
     ways = ["", "gold", "Gmax", "status", "critical rate", "above", "up to", "theta"]
     words = {row["context"]: row["gold"] for row in result.runs.iter_rows(named=True)}
     rows = [
@@ -192,7 +192,7 @@ def _report(out: Console, result: Sweep, diagram: Phase) -> None:
     out.print(_theta(diagram.theta), markup=False, highlight=False)
     ways = ["rate", "mean", "95 % low", "high", "least", "largest"]
     rows = [
-        [f"{f.rate:g}", *(number(v, 3) for v in (f.mean, f.low, f.high, f.least, f.largest))] for f in diagram.fields
+        [f"{f.rate:.3g}", *(number(v, 3) for v in (f.mean, f.low, f.high, f.least, f.largest))] for f in diagram.fields
     ]
     if rows:
         out.print(table("\nReduced field H = rate x Gmax / theta* over contexts", ways, rows, 0))
@@ -235,9 +235,15 @@ def _boundaries(out: Console, diagram: Phase) -> None:
          number(b.held_out, 3), b.catapults, b.drifts]
         for b in diagram.boundaries
     ]  # fmt: skip
-    out.print(table("\nPhase boundary: catapult (jump ratio from 8) or drift (below 5)", ways, rows, 1))
-    for reason in dict.fromkeys(b.reason for b in diagram.boundaries if b.reason):
-        out.print(f"no cut: {reason}", markup=False, highlight=False)
+    title = "\nPhase boundary: catapult (jump ratio from 8) or drift (below 5)"
+    if all(b.cut is None for b in diagram.boundaries):  # one reason holds for all, and the table would be empty
+        out.print(title, style="bold", highlight=False)
+        out.print(f"no cut: {diagram.boundaries[0].reason}", markup=False, highlight=False)
+    else:
+        out.print(table(title, ways, rows, 1))
+        for b in diagram.boundaries:
+            if b.reason:
+                out.print(f"no cut on {b.by}: {b.reason}", markup=False, highlight=False)
     for c in diagram.comparisons:
         if c.difference is not None:
             ends = "" if c.low is None else f" ({100 * c.low:+.0f} to {100 * (c.high or 0):+.0f})"

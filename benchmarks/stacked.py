@@ -1,0 +1,155 @@
+"""Fifty LoRA runs: stacked against one after the other, and against a loop of Hugging Face Trainer; paired, in turn.
+
+Run ``.venv/bin/python benchmarks/stacked.py``; ``--small`` is a smoke test. Ten contexts at five rates. Three readings:
+
+* ``trained``: nothing is observed (the stack measures margins at every step, which it cannot leave out);
+* ``margins``: both sides measure the three margins, drag and loss at every step, what a search for a rate needs;
+* ``all``: both sides measure every observable at every step, as a sweep keeps them.
+
+Results are compared run by run. The floor is the arithmetic of the shared trunk: forward and backward of its matrix
+products for these tokens (activations' gradients only), at the rate this machine reaches on one such product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from unittest import mock
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+import borngap
+from borngap.hf import finetune
+from borngap.hf.finetune import FineTune, Step
+from borngap.hf.load import quiet
+from borngap.hf.observe import Observer
+from borngap.hf.stacked import MARGIN_IDS, Lane, stacked
+from borngap.training import Training
+from timing import interleaved, machine, ratio, table
+
+
+class MarginObserver(Observer):
+    """The observer of the reference loop, cut down to what a search for a rate needs."""
+
+    def __init__(self, model, tokenizer, targets, kind, top_p):
+        super().__init__(model, tokenizer, targets, kind, top_p, MARGIN_IDS)
+
+    def dear(self, _logits, index):
+        return [{} for _ in index]
+
+
+def sequential(tuner: FineTune, lanes: list[Lane], level: str) -> list[list[Step]]:
+    """Carry the lanes out one after the other."""
+    cheap = mock.patch.object(finetune, "Observer", MarginObserver) if level == "margins" else contextlib.nullcontext()
+    with cheap:
+        return [list(tuner.alone(lane.index, observe=level != "trained", rate=lane.rate)) for lane in lanes]
+
+
+def together(tuner: FineTune, lanes: list[Lane], level: str) -> list[list[Step]]:
+    """Carry the lanes out in stacks."""
+    runs: list[list[Step]] = [[] for _ in lanes]
+    for number, step in stacked(tuner, lanes, observe="all" if level == "all" else "margins"):
+        runs[number].append(step)
+    return runs
+
+
+def trainer_loop(tuner: FineTune, lanes: list[Lane], steps: int) -> None:
+    """Carry the lanes out by a Trainer each, as a user would do today: nothing observed, nothing logged or saved."""
+    for lane in lanes:
+        tuner.restore()
+        target = tuner.targets[lane.index]
+        ids = [*target.ids, target.gold_id]
+        data = [{"input_ids": ids, "labels": [-100] * len(target.ids) + [target.gold_id]}] * steps
+        with tempfile.TemporaryDirectory() as folder:
+            settings = TrainingArguments(
+                folder, report_to="none", save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True,
+                max_steps=steps, per_device_train_batch_size=1, learning_rate=lane.rate, lr_scheduler_type="constant",
+                max_grad_norm=0.0, dataloader_pin_memory=False,
+            )  # fmt: skip
+            host = Trainer(tuner.model, settings, train_dataset=data)
+            host.remove_callback(PrinterCallback)
+            host.train()
+        tuner.model.eval()
+
+
+def differences(left: list[list[Step]], right: list[list[Step]], lanes: list[Lane]) -> Iterator[tuple[float, float]]:
+    """Yield rate and largest difference of the Born gap at any step of every run."""
+    for lane, one, other in zip(lanes, left, right, strict=True):
+        gaps = [[step.records[lane.index]["born_gap"] for step in run] for run in (one, other)]
+        yield lane.rate, max(abs(a - b) for a, b in zip(*gaps, strict=True))
+
+
+def floor(tuner: FineTune, lanes: list[Lane], steps: int) -> tuple[float, float]:
+    """Arithmetic of the stack in GFLOP, and the seconds it takes at the speed of one matrix product of its shape."""
+    config = tuner.model.config.get_text_config()
+    inner = tuner.model.get_base_model()
+    trunk = sum(
+        p.numel() for name, p in inner.named_parameters() if p.ndim == 2 and "emb" not in name and "wte" not in name
+        and "wpe" not in name and "lora" not in name and "lm_head" not in name
+    )  # fmt: skip
+    tokens = sum(len(tuner.targets[lane.index].ids) for lane in lanes)
+    head = len(lanes) * config.vocab_size * config.hidden_size
+    work = 2 * (tokens * trunk + head) * (2 * steps + 1)
+    left, right = torch.randn(tokens, config.hidden_size), torch.randn(config.hidden_size, 4 * config.hidden_size)
+    begin, rounds = time.perf_counter(), 50
+    for _ in range(rounds):
+        left @ right
+    speed = 2 * rounds * left.numel() * right.shape[1] / (time.perf_counter() - begin)
+    return work / 1e9, work / speed
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--model", default="docs-gpt2-s")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--levels", default="trained,margins,all")
+    parser.add_argument("--no-trainer", action="store_true")
+    options = parser.parse_args()
+    quiet()
+    steps, rounds = (3, 1) if options.small else (options.steps, options.rounds)
+    contexts = borngap.read_contexts("docs10")[: 3 if options.small else 10]
+    tuner = FineTune(borngap.load(options.model), contexts, Training(method="lora", steps=steps))
+    rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)[: 2 if options.small else 5]
+    lanes = [Lane(index, rate) for index in range(len(contexts)) for rate in rates]
+    print(machine())
+    print(f"\n{options.model}, {len(lanes)} LoRA runs of {steps} steps, {rounds} rounds in turn; medians\n")
+    heads = [
+        "observed",
+        "one by one (s)",
+        "stacked (s)",
+        "times as fast",
+        "largest difference of the Born gap, by rate",
+    ]
+    for level in options.levels.split(","):
+        kept: dict[str, list[list[Step]]] = {}
+        tasks = {
+            "one": lambda level=level, kept=kept: kept.update(one=sequential(tuner, lanes, level)),
+            "many": lambda level=level, kept=kept: kept.update(many=together(tuner, lanes, level)),
+        }
+        if level == "trained" and not options.no_trainer:
+            tasks["host"] = lambda: trainer_loop(tuner, lanes, steps)
+        seconds = interleaved(tasks, rounds)
+        worst: dict[float, float] = {}
+        if level != "trained":
+            for rate, value in differences(kept["one"], kept["many"], lanes):
+                worst[rate] = max(worst.get(rate, 0.0), value)
+        equal = ", ".join(f"{rate:g}: {value:.0e}" for rate, value in worst.items()) or "-"
+        medians = [f"{statistics.median(seconds[name]):.2f}" for name in ("one", "many")]
+        print(table(heads, [[level, *medians, f"{ratio(seconds['one'], seconds['many']):.1f}", equal]]), flush=True)
+        if "host" in seconds:
+            host = f"{statistics.median(seconds['host']):.2f}"
+            print(f"\nloop of Trainer: {host} s, {ratio(seconds['host'], seconds['many']):.1f} times the stack's\n")
+    work, least = floor(tuner, lanes, steps)
+    print(f"\nfloor: {work:.1f} GFLOP of matrix products, {least:.2f} s at the speed of one; {machine()}")
+
+
+if __name__ == "__main__":
+    main()
