@@ -132,6 +132,20 @@ def spread(probs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return squares, _root(squared_angles)
 
 
+def squares_and_angles(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared overlaps and squared angles of all pairs of two lists of unit rows.
+
+    Args:
+        left: unit rows, shape (m, d).
+        right: unit rows, shape (n, d).
+
+    Returns:
+        ``(G_jk^2, theta_jk^2)``, shape (m, n) each, units 1 and rad^2; angles of equal rows are exactly 0.
+    """
+    overlaps = left @ right.T
+    return _squares(overlaps, left, right), _squared_angles(overlaps, left, right)
+
+
 def angle(u: Tensor, v: Tensor) -> Tensor:
     r"""Angle between unit vectors, ``2 atan2(|u - v|, |u + v|)``: exact where arccos(u . v) loses its digits.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from borngap import density, gap
 from borngap.errors import UserError
 from borngap.geometry import Geometry
+from borngap.pairtable import PairTable
 from borngap.pool import Pool, pool
 
 _CHUNK_ELEMENTS = 1 << 25
@@ -33,6 +34,7 @@ class Prediction:
         pool: the nucleus pools.
         hidden: hidden states that the readout multiplies, shape (batch, d), or None.
         with_angles: whether the localisation length is wanted: its pass over the pairs then gives the purity too.
+        pairs: keeps the pairs of a geometry at rest, or None.
     """
 
     logits: Tensor
@@ -44,6 +46,7 @@ class Prediction:
     pool: Pool
     hidden: Tensor | None
     with_angles: bool
+    pairs: PairTable | None = None
 
     @cached_property
     def rows(self) -> Tensor:
@@ -58,9 +61,19 @@ class Prediction:
     @cached_property
     def overlaps(self) -> tuple[Tensor, Tensor]:
         """G_kg and G_kc of the pool, float64, shape (batch, n) each; of a token with itself exactly 1."""
+        if self.pairs is not None:
+            on = self.geometry.matrix.device
+            ids, mask = self.pool.ids.to(on), self.pool.mask.to(on)  # empty slots overlap with nothing
+            tokens = (self.gold.to(on), self.competitor.to(on))
+            gold, competitor = (self.pairs.overlaps(token, ids) * mask for token in tokens)
+            return self._exact(gold, competitor)
         gold, competitor = (
             (self.rows @ row.to(self.rows.dtype).unsqueeze(-1)).squeeze(-1).double() for row in self.pair
         )
+        return self._exact(gold, competitor)
+
+    def _exact(self, gold: Tensor, competitor: Tensor) -> tuple[Tensor, Tensor]:
+        """Overlaps with gold and competitor, those of both with each other and with themselves as they are exactly."""
         both, one = self.gold_overlap.unsqueeze(1), torch.ones_like(gold[:, :1])
         return torch.cat([one, both, gold[:, 2:]], 1), torch.cat([both, one, competitor[:, 2:]], 1)
 
@@ -92,6 +105,12 @@ class Prediction:
     @cached_property
     def spread(self) -> tuple[Tensor, Tensor]:
         """Tr rho^2 and xi, float64, shape (batch,) each."""
+        if self.pairs is not None:
+            on = self.geometry.matrix.device
+            tokens = (self.gold.to(on), self.competitor.to(on), self.pool.ids.to(on), self.pool.mask.to(on))
+            known = self.pairs.spread(*tokens, self.probs)
+            if known is not None:
+                return known[0], known[1]
         purity, localisation_length = density.spread(self.probs, self.rows)
         return purity.double(), localisation_length.double()
 
@@ -251,6 +270,7 @@ def measure(
     hidden: Tensor | None = None,
     top_p: float = DEFAULT_TOP_P,
     only: Iterable[str] | None = None,
+    pairs: PairTable | None = None,
 ) -> dict[str, Tensor]:
     """Evaluate the observables of a batch of predictions.
 
@@ -265,6 +285,7 @@ def measure(
         hidden: hidden states that the readout multiplies, shape (batch, d) or (d,).
         top_p: nucleus mass in (0, 1]; 1 is the whole vocabulary.
         only: ids of the observables wanted; all unless given. ``born_rank`` is by far the dearest.
+        pairs: keeps pairs of the pool between calls, of this geometry at rest; the angles are then not differentiable.
 
     Returns:
         id -> values, shape (batch,) on the device of the logits; int64 for ranks and ``pool_size``, float64
@@ -285,7 +306,7 @@ def measure(
     wanted = _wanted(only)
     _check(logits, geometry, gold, competitor, hidden)
     angles = not _OF_ANGLES.isdisjoint(wanted)
-    parts = _predictions(logits, geometry, gold, competitor, hidden, top_p, angles)
+    parts = _predictions(logits, geometry, gold, competitor, hidden, top_p, angles, pairs)
     results = [_evaluate(part, wanted) for part in parts]
     order = torch.cat([index for index, _ in results]).argsort()
     return {name: torch.cat([values[name] for _, values in results])[order].to(logits.device) for name in wanted}
@@ -344,6 +365,7 @@ def _predictions(
     hidden: Tensor | None,
     top_p: float,
     angles: bool,
+    pairs: PairTable | None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
     """Split the batch, by pool size, into parts whose padded rows stay within a bounded memory."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -360,7 +382,7 @@ def _predictions(
         kept = Pool(pools.ids[on, :width], pools.mask[on, :width], pools.probs[on, :width], pools.mass[on])
         state = None if hidden is None else hidden[on]
         whole = (logits[on], normaliser[on].double(), tail_entropy[on])
-        yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles)
+        yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles, pairs)
 
 
 def _parts(sizes: Tensor, dimension: int) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from borngap.density import angle
 from borngap.geometry import Geometry, Kind
 from borngap.hf.readout import geometry_of, readout_of
 from borngap.observables import DEFAULT_TOP_P, OBSERVABLES, measure
+from borngap.pairtable import PairTable
 from borngap.watch import Watch
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
@@ -55,6 +56,7 @@ class Observer:
         self.start = geometry_of(model, kind, tokenizer)
         if self.moving:
             self.start = Geometry(self.start.matrix.clone(), kind, self.start.size, self.start.special)
+        self._kept = None if self.moving else PairTable(self.start)
         self._start_rows = self.start.unit(self._pairs, torch.float64).detach()
         self._start_known = True
 
@@ -117,7 +119,8 @@ class Observer:
             return []
         gold, competitor = self._pairs[index].T
         now = self.geometry()
-        values = measure(logits, now, gold, competitor, hidden=hidden, only=self._only, top_p=self._top_p)
+        options: dict[str, Any] = {"only": self._only, "top_p": self._top_p, "pairs": self._kept}
+        values = measure(logits, now, gold, competitor, hidden=hidden, **options)
         values |= self._movement(now, index, values["born_gap"])
         if self.moving and self._start_known:
             frozen = measure(logits, self.start, gold, competitor, only=["born_gap"], top_p=self._top_p)
