@@ -49,12 +49,12 @@ def texts(tokens: int, tokenizer: Any) -> list[str]:
 
 
 def bare(job: Job) -> None:
-    """Compute the logits of the windows of all rows, chunk by chunk, in batches like the scan's."""
+    """Compute all logits of the scan's own batches: the same windows, cut after the last target that needs one."""
     model = job.loaded.model
     rows = job.source.rows()
     while part := list(itertools.islice(rows, job.settings.chunk)):
         for batch in job.scanner.batches([job.scanner.example(row) for row in part], {}):
-            prompts = [w.example.ids[w.start : w.stop] for w, _ in batch]
+            prompts = [w.example.ids[w.start : int(at[-1])] for w, at in batch]
             lengths = torch.tensor([len(p) for p in prompts])
             ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
             mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
@@ -94,17 +94,24 @@ def speed(name: str, tokens: int, rounds: int) -> list[str]:
 
 
 def memory(times: int) -> list[str]:
-    """Scan a file of so many times the same rows in a process of its own; return rows, targets and its peak memory."""
+    """Scan a file of so many times the same rows in a process of its own; return rows, targets and its memory."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, __file__, "--one", str(times), folder], capture_output=True, text=True, check=True
         )
     found = json.loads(done.stdout.splitlines()[-1])
-    return [f"{times}x", str(found["rows"]), str(found["targets"]), str(found["with_rival"]), f"{found['peak']:.0f}"]
+    return [
+        f"{times}x",
+        str(found["rows"]),
+        str(found["targets"]),
+        str(found["with_rival"]),
+        f"{found['peak']:.0f}",
+        f"{found['end']:.0f}",
+    ]
 
 
 def one(times: int, folder: str) -> None:
-    """Write the rows, scan them, print what the process needed at most (MiB)."""
+    """Write the rows, scan them, print what the process needed, at most and at the end (MiB)."""
     loaded = borngap.load("docs-gpt2-s")
     data = Path(folder) / "data.jsonl"
     rows = texts(15_000, loaded.tokenizer)
@@ -113,7 +120,8 @@ def one(times: int, folder: str) -> None:
             file.writelines(json.dumps({"text": text}) + "\n" for text in rows)
     found = borngap.scan(loaded.model, loaded.tokenizer, data, out=Path(folder) / "scan", chunk=128)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(found.summary["counts"] | {"peak": peak}))
+    end = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize() / 2**20
+    print(json.dumps(found.summary["counts"] | {"peak": peak, "end": end}))
 
 
 def main() -> None:
@@ -122,6 +130,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--gpt2", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=1_000, help="for the model of GPT-2 small's size")
     parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -131,14 +140,14 @@ def main() -> None:
         return
     sizes = [("docs-gpt2-s", 3_000 if options.small else 20_000, 1 if options.small else options.rounds)]
     if options.gpt2:
-        sizes.append(("gpt2-small-size", 2_000, 2))
+        sizes.append(("gpt2-small-size", options.tokens, 3))
     print(machine())
     rates, shares = ["bare (targets/s)", "engine", "scan"], ["engine / bare", "scan / bare"]
     heads = ["model", "targets", "with rival", *rates, *shares, "once (s)"]
     for size in sizes:
         print("\n" + table(heads, [speed(*size)]), flush=True)
     if not options.skip_memory:
-        heads = ["data", "rows", "targets", "with rival", "peak memory (MiB)"]
+        heads = ["data", "rows", "targets", "with rival", "peak memory (MiB)", "at the end"]
         print("\n" + table(heads, [memory(times) for times in ((1, 2) if options.small else (1, 10))]), flush=True)
     print("\n" + machine())
 

@@ -27,7 +27,7 @@ POSITIONS_FILE, PAIRS_FILE, PARTS = "positions.parquet", "pairs.parquet", "parts
 _NAMED = 100  # malformed rows whose names are kept
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
     """A finished scan.
 
@@ -35,13 +35,20 @@ class Scan:
         folder: where it lies; None if it was not kept.
         summary: counts, thresholds and the worst pairs, as in ``summary.json``.
         pairs: one row a pair, worst first.
-        positions: one row per supervised target that has a rival, in the order of the data.
+        held: positions that are in memory because no folder was kept.
     """
 
     folder: Path | None
     summary: dict[str, Any]
     pairs: pl.DataFrame
-    positions: pl.DataFrame
+    held: pl.DataFrame | None = None
+
+    @property
+    def positions(self) -> pl.DataFrame:
+        """One row per supervised target that has a rival, in the order of the data; read from the folder."""
+        if self.held is not None or self.folder is None:
+            return pl.DataFrame() if self.held is None else self.held
+        return _table(self.folder / POSITIONS_FILE)
 
 
 class ScanFolder:
@@ -168,8 +175,11 @@ def read_scan(folder: str | Path) -> Scan:
         raise UserError("no scan there", rule=f"a folder with {SCAN_FILE}", found=str(folder))
     if not (path / SUMMARY_FILE).is_file():
         raise UserError(f"the scan in {folder} is not finished", fix="give the same borngap scan command again")
+    return Scan(path, checked(path / SUMMARY_FILE, SCHEMA), _table(path / PAIRS_FILE))
+
+
+def _table(path: Path) -> pl.DataFrame:
     try:
-        pairs, positions = (pl.read_parquet(path / name, glob=False) for name in (PAIRS_FILE, POSITIONS_FILE))
+        return pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"the scan in {folder} is damaged", found=str(error).splitlines()[0]) from None
-    return Scan(path, checked(path / SUMMARY_FILE, SCHEMA), pairs, positions)
+        raise UserError(f"{path} is damaged", found=str(error).splitlines()[0]) from None

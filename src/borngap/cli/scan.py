@@ -175,7 +175,7 @@ def _bulk_line(summary: dict[str, Any]) -> str:
         return head + f"looked for {summary['given_pairs']} given pairs"
     by_hand = summary["percentile"] is None
     origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
-    return head + f"a near-synonym overlaps by more than {number(least, 3)}, {origin}"
+    return head + f"a near-synonym overlaps by at least {number(least, 3)}, {origin}"
 
 
 def _counts_lines(counts: dict[str, int]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.rows import KINDS, Part, Source, of_objects, open_source
+from borngap.rows import KINDS, Part, Record, Source, of_objects, open_source
 
 
 def source_of(data: Any, split: str = "train") -> Source:
@@ -54,9 +55,15 @@ def _hub(name: str, split: str) -> Source:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         rule = f"a file of kind {', '.join(KINDS)}, a folder of such files, or the name of a data set on the hub"
         raise UserError(f"no data at {name}", rule=rule, found=first) from None
-    source = of_objects(stream, name)
-    (part,) = source.parts
-    return Source(name, (Part(name, part.unit, part.records, part.parse),))
+    return Source(name, (Part(name, "record", lambda: _streamed(stream, name), lambda value: value),))
+
+
+def _streamed(stream: Any, name: str) -> Iterator[Record]:
+    try:
+        yield from enumerate(stream, 1)
+    except (OSError, ConnectionError) as error:
+        fix = "give the command again: with --out it goes on"
+        raise UserError(f"the connection to {name} was lost", found=str(error), fix=fix) from None
 
 
 def _split(saved: Any, split: str, name: str) -> Any:

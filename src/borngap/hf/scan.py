@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def scan(
     if out is not None:
         return run(job, out, export_contexts, engine, on_progress)
     with tempfile.TemporaryDirectory() as folder:
-        return replace(run(job, folder, export_contexts, engine, on_progress), folder=None)
+        found = run(job, folder, export_contexts, engine, on_progress)
+        return replace(found, folder=None, held=found.positions)
 
 
 def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
@@ -193,7 +194,7 @@ def run(
     counts = folder.counts()
     for index, chunk in (engine or in_process)(job, folder.done()):
         folder.add(index, chunk.positions, chunk.counts, chunk.malformed)
-        counts = {name: counts.get(name, 0) + count for name, count in chunk.counts.items()}
+        counts = {name: counts.get(name, 0) + number for name, number in chunk.counts.items()}
         fresh += chunk.counts["targets"]
         if on_progress:
             on_progress(Progress(counts["rows"], total, counts["targets"], fresh, time.perf_counter() - start))
@@ -204,8 +205,7 @@ def run(
     pairs, totals = folder.merge()
     contexts, skipped = spread(pairs, export_contexts, job.source, job.scanner, job.loaded.tokenizer)
     exported = {"file": CONTEXTS_FILE, "written": contexts.count("\n"), "not_retokenised": skipped}
-    summed = {name: counts[name] for name in counts} | totals
-    body = _summary(job, summed, folder) | {
+    body = _summary(job, counts | totals, folder) | {
         "pairs": len(pairs),
         "worst": pairs.head(_WORST).to_dicts(),
         "contexts": exported if export_contexts else None,
@@ -227,7 +227,7 @@ def in_process(job: Job, done: frozenset[int]) -> Iterator[tuple[int, Chunk]]:
     size, limit = job.settings.chunk, job.settings.limit
     first = next(index for index in range(len(done) + 1) if index not in done)
     rows = job.source.rows(first * size, limit)
-    for index in range(first, _LONGEST_WINDOW):
+    for index in count(first):
         part = list(islice(rows, size))
         if not part:
             return
@@ -275,8 +275,8 @@ def total_rows(job: Job) -> int | None:
     """Return how many rows the job will read; None if that can't be known without reading a stream."""
     if any(part.stamp is None for part in job.source.parts):
         return job.settings.limit
-    count = job.source.count()
-    return count if job.settings.limit is None else min(count, job.settings.limit)
+    rows = job.source.count()
+    return rows if job.settings.limit is None else min(rows, job.settings.limit)
 
 
 def _first_reason(folder: ScanFolder) -> str | None:
