@@ -215,7 +215,7 @@ def _critical(context: int, points: list[Point]) -> Critical:
     by_seed = {seed: [p for p in points if p.seed == seed] for seed in dict.fromkeys(p.seed for p in points)}
     brackets = [_bracket(sorted(group, key=lambda p: p.rate)) for group in by_seed.values()]
     statuses = {status for status, _, _, _ in brackets}
-    status: Status = next(s for s in ("diverged", "beyond", "below", "ok") if s in statuses)  # type: ignore[assignment]
+    status: Status = next(s for s in ("diverged", "beyond", "below", "ok") if s in statuses)
     lows, highs = [b[1] for b in brackets if b[1] is not None], [b[2] for b in brackets if b[2] is not None]
     low = min(lows) if len(lows) == len(brackets) else None
     high = max(highs) if len(highs) == len(brackets) else None
@@ -268,14 +268,19 @@ def _fields(points: Sequence[Point], critical: Sequence[Critical], theta: Estima
         return []
     overlaps = [entry.gold_overlap for entry in critical]
     mean = sum(overlaps) / len(overlaps)
-    ends = [None if not end or end <= 0 else end for end in (theta.high, theta.low)]
     return [
         Field(
             rate,
             rate * mean / theta.value,
-            *(None if end is None else rate * mean / end for end in ends),
+            _over(rate * mean, theta.high),
+            _over(rate * mean, theta.low),
             rate * min(overlaps) / theta.value,
             rate * max(overlaps) / theta.value,
         )
         for rate in sorted({point.rate for point in points})
     ]
+
+
+def _over(product: float, theta: float | None) -> float | None:
+    """Quotient by an end of an interval, if there is a positive one."""
+    return product / theta if theta is not None and theta > 0 else None

@@ -74,7 +74,7 @@ def sweep(
     rates = read_rates(lrs)
     if workers is not None and workers < 1:
         raise UserError("workers is out of range", rule="at least 1", found=workers)
-    criteria = [name.value for name in criterion or [CriterionName.rank]]
+    criteria: list[Any] = [name.value for name in criterion or [CriterionName.rank]]
     training = Training(
         method=method.value, steps=steps, lora_rank=lora_rank, lora_alpha=lora_alpha,
         lora_targets=tuple(name.strip() for name in lora_targets.split(",")), weight_decay=weight_decay,

@@ -100,7 +100,7 @@ class _Stack:
     def __init__(
         self,
         tuner: FineTune,
-        layers: list[LoraLinear],
+        layers: list[Any],
         lanes: dict[int, Lane],
         initial: dict[int, Tensor],
         observe: Observe,
@@ -180,49 +180,43 @@ class _Stack:
         return entries
 
     def _records(self, step: int, stack: Tensor, logits: Tensor, hidden: Tensor | None) -> dict[int, Record]:
-        numbers = list(self._targets)
-        if not self._observer.moving:
-            rows = self._fresh(step, list(range(len(numbers))))
-            slots = [self._slots[numbers[row]] for row in rows]
-            found = self._observer.records(logits[rows], None if hidden is None else hidden[rows], slots)
-            return self._spread(step, rows, found)
-        found = []
-        for row, n in enumerate(numbers):  # an adapter on the head gives each lane a geometry of its own
-            with _installed(self._layers, stack[row]):
-                state = None if hidden is None else hidden[row : row + 1]
-                found += self._observer.records(logits[row : row + 1], state, [self._slots[n]])
-        return dict(zip(numbers, found, strict=True))
+        def measure(rows: list[int]) -> list[Record]:
+            return self._observer.records(logits[rows], None if hidden is None else hidden[rows], self._at(rows))
+
+        return self._measured(step, list(range(len(self._targets))), stack, measure)
 
     def _complete(self, step: int, records: dict[int, Record], rows: list[int], stack: Tensor, logits: Tensor) -> None:
         """Add the dear observables of some rows."""
+
+        def measure(rows: list[int]) -> list[Record]:
+            return self._observer.dear(logits[rows], self._at(rows))
+
+        for n, record in self._measured(step, rows, stack, measure).items():
+            records[n] |= record
+
+    def _measured(
+        self, step: int, rows: list[int], stack: Tensor, measure: Callable[[list[int]], list[Record]]
+    ) -> dict[int, Record]:
+        """Lane -> record of some rows of the batch, as each lane's own geometry has it."""
         numbers = list(self._targets)
-        if self._observer.moving:
+        contexts = {row: self._lanes[numbers[row]].index for row in rows}
+        found: dict[int, Record] = {}
+        if self._observer.moving:  # an adapter on the head gives each lane a geometry of its own
             for row in rows:
                 with _installed(self._layers, stack[row]):
-                    (found,) = self._observer.dear(logits[row : row + 1], [self._slots[numbers[row]]])
-                records[numbers[row]] |= found
-            return
-        fresh = self._fresh(step, rows)
-        if fresh:
-            found = self._observer.dear(logits[fresh], [self._slots[numbers[row]] for row in fresh])
-            for n, record in self._spread(step, fresh, found).items():
-                if numbers.index(n) in rows:
-                    records[n] |= record
+                    found |= zip([row], measure([row]), strict=True)
+        elif step and rows:
+            found |= zip(rows, measure(rows), strict=True)
+        elif rows:  # before the first update all lanes of a context are the same prediction
+            one = {context: row for row, context in contexts.items()}
+            known = dict(zip(one, measure(list(one.values())), strict=True))
+            found |= {row: dict(known[context]) for row, context in contexts.items()}
+        return {numbers[row]: record for row, record in found.items()}
 
-    def _fresh(self, step: int, rows: list[int]) -> list[int]:
-        """Rows that must be measured: before the first update all lanes of a context are the same prediction."""
-        if step:
-            return rows
+    def _at(self, rows: list[int]) -> list[int]:
+        """The observer's slots of some rows."""
         numbers = list(self._targets)
-        return list({self._lanes[numbers[row]].index: row for row in reversed(rows)}.values())
-
-    def _spread(self, step: int, rows: list[int], found: list[Record]) -> dict[int, Record]:
-        """Lane -> record; before the first update those of a context share one."""
-        numbers = list(self._targets)
-        if step:
-            return {numbers[row]: record for row, record in zip(rows, found, strict=True)}
-        of_context = {self._lanes[numbers[row]].index: record for row, record in zip(rows, found, strict=True)}
-        return {n: dict(of_context[self._lanes[n].index]) for n in numbers if self._lanes[n].index in of_context}
+        return [self._slots[numbers[row]] for row in rows]
 
 
 def _check(tuner: FineTune, lanes: Sequence[Lane]) -> None:
@@ -239,9 +233,9 @@ def _check(tuner: FineTune, lanes: Sequence[Lane]) -> None:
         raise UserError("a lane is out of range", rule=rule, found=bad[0])
 
 
-def _layers(model: Any) -> list[LoraLinear]:
+def _layers(model: Any) -> list[Any]:
     """The adapted modules, in PEFT's order."""
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
     strange = sorted({type(m).__name__ for m in layers if not isinstance(m, LoraLinear) or m.lora_variant})
     if strange:
         raise UserError(
@@ -250,13 +244,13 @@ def _layers(model: Any) -> list[LoraLinear]:
     return layers
 
 
-def _flat(layers: Sequence[LoraLinear], adapter: str) -> Tensor:
+def _flat(layers: Sequence[Any], adapter: str) -> Tensor:
     """A and B of every layer in one vector."""
     pairs = ((layer.lora_A[adapter].weight, layer.lora_B[adapter].weight) for layer in layers)
     return torch.cat([matrix.detach().flatten() for pair in pairs for matrix in pair])
 
 
-def _initial(tuner: FineTune, layers: list[LoraLinear], seed: int) -> Tensor:
+def _initial(tuner: FineTune, layers: list[Any], seed: int) -> Tensor:
     """Adapters as PEFT initialises them for a seed, in one vector."""
     model = tuner.model
     if seed == tuner.training.seed:
@@ -271,7 +265,7 @@ def _initial(tuner: FineTune, layers: list[LoraLinear], seed: int) -> Tensor:
         model.delete_adapter(_ADAPTER)
 
 
-def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[LoraLinear], memory: int) -> Iterator[list[int]]:
+def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[Any], memory: int) -> Iterator[list[int]]:
     """Stacks of lanes with prompts of similar length, each within a bounded memory."""
     config = tuner.model.config.get_text_config()
     adapters = _COPIES * sum(shape.numel() for shape in _shapes(layers))
@@ -288,12 +282,12 @@ def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[LoraLinear], mem
         yield stack
 
 
-def _shapes(layers: Sequence[LoraLinear]) -> list[torch.Size]:
+def _shapes(layers: Sequence[Any]) -> list[torch.Size]:
     """Shapes of A and B of every layer."""
     return [m["default"].weight.shape for layer in layers for m in (layer.lora_A, layer.lora_B)]
 
 
-def _pieces(layers: Sequence[LoraLinear], stack: Tensor) -> Iterator[tuple[LoraLinear, Tensor, Tensor]]:
+def _pieces(layers: Sequence[Any], stack: Tensor) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """Each layer with its A, shape (R, rank, d_in), and B, shape (R, d_out, rank), as views of a stack of vectors."""
     shapes = _shapes(layers)
     pieces = stack.split([shape.numel() for shape in shapes], -1)
@@ -303,18 +297,18 @@ def _pieces(layers: Sequence[LoraLinear], stack: Tensor) -> Iterator[tuple[LoraL
 
 
 @contextmanager
-def _rows_adapted(layers: Sequence[LoraLinear], stack: Tensor) -> Iterator[None]:
+def _rows_adapted(layers: Sequence[Any], stack: Tensor) -> Iterator[None]:
     """Let each row of a batch go through adapters of its own; the model is as before on leaving."""
     try:
         for layer, down, up in _pieces(layers, stack):
-            layer.forward = partial(_adapted_forward, layer, down, up)  # type: ignore[method-assign]
+            layer.forward = partial(_adapted_forward, layer, down, up)
         yield
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
 
 
-def _adapted_forward(layer: LoraLinear, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
+def _adapted_forward(layer: Any, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
     """``W x_r + s B_r A_r x_r``, x of shape (R, positions, d_in)."""
     base = layer.base_layer(x)
     inner = torch.bmm(x.to(down.dtype), down.mT)
@@ -322,7 +316,7 @@ def _adapted_forward(layer: LoraLinear, down: Tensor, up: Tensor, x: Tensor) -> 
 
 
 @contextmanager
-def _installed(layers: Sequence[LoraLinear], adapters: Tensor) -> Iterator[None]:
+def _installed(layers: Sequence[Any], adapters: Tensor) -> Iterator[None]:
     """Put one lane's adapters into PEFT's modules, for whoever reads the effective head."""
     kept = _flat(layers, "default")
     try:
@@ -332,7 +326,7 @@ def _installed(layers: Sequence[LoraLinear], adapters: Tensor) -> Iterator[None]
         _install(layers, kept)
 
 
-def _install(layers: Sequence[LoraLinear], adapters: Tensor) -> None:
+def _install(layers: Sequence[Any], adapters: Tensor) -> None:
     with torch.no_grad():
         for layer, down, up in _pieces(layers, adapters):
             layer.lora_A["default"].weight.copy_(down)

@@ -32,8 +32,12 @@ def points(sweep: Sweep, criterion: Criterion) -> list[Point]:
     Returns:
         One point a run, in order of the plan. Of a run that diverged, a crossing before that counts.
     """
-    names = ("context", "seed", "rate", "steps", "gold_overlap")
+    names = ("context", "seed", "rate", "steps", "gold_overlap", "jump_ratio")
     return [
-        Point(*(row[n] for n in names), row[f"outcome_{criterion}"], row[f"flip_time_{criterion}"], row["jump_ratio"])
+        Point(
+            outcome=row[f"outcome_{criterion}"],
+            flip_time=row[f"flip_time_{criterion}"],
+            **{name: row[name] for name in names},
+        )
         for row in sweep.runs.iter_rows(named=True)
     ]

@@ -81,10 +81,10 @@ class SweepPlan:
     def from_json(cls, plan: Mapping[str, Any]) -> SweepPlan:
         """Return the plan that ``to_json`` wrote."""
         names = [name for name in Training.__dataclass_fields__ if name not in _OF_A_RUN]
-        settings = {name: tuple(v) if isinstance(v := plan[name], list) else v for name in names}
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v := plan[name], list) else v for name in names}
         contexts = tuple(Context(**context) for context in plan["contexts"])
         lists = (tuple(plan[name]) for name in ("rates", "seeds", "notes"))
-        return cls(plan["model"], contexts, Training(**settings, rate=plan["rates"][0]), *lists)
+        return cls(plan["model"], contexts, Training(**settings | {"rate": plan["rates"][0]}), *lists)
 
 
 def plan_sweep(
