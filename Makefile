@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup demo test check bench corpus clean
+.PHONY: setup browser demo test check bench corpus clean
 
 setup: $(READY)
 
@@ -14,7 +14,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(MAKE) --no-print-directory browser
 	touch $@
+
+# The page of a report is tested in a real browser; where there is none and it can't be installed, those tests skip.
+browser:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq >/dev/null 2>&1 && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null 2>&1; } || \
+	  echo "no chromium, and it can't be installed here: the tests of the report page are skipped"
 
 demo: setup
 	$(BIN)/borngap demo

@@ -2,34 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from borngap.cli.arguments import Contexts, Model
 from borngap.cli.geometry import bulks_of, geometry_table
 from borngap.cli.show import console, model_line, number, table, word
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from borngap.context import Context
+    from borngap.hf.load import Loaded
+
 _PAIRS = 1_000_000
 
 
-def demo(model: Model = "docs-gpt2-s", contexts: Contexts = "docs10") -> None:
-    """Probe a bundled model: its geometry, ten contexts, and where a near-synonym is ahead of the right word."""
+def demo(
+    model: Model = "docs-gpt2-s",
+    contexts: Contexts = "docs10",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run and its report.")] = Path("borngap-demo"),
+    steps: Annotated[int, typer.Option(help="Optimiser steps a context.")] = 50,
+) -> None:
+    """Probe a bundled model, fine-tune it with LoRA at the usual rate, and write a report of what came of it."""
     from borngap.context import read_contexts
     from borngap.hf.load import load, quiet, summary
     from borngap.hf.probe import probe, records
 
     quiet()
-    out = console()
+    shown = console()
     loaded = load(model)
     info = summary(loaded)
-    out.print(model_line(info), soft_wrap=True, markup=False)
-    out.print(geometry_table(bulks_of(loaded, _PAIRS, 0)))
-    rows = records(probe(loaded.model, loaded.tokenizer, read_contexts(contexts)))
-    out.print(_contexts_table(rows))
-    out.print()
+    shown.print(model_line(info), soft_wrap=True, markup=False)
+    shown.print(geometry_table(bulks_of(loaded, _PAIRS, 0)))
+    wanted = read_contexts(contexts)
+    rows = records(probe(loaded.model, loaded.tokenizer, wanted))
+    shown.print(_contexts_table(rows))
+    shown.print()
     for index, row in enumerate(rows, 1):
-        out.print(f"{index:>3}  {_sentence(row)}", markup=False, highlight=False, soft_wrap=True)
-    out.print(_conclusion(rows), markup=False, highlight=False)
-    out.print(f"\nAll observables: borngap probe --model {model} --contexts {contexts}", markup=False, highlight=False)
+        shown.print(f"{index:>3}  {_sentence(row)}", markup=False, highlight=False, soft_wrap=True)
+    shown.print(_conclusion(rows), markup=False, highlight=False)
+    _train(shown, loaded, wanted, out, steps)
+
+
+def _train(shown: Console, loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> None:
+    """Fine-tune on the contexts, and write the report."""
+    from rich.console import Console
+
+    from borngap.hf.finetune import finetune
+    from borngap.report.report import report_of
+    from borngap.training import Training
+
+    training = Training(method="lora", steps=steps)
+    told = f"\nFine-tuning on each context: LoRA at its usual rate, {training.learning_rate:g}, {steps} steps ..."
+    shown.print(told, markup=False, highlight=False)
+    with Console(stderr=True).status("training") as status:
+        run = finetune(
+            loaded, contexts, training, out / "run", lambda step: status.update(f"training, step {step.step}")
+        )
+        status.update("writing the report")
+        report = report_of(run.folder)
+        path = report.save(out / "report.html")
+    shown.print(report.summary["runs"][0]["verdict"], markup=False, highlight=False)
+    shown.print(f"\nOpen the report in a browser: {path.resolve()}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _contexts_table(rows: list[dict[str, Any]]) -> Any:

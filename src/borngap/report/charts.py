@@ -24,6 +24,7 @@ STYLES = (
 )  # fmt: skip
 MARKS = {"flip": [1, 0], "stop": [4, 3]}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
+_ROOM = 20
 PRINT_FONT = "Arial, Helvetica, sans-serif"
 
 
@@ -48,6 +49,7 @@ class Panel:
         lines: what is drawn.
         note: what to look for.
         zero: whether a line is drawn at 0.
+        peak: whether the caption tells the largest value rather than both ends.
         reach: how far the vertical axis goes to both sides at least, so that what stands still looks still.
     """
 
@@ -57,6 +59,7 @@ class Panel:
     lines: tuple[Line, ...]
     note: str
     zero: bool = False
+    peak: bool = False
     reach: float = 0.0
 
 
@@ -80,13 +83,13 @@ PANELS = (
 PHANTOM = (
     Panel("born_change", "Change of the Born gap, record by record", "change of the Born gap",
           (Line("born_change", "as it was"), Line("frozen_change", "embeddings as at the start", "gold", "dashed")),
-          "A spike is a jump. Where both lines have it, the embeddings did not make it.", zero=True),
+          "A lone spike is a jump. Where both lines have it, the embeddings did not make it.", peak=True, zero=True),
     Panel("logit_change", "Change of the logit gap, record by record", "change of the logit gap / nat",
-          (Line("logit_change", "logit gap"),), "Smooth where the Born gap jumps: the scores themselves moved evenly.",
-          zero=True),
-    Panel("stillness", "Movement of the embeddings", "rotation / rad, overlap",
-          (Line("embedding_rotation", "rotation of gold’s row", "signal"),
-           Line("overlap_drift", "change of the overlap", "drag", "dashed")),
+          (Line("logit_change", "logit gap"),),
+          "Where this is smooth while the Born gap spikes, the scores themselves moved evenly.", peak=True, zero=True),
+    Panel("stillness", "Movement of the embeddings", "since the start",
+          (Line("embedding_rotation", "rotation of gold / rad", "signal"),
+           Line("overlap_drift", "overlap’s change", "drag", "dashed")),
           "Flat and near 0: the geometry stands still. Exactly 0 where nothing trains it.", zero=True,
           reach=0.05),
 )  # fmt: skip
@@ -141,9 +144,9 @@ def overview_chart(count: int, colours: Mapping[str, str] = VARIABLES) -> Any:
         "label:N",
         sort=alt.SortField("order"),
         title=None,
-        axis=alt.Axis(labelLimit=190, ticks=False, domain=False, labelPadding=12),
+        axis=alt.Axis(labelLimit=150, ticks=False, domain=False, labelPadding=12),
     )
-    title = "logit gap / nat   (← rival ahead | gold ahead →)"
+    title = "logit gap / nat"
     states = ["ahead", "behind"]
     colour = alt.Color("state:N", scale=alt.Scale(domain=states, range=[colours["good"], colours["bad"]]), legend=None)
     shape = alt.Shape("state:N", scale=alt.Scale(domain=states, range=["circle", "cross"]), legend=None)
@@ -236,33 +239,35 @@ def _runs(line: Line, runs: Sequence[str]) -> tuple[Line, ...]:
 def _drawn(base: Any, x: Any, lines: Sequence[Line], axis: str, colours: Mapping[str, str]) -> Any:
     """All lines of a panel, told apart by colour and dash alike."""
     columns, names = [line.column for line in lines], {line.column: line.name for line in lines}
+    beside = sum(map(len, names.values())) < _ROOM  # on a phone a longer legend would be cut
     legend = alt.Legend(
-        title=None, orient="top", symbolType="stroke", symbolSize=500, labelExpr=f"{json.dumps(names)}[datum.label]",
-        columns=min(len(lines), 2),
-    ) if len(lines) > 1 else None  # fmt: skip
+        title=None, orient="top", offset=20, symbolType="stroke", symbolSize=500, columns=len(names) if beside else 1,
+        labelExpr=f"{json.dumps(names)}[datum.label]",
+    )  # fmt: skip
+    shown = legend if len(names) > 1 else None
     colour = alt.Scale(domain=columns, range=[colours[line.colour] for line in lines])
     dash = alt.Scale(domain=columns, range=[DASHES[line.dash] for line in lines])
     folded = base.transform_fold(columns, as_=["line", "value"]).transform_filter("isValid(datum.value)")
     return folded.mark_line(strokeWidth=2).encode(
         x=x,
         y=alt.Y("value:Q", title=axis, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format="~g")),
-        color=alt.Color("line:N", scale=colour, legend=legend),
-        strokeDash=alt.StrokeDash("line:N", scale=dash, legend=legend),
+        color=alt.Color("line:N", scale=colour, legend=shown),
+        strokeDash=alt.StrokeDash("line:N", scale=dash, legend=shown),
     )
 
 
-_SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (("right", "left", 4), ("left", "right", -4))
+_SIDES: dict[str, tuple[Literal["left", "right"], int]] = {"flip": ("right", 3), "stop": ("left", -3)}
 
 
 def _marks(x: Any, colours: Mapping[str, str]) -> list[Any]:
-    """Vertical rules at flip and stop, each with its name at the top, on the side that has room."""
+    """Vertical rules at flip and stop, each with its name above the plot; a stop never comes before its flip."""
     drawn = []
-    for (kind, dash), y in zip(MARKS.items(), (2, 15), strict=True):
+    for kind, dash in MARKS.items():
         base = alt.Chart(alt.NamedData(name="marks")).transform_filter(f"datum.kind == '{kind}'")
         drawn.append(base.mark_rule(color=colours["muted"], strokeWidth=1.2, strokeDash=dash).encode(x=x))
-        for side, align, dx in _SIDES:
-            text = base.mark_text(align=align, baseline="top", dx=dx, y=y, color=colours["ink"], fontSize=11)
-            drawn.append(text.transform_filter(f"datum.side == '{side}'").encode(x=x, text="text:N"))
+        align, dx = _SIDES[kind]
+        text = base.mark_text(align=align, baseline="bottom", dx=dx, y=-4, color=colours["ink"], fontSize=11)
+        drawn.append(text.encode(x=x, text="text:N"))
     return drawn
 
 

@@ -79,7 +79,7 @@ def _context(number: int, members: dict[int, dict[str, Any]], runs: Sequence[Map
     kept = [None if entry is None else {name: entry[name] for name in _KEPT} for entry in entries]
     words = {name: first[name] for name in ("prompt", "prompt_end", "prompt_length", "gold", "rival", "overlap")}
     marks = [
-        mark | {"text": f"{mark['text']} ({index + 1})", "kind": mark["kind"]}
+        mark | {"text": f"{mark['text']} ({index + 1})"}
         for index, entry in enumerate(entries)
         for mark in (entry["marks"] if entry else ())
         if mark["kind"] == "flip"

@@ -116,9 +116,8 @@ def _words(entry: Mapping[str, Any], limit: int) -> dict[str, Any]:
 def _marks(entry: Mapping[str, Any], criterion: str) -> list[dict[str, Any]]:
     flip = _whole(_dict(entry.get("flip_steps")).get(criterion))
     stop = _whole(_dict(entry.get("saving")).get("saturation_step"))
-    last = _whole(entry.get("last_step")) or 0
     return [
-        {"kind": kind, "step": step, "text": f"{kind} {step}", "side": "left" if step > 0.6 * last else "right"}
+        {"kind": kind, "step": step, "text": f"{kind} {step}"}
         for kind, step in (("flip", flip), ("stop", stop))
         if step is not None
     ]

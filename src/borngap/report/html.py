@@ -72,7 +72,7 @@ def vega_bundle() -> str:
     import vl_convert
 
     # the bundle is a module: in a plain script its names would be global
-    bundle = f"(()=>{{{vl_convert.javascript_bundle(None)}}})();"
+    bundle = f"(()=>{{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();"
     if "</script" in bundle.lower() or "<!--" in bundle:
         raise RuntimeError("the chart library can't be inlined: it holds the end of a script element")
     return bundle
@@ -132,6 +132,7 @@ def _panel(panel: charts.Panel) -> dict[str, Any]:
         "id": panel.id,
         "title": panel.title,
         "lines": lines,
+        "peak": panel.peak,
         "spec": charts.spec(charts.panel_chart(panel), panel.title),
     }
 
@@ -176,7 +177,7 @@ def _css() -> str:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {"num": number, "rate": rate}

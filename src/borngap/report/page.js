@@ -21,13 +21,18 @@
     return series.step.map((_, i) => Object.fromEntries(names.map((name) => [name, series[name][i]])));
   };
 
-  // first and last known value of each line of a chart: its caption, and its text alternative
+  // first and last known value of each line of a chart, or its largest change: its caption, and its text alternative
   const reading = (panel, item) => panel.lines.map(({ column, name }) => {
     const known = (item.series[column] || []).filter((value) => value !== null);
     if (known.length === 0) return null;
+    if (panel.peak) {
+      const most = known.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+      const at = item.series.step[item.series[column].indexOf(most)];
+      return `${panel.lines.length > 1 ? name + " " : ""}at most ${number(most)}, step ${at}`;
+    }
     const ends = known.length === 1 ? number(known[0]) : `${number(known[0])} → ${number(known.at(-1))}`;
     return panel.lines.length > 1 ? `${name} ${ends}` : ends;
-  }).filter((text) => text !== null).join(", ");
+  }).filter((text) => text !== null).join("; ");
 
   const describe = (panel, item, text) => {
     const marks = item.marks.map((mark) => mark.text).join(", ");
@@ -35,6 +40,7 @@
     return `${panel.title}, ${item.label}, steps ${steps[0]} to ${steps.at(-1)}: ${text}${marks ? "; " + marks : ""}.`;
   };
 
+  // Vega names the element that it draws in itself: the text alternative belongs to the one around it
   const show = async (panel, item) => {
     const figure = byId(`chart-${panel.id}`);
     const plot = figure.querySelector(".plot");
@@ -48,7 +54,7 @@
     const data = { series: rows(item.series), marks: item.marks };
     if (!views.has(panel.id)) {
       const spec = { ...panel.spec, datasets: { ...panel.spec.datasets, ...data } };
-      views.set(panel.id, (await vegaEmbed(plot, spec, options)).view);
+      views.set(panel.id, (await vegaEmbed(plot.firstElementChild, spec, options)).view);
       return;
     }
     const view = views.get(panel.id);
@@ -94,7 +100,7 @@
   };
 
   const still = async (id, { spec, data }) => {
-    const embedded = await vegaEmbed(byId(id), { ...spec, datasets: { ...spec.datasets, ...data } }, options);
+    const embedded = await vegaEmbed(byId(id).firstElementChild, { ...spec, datasets: { ...spec.datasets, ...data } }, options);
     views.set(id, embedded.view);
   };
 

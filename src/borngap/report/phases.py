@@ -87,7 +87,8 @@ def _boundary(diagram: Phase, points: Sequence[Mapping[str, Any]]) -> list[dict[
 def _sentence(diagram: Phase) -> str:
     theta, kappa = diagram.theta, next((b for b in diagram.boundaries if b.by == "kappa"), None)
     known = [entry.rate for entry in diagram.critical if entry.rate is not None]
-    rates = f" A context takes a rate of {rate(min(known))} to {rate(max(known))}." if known else ""
+    ends = list(dict.fromkeys(map(rate, (min(known), max(known))))) if known else []
+    rates = f" Contexts take a rate of {' to '.join(ends)}." if ends else ""
     field = f" theta* (rate × overlap at which contexts resolve) is {number(theta.value)}." if theta.value else ""
     if kappa is None or kappa.cut is None:
         why = kappa.reason if kappa is not None else ""

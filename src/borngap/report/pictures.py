@@ -14,7 +14,7 @@ from borngap.report import charts
 from borngap.report.palette import LIGHT
 from borngap.report.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.series import series
-from borngap.store import Run
+from borngap.store import refuse_unwritable, write_whole
 from borngap.trajectory import Criterion, Trajectory
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
@@ -75,8 +75,7 @@ def plot(trajectory: Trajectory, criterion: Criterion = "rank") -> Picture:
         A picture: the last line of a notebook's cell shows it; ``save`` writes SVG or PNG.
     """
     flip = trajectory.flip_step(criterion) if len(trajectory.steps) > 1 else None
-    side = "right" if flip is None or flip < 0.6 * trajectory.steps[-1] else "left"
-    marks = [] if flip is None else [{"kind": "flip", "step": flip, "text": f"flip {flip}", "side": side}]
+    marks = [] if flip is None else [{"kind": "flip", "step": flip, "text": f"flip {flip}"}]
     data = {"series": series_rows(series(trajectory, len(trajectory.steps))), "marks": marks}
     return _panels([p for p in charts.PANELS if p.lines[0].column in trajectory.values], data, None)
 
@@ -127,23 +126,13 @@ def save_pictures(summary: Mapping[str, Any], folder: str | Path) -> list[Path]:
         UserError: a file can't be written.
     """
     target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"can't write to {folder}", found=error.strerror or str(error), fix="choose another folder"
-        ) from None
+    make_folder(target)
     named = pictures(summary)
     return [picture.save(target / f"{name}{ending}") for name, picture in named.items() for ending in (".svg", ".png")]
 
 
-def of_run(run: Run, context: int) -> Picture:
-    """Return the charts of one context of a RUN."""
-    return plot(run.trajectory(context), run.plan.get("criterion", "rank"))
-
-
 def write(path: Path, content: bytes) -> Path:
-    """Write a file as a whole or not at all.
+    """Write a file as a whole or not at all, making its folder where it is not there.
 
     Args:
         path: the file.
@@ -151,19 +140,18 @@ def write(path: Path, content: bytes) -> Path:
 
     Returns:
         The path.
-
-    Raises:
-        UserError: it can't be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"can't write {path}", found=error.strerror or str(error), fix="choose another place") from None
+    make_folder(path.parent)
+    write_whole(path, content)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        refuse_unwritable(folder, error)
 
 
 def _single(chart: Any, data: Mapping[str, Any], width: int, height: int = _HEIGHT) -> Picture:

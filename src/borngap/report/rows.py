@@ -19,10 +19,13 @@ def isolated(text: str) -> str:
 
 
 def context_label(context: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], *, several: bool) -> str:
-    """Return a context's name for lists and charts: its number, words, and run where there are several."""
-    words = " / ".join(isolated(ending(context[key], 28)) for key in ("gold", "rival"))
+    """Return a context's name for lists: its number, words, and run where there are several."""
     run = f" ({runs[context['run']]['label']})" if several else ""
-    return f"{context['number']}. {words}{run}"
+    return f"{context['number']}. {_words(context)}{run}"
+
+
+def _words(context: Mapping[str, Any]) -> str:
+    return " / ".join(isolated(ending(context[key], 28)) for key in ("gold", "rival"))
 
 
 def series_rows(series: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -37,7 +40,7 @@ def overview_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     for order, context in enumerate(summary["contexts"]):
         start, end = context["ends"]["logit_gap"]
         if start is not None and end is not None:
-            label = context_label(context, summary["runs"], several=several)
+            label = f"{context['id'] if several else context['number']}. {_words(context)}"
             state = "ahead" if end > 0 else "behind"
             row = {"order": order, "label": label, "start": start, "end": end, "outcome": context["outcome"]}
             rows.append(row | {"state": state})

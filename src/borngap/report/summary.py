@@ -125,11 +125,8 @@ def _run(number: int, source: Source) -> dict[str, Any]:
 def _sweep(number: int, sweep: Sweep, phase: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep as a run without contexts of its own: its verdict is its phase diagram's."""
     made = _run(number, Source(Run(sweep.folder, sweep.plan, sweep.environment, sweep.steps, [])))
-    return made | {
-        "label": f"sweep {visible(sweep.folder.name)}",
-        "verdict": phase["sentence"],
-        "notes": phase["notes"],
-    }
+    made |= {"method": f"sweep of {made['method']}", "label": f"sweep {visible(sweep.folder.name)}"}
+    return made | {"verdict": phase["sentence"], "notes": phase["notes"]}
 
 
 def _contexts(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -63,7 +63,8 @@ def verdict_sentence(contexts: Sequence[Mapping[str, Any]], run: Mapping[str, An
     failed = [c for c in contexts if c["outcome"] not in AHEAD]
     before, learnt, total = outcomes.count("pre-resolved"), outcomes.count("resolved"), len(contexts)
     fails, holds = _BEATS.get(run["criterion"], _BEATS["rank"])
-    rest = f"{learnt} learnt it in this run, {before} had it before"
+    told = ((learnt, "learnt it in this run"), (before, "had it before"))
+    rest = ", ".join(f"{number_} {what}" for number_, what in told if number_) or "none learnt it"
     where = "in the one context" if total == 1 else f"in all {total} contexts"
     if not failed:
         return f"{holds} {where}" + (f": {rest}." if total > 1 else ".")
@@ -140,7 +141,7 @@ def used_text(context: Mapping[str, Any]) -> str:
     if context["used_rate"] is None:
         return ""
     ratio = context["needed"].get("ratio")
-    return f"used {rate(context['used_rate'])}" + (f", {number(ratio, 2)} times that" if ratio is not None else "")
+    return f"used {rate(context['used_rate'])}" + (f" ({number(ratio, 2)} ×)" if ratio is not None else "")
 
 
 def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
