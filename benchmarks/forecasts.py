@@ -1,10 +1,10 @@
 """How good are forecasts of critical rates? Every predictor against bisection, on bundled models.
 
-Run ``.venv/bin/python benchmarks/forecasts.py --out FILE``; ``--small`` is a smoke test. Each model, method and criterion
-is appended to FILE (JSON Lines) when done, so that an interrupted run goes on. ``--table FILE`` prints the tables again,
-with the coverage of 90 % intervals calibrated on all other models; ``--calibrate FILE`` writes
-``src/borngap/hf/calibration.json``. Errors are log(rate / bisected rate); bisection is to 1 %, so half a per cent of each
-error is its own.
+Run ``.venv/bin/python benchmarks/forecasts.py --out FILE``; ``--small`` is a smoke test. Each model, method and
+criterion is appended to FILE (JSON Lines) when done, so that an interrupted run goes on. ``--table FILE`` prints the
+table again, with the coverage of 90 % intervals calibrated on all other models; ``--calibrate FILE`` writes
+``src/borngap/hf/calibration.json``. Errors are log(rate / bisected rate); bisection is to 1 %, so up to half a per cent
+of each error is its own.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
     """Write the half widths that intervals are made of."""
     widths = {by: {m: round(half_width([v for _, v in errors(rows, by, m)]), 4) for m in METHODS} for by in WAYS}
     about = (
-        "90th percentile of |log(rate / bisected rate)| over the bundled models, docs10, criteria rank and born; made by "
-        "benchmarks/forecasts.py --calibrate"
+        "90th percentile of |log(rate / bisected rate)| over the bundled models, docs10, criteria rank and born; made "
+        "by benchmarks/forecasts.py --calibrate"
     )
     path = Path(critical.__file__).parent / "calibration.json"
     path.write_text(json.dumps({"about": about, "half_width": widths}, indent=2) + "\n", encoding="utf-8")
@@ -131,11 +131,10 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     print(machine(), flush=True)
-    small = (["docs-gpt2-s"], ["lora"], ["rank"], 10, 2)
     models, methods, criteria = (getattr(options, k).split(",") for k in ("models", "methods", "criteria"))
-    models, methods, criteria, steps, count = (
-        small if options.small else (models, methods, criteria, options.steps, options.count)
-    )
+    steps, count = options.steps, options.count
+    if options.small:
+        models, methods, criteria, steps, count = ["docs-gpt2-s"], ["lora"], ["rank"], 10, 2
     rows = []
     if options.out and options.out.exists():
         rows = [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -73,6 +73,25 @@ def prospect(critical: Critical, planned: float) -> Prospect:
     if planned < critical.low:
         return "will fail"
     return "at risk" if planned <= critical.high else "will resolve"
+
+
+def combined(criticals: Sequence[Critical]) -> Critical:
+    """Return one critical rate for several seeds.
+
+    Args:
+        criticals: of one context, at least one.
+
+    Returns:
+        The geometric mean, its interval from the lowest low to the highest high; the first of those without a rate if
+        any has none. What was spent is added up.
+    """
+    spent = {key: sum(getattr(c, key) for c in criticals) for key in ("optimizer_steps", "forward_passes")}
+    without = next((c for c in criticals if c.rate is None or c.low is None or c.high is None), None)
+    if without is not None or len(criticals) == 1:
+        return replace(without or criticals[0], **spent)
+    rate = math.exp(sum(math.log(c.rate) for c in criticals if c.rate) / len(criticals))
+    low, high = min(c.low for c in criticals if c.low), max(c.high for c in criticals if c.high)
+    return replace(criticals[0], rate=rate, low=low, high=high, **spent)
 
 
 def dose_of(time: float, schedule: Sequence[float]) -> float:
@@ -179,20 +198,16 @@ class Bracket:
         if self.low is None:
             return min(guess / (1 + width / 2), self.high / _GRID)
         if self.high / self.low <= 1 + width:
-            below = [self.low / _GRID, self.low / _GRID**2]
-            return next(
-                (rate for rate in below if not any(c >= 0.999 * rate and c < 0.75 * self.low for c in self.checked)),
-                None,
-            )
-        inner = (self.high / self.low) ** 0.15
-        tried = self.low if guess < math.sqrt(self.low * self.high) else self.high
+            return next((rate for rate in (self.low / _GRID, self.low / _GRID**2) if not self._was_tried(rate)), None)
         step = 1 + width / 2
-        guess = guess / step if tried == self.high else guess * step
-        return min(max(guess, self.low * inner), self.high / inner)
+        above, below = guess * step, guess / step
+        wanted = above if above < self.high / step else below
+        halving = len(self.checked) % 3 == 2 or not self.low * (1 + width / 10) < wanted < self.high / (1 + width / 10)
+        return math.sqrt(self.low * self.high) if halving else wanted
 
     def _was_tried(self, rate: float) -> bool:
-        """Whether a rate, or one up to a half larger, was seen not to suffice."""
-        return any(0.999 * rate <= seen <= 1.5 * rate for seen in self.checked)
+        """Whether a rate, or one up to a tenth larger, was seen not to suffice."""
+        return any(0.999 * rate <= seen <= 1.1 * rate for seen in self.checked)
 
     def _upwards(self, start: float, limit: float) -> float | None:
         if self.broken is not None and (self.low is None or self.broken <= _GRID * self.low):

@@ -15,6 +15,8 @@ Part = Literal["readout", "embeddings"]
 Schedule = Literal["constant", "linear", "cosine"]
 Stop = Literal["none", "saturation", "structural"]
 Forward = Literal["last", "labels"]
+# rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"
+USUAL_LORA_RATES = (1e-4, 1e-3)
 STANDARD_RATES: dict[Method, float] = {"full": 2e-5, "lora": 1e-4, "readout-only": 2e-5}
 
 

@@ -8,7 +8,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.arguments import (
+    BatchSize,
+    Beta1,
+    Beta2,
+    Clip,
+    Contexts,
+    Criterion,
+    CriterionName,
+    Device,
+    Eps,
+    Freeze,
+    GeometryName,
+    GeometryOption,
+    Joint,
+    Json,
+    LoraAlpha,
+    LoraRank,
+    LoraTargets,
+    Method,
+    MethodName,
+    Model,
+    Rate,
+    Schedule,
+    ScheduleName,
+    Seed,
+    Steps,
+    TopP,
+    Warmup,
+    WeightDecay,
+    modules,
+)  # fmt: skip
 from borngap.cli.show import MISSING, console, number, print_json, table, word
 
 if TYPE_CHECKING:
@@ -18,43 +48,12 @@ if TYPE_CHECKING:
     from borngap.store import Run
 
 
-class MethodName(StrEnum):
-    """What is trained."""
-
-    full = "full"
-    lora = "lora"
-    readout_only = "readout-only"
-
-
-class CriterionName(StrEnum):
-    """What counts as resolved."""
-
-    rank = "rank"
-    top1 = "top1"
-    born = "born"
-
-
-class PartName(StrEnum):
-    """What full fine-tuning can leave alone."""
-
-    readout = "readout"
-    embeddings = "embeddings"
-
-
 class StopName(StrEnum):
     """What ends a run early."""
 
     none = "none"
     saturation = "saturation"
     structural = "structural"
-
-
-class ScheduleName(StrEnum):
-    """How the rate changes over the run."""
-
-    constant = "constant"
-    linear = "linear"
-    cosine = "cosine"
 
 
 class ForwardName(StrEnum):
@@ -68,29 +67,27 @@ def finetune(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="RUN folder; an unfinished one of the same plan goes on.")],
     contexts: Contexts = "docs10",
-    method: Annotated[MethodName, typer.Option(help="What is trained.")] = MethodName.full,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; by default full 2e-5, LoRA 1e-4.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 50,
-    freeze: Annotated[list[PartName] | None, typer.Option(help="Part that full leaves alone; repeatable.")] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="Train all contexts together, not each alone.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Contexts a batch, if joint.")] = 8,
+    method: Method = MethodName.full,
+    lr: Rate = None,
+    steps: Steps = 50,
+    freeze: Freeze = None,
+    joint: Joint = False,
+    batch_size: BatchSize = 8,
     shuffle: Annotated[int | None, typer.Option(help="Seed of a new order each epoch, if joint.")] = None,
     seed: Seed = 0,
-    criterion: Annotated[CriterionName, typer.Option(help="What counts as resolved.")] = CriterionName.rank,
+    criterion: Criterion = CriterionName.rank,
     stop: Annotated[StopName, typer.Option(help="What ends a run early.")] = StopName.none,
-    lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's adapters.")] = 8,
-    lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
+    lora_rank: LoraRank = 8,
+    lora_alpha: LoraAlpha = 16.0,
     lora_dropout: Annotated[float, typer.Option(help="Dropout in LoRA's adapters; needs --dropout.")] = 0.0,
-    lora_targets: Annotated[
-        str, typer.Option(help="Modules, comma-separated; `attention` and `readout` are understood.")
-    ] = "attention",
-    beta1: Annotated[float, typer.Option(help="AdamW's beta 1.")] = 0.9,
-    beta2: Annotated[float, typer.Option(help="AdamW's beta 2.")] = 0.999,
-    eps: Annotated[float, typer.Option(help="AdamW's epsilon.")] = 1e-8,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
-    schedule: Annotated[ScheduleName, typer.Option(help="Rate over the run.")] = ScheduleName.constant,
-    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for no clipping.")] = 0.0,
+    lora_targets: LoraTargets = "attention",
+    beta1: Beta1 = 0.9,
+    beta2: Beta2 = 0.999,
+    eps: Eps = 1e-8,
+    weight_decay: WeightDecay = 0.0,
+    schedule: Schedule = ScheduleName.constant,
+    warmup: Warmup = 0,
+    clip: Clip = 0.0,
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's dropout on.")] = False,
     dtype: Annotated[str, typer.Option(help="Dtype of the weights while training.")] = "float32",
     forward: Annotated[
@@ -110,7 +107,7 @@ def finetune(
     training = Training(
         method=method.value, rate=lr, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=seed,
         lora_rank=lora_rank, lora_alpha=lora_alpha, lora_dropout=lora_dropout,
-        lora_targets=tuple(name.strip() for name in lora_targets.split(",")), beta1=beta1, beta2=beta2, eps=eps,
+        lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2, eps=eps,
         weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, dropout=dropout, dtype=dtype,
         joint=joint, batch_size=batch_size, shuffle=shuffle, forward=forward.value, geometry=geometry.value,
         top_p=top_p, criterion=criterion.value, stop=stop.value,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -60,6 +61,28 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], le
     for row in rows:
         built.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return built
+
+
+@contextmanager
+def counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with the time left on a terminal's standard error.
+
+    Args:
+        what: what is counted.
+        total: how many there are.
+        quiet: whether to show nothing.
+
+    Yields:
+        A function that takes how many are done.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    errors = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def model_line(info: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from torch import Tensor
 from borngap.adamw import Piece, State, advance, piece
 from borngap.hf.finetune import make_optimiser
 from borngap.hf.landscape import Landscape
+from borngap.hf.observe import Record
 from borngap.threshold import Status
 from borngap.training import Method, Training
 from borngap.trajectory import Criterion
@@ -56,7 +57,8 @@ class Course:
         self._state, self._ahead = State.zero(land.base), State.zero(land.base)
         self.gradients = land.zeros(len(self.nodes))
         land.place(self.gradients[0], 0.0)
-        logits, _ = land.gradient(index, self.gradients[0])
+        logits, hidden = land.gradient(index, self.gradients[0])
+        self._base = (logits, hidden)
         self.margins = [land.margin(index, criterion, logits)] * len(self.nodes)
         self.end = self.gradients[0]
 
@@ -64,6 +66,16 @@ class Course:
     def pieces(self) -> int:
         """How many pieces the run is cut into."""
         return len(self.nodes) - 1
+
+    @property
+    def first(self) -> Record:
+        """The observables at the base weights, which must be in place."""
+        self._land.home()
+        return self.record(*self._base)
+
+    def record(self, logits: Tensor, hidden: Tensor | None) -> Record:
+        """Return the observables of the context at the weights in place."""
+        return self._land.record(self._index, logits, hidden)
 
     def sweep(self, rate: float, *, cold: bool = False, see: Seen | None = None) -> None:
         """Go through the nodes once, each gradient taken anew at the weights that the ones before lead to.

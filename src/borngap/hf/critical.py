@@ -172,6 +172,25 @@ class Searcher:
         why = "gold is ahead before training" if margin > 0 else "the base model's logits are not finite"
         return self._booked(Critical(None, None, None, status, by, why), before)
 
+    def one(self, index: int) -> Critical:
+        """Return a context's critical rate by collocation, or by bisection where that finds none.
+
+        Args:
+            index: which.
+
+        Returns:
+            The rate; ``by`` says which way it was found.
+        """
+        known = self._resolved(index, "collocation") or self._by_collocation(index)
+        if known.status not in {"abstained", "diverged"}:
+            return known
+        ((_, searched),) = self._by_runs("bisect", [index], None)
+        return replace(
+            searched,
+            why=searched.why or f"collocation: {known.why}",
+            forward_passes=searched.forward_passes + known.forward_passes,
+        )
+
     def _by_collocation(self, index: int) -> Critical:
         settings = self.training
         reason = None
@@ -241,20 +260,27 @@ class Searcher:
         count = math.ceil(6 * math.log10(self.limit / (self._start / 100)))
         return [self.limit * 10 ** (-k / 6) for k in range(count, -1, -1)]
 
-    def _by_class(self, index: int) -> Critical:
+    @property
+    def embedding_class(self) -> str:
+        """Class of the geometry's bulk at the base weights: ``A``, ``B`` or ``intermediate``."""
+        if self._class is None:
+            self.land.home()
+            self._class = self._geometry.bulk().embedding_class
+        return self._class
+
+    def class_rate(self, index: int) -> float | None:
+        """Return a context's critical rate by the paper's class-mean rule; None where the rule has none."""
         mean = sum(self.overlaps) / len(self.overlaps)
-        kind = self._bulk_class()
-        rate = class_mean(self.overlaps[index], mean, kind, STANDARD_RATES[self.training.method])
+        return class_mean(self.overlaps[index], mean, self.embedding_class, STANDARD_RATES[self.training.method])
+
+    def _by_class(self, index: int) -> Critical:
+        rate = self.class_rate(index)
         if rate is None:
+            kind = self.embedding_class
             why = f"the class-mean rule has no field for an embedding of class {kind}, or for an overlap not positive"
             return Critical(None, None, None, "abstained", "class-mean", why)
         low, high = _around(rate, half_width("class-mean", self.training.method))
         return Critical(rate, low, high, "ok", "class-mean")
-
-    def _bulk_class(self) -> str:
-        if self._class is None:
-            self._class = self._geometry.bulk().embedding_class
-        return self._class
 
     def _booked(self, critical: Critical, before: Spent) -> Critical:
         spent = self.land.spent.since(before)
@@ -290,6 +316,24 @@ def critical_rates(
         UserError: the settings, the way or the rates are not possible.
     """
     return Searcher(loaded, contexts, training, limit=limit).search(by, rates, on_context)
+
+
+def critical_entry(index: int, entry: Threshold) -> dict[str, Any]:
+    """Return a critical rate JSON-ready.
+
+    Args:
+        index: number of the context, from 0.
+        entry: the context and its critical rate.
+
+    Returns:
+        ``context``, ``prompt``, ``gold``, ``competitor``, ``gold_overlap``, ``critical_rate``, ``low``, ``high``,
+        ``status``, ``why``, ``by``, ``optimizer_steps``, ``forward_passes``.
+    """
+    context, c = entry.target.context, entry.critical
+    head = {"context": index, "prompt": context.prompt, "gold": context.gold, "competitor": context.competitor}
+    rates = {"gold_overlap": entry.overlap, "critical_rate": c.rate, "low": c.low, "high": c.high}
+    how = {"status": c.status, "why": c.why, "by": c.by}
+    return head | rates | how | {"optimizer_steps": c.optimizer_steps, "forward_passes": c.forward_passes}
 
 
 def unwrapped(searcher: Searcher, loaded: Loaded) -> Loaded:

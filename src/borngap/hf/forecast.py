@@ -1,0 +1,242 @@
+"""Forecast: what a planned fine-tuning will come to, before any training (spec section 7)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from borngap.context import Context, Target
+from borngap.errors import UserError
+from borngap.hf.collocation import Course, pieces_for
+from borngap.hf.critical import Searcher, Threshold, critical_entry, unwrapped
+from borngap.hf.load import Loaded
+from borngap.hf.observe import Record
+from borngap.threshold import Critical, Prospect, combined, prospect
+from borngap.training import STANDARD_RATES, USUAL_LORA_RATES, Training
+from borngap.trajectory import Trajectory, trajectory
+from borngap.verdicts import Outcome, outcome
+
+_SWEEPS = 6
+_MOST_PIECES = 24
+_SETTLED = 0.02
+_ENDS = ("born_gap", "signal", "drag", "logit_gap", "gold_probability", "competitor_probability")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is to be expected of one context.
+
+    Attributes:
+        target: the context, as tokens.
+        overlap: cosine overlap of gold and rival at the base model.
+        planned: the planned learning rate.
+        critical: the critical rate.
+        prospect: what the planned rate means against it.
+        outcome: outcome by the criterion at the planned rate; None if not known.
+        end: observables at the end of the planned run, by id; empty if not known.
+        outcome_by: ``collocation``, or ``run`` where a real run had to answer.
+        lora: critical rate under LoRA with the same steps; None if it was not asked for.
+        class_rate: the critical rate by the paper's class-mean rule; None where it has none.
+        embedding_class: ``A``, ``B`` or ``intermediate``; the paper expects LoRA to suffice in class B.
+    """
+
+    target: Target
+    overlap: float
+    planned: float
+    critical: Critical
+    prospect: Prospect
+    outcome: Outcome | None
+    end: dict[str, float | None]
+    outcome_by: str
+    lora: Critical | None
+    class_rate: float | None
+    embedding_class: str
+
+    @property
+    def lora_does(self) -> bool | None:
+        """Whether LoRA resolves the context at a rate that people use, up to 1e-3; None if not known."""
+        if self.lora is None or self.lora.status in {"abstained", "diverged"}:
+            return None
+        if self.lora.status == "pre-resolved":
+            return True
+        return self.lora.rate is not None and self.lora.rate <= USUAL_LORA_RATES[1]
+
+    @property
+    def will_resolve(self) -> bool | None:
+        """True above the interval, False below, None within or where it is not known."""
+        if self.prospect == "pre-resolved":
+            return self.outcome != "lost"
+        return {"will resolve": True, "will fail": False}.get(self.prospect)
+
+
+def forecast(
+    loaded: Loaded,
+    contexts: Sequence[Context],
+    training: Training,
+    *,
+    seeds: Sequence[int] | None = None,
+    limit: float | None = None,
+    lora: bool = True,
+    on_context: Callable[[int], None] = lambda _: None,
+) -> list[Forecast]:
+    """Forecast a planned fine-tuning by collocation; a real run answers where that does not converge.
+
+    Args:
+        loaded: model and tokenizer; the model is prepared for training, its weights end as they began.
+        contexts: what is to be trained on.
+        training: the plan: method, rate, steps, optimiser, schedule, criterion.
+        seeds: of LoRA's initial matrices; the settings' own unless given. Intervals carry their spread.
+        limit: largest rate that counts.
+        lora: whether to say if LoRA would do, where the plan is another method.
+        on_context: called with the number of contexts forecast.
+
+    Returns:
+        One entry a context.
+
+    Raises:
+        UserError: the plan is joint or has dropout on, which collocation does not cover, or it is not possible.
+    """
+    _check(training)
+    runs: list[list[tuple[Critical, _End]]] = []
+    searcher: Searcher | None = None
+    for seed in seeds if seeds and training.method == "lora" else [training.seed]:
+        loaded = loaded if searcher is None else unwrapped(searcher, loaded)
+        searcher = Searcher(loaded, contexts, replace(training, seed=seed), limit=limit)
+        runs.append(_look_ahead(searcher, on_context, len(runs) * len(contexts)))
+    assert searcher is not None  # noqa: S101  # there is at least one seed
+    with_lora = _under_lora(searcher, loaded, contexts, training, limit) if lora else None
+    return [_entry(searcher, i, [run[i] for run in runs], with_lora) for i in searcher.contexts]
+
+
+def rate_to_use(forecasts: Sequence[Forecast]) -> float | None:
+    """Return the smallest rate above the interval of every context that has one; None if none has."""
+    highs = [f.critical.high for f in forecasts if f.critical.status == "ok" and f.critical.high is not None]
+    return max(highs, default=None)
+
+
+@dataclass(frozen=True)
+class _End:
+    outcome: Outcome | None
+    values: dict[str, float | None]
+    by: str
+
+
+def _check(training: Training) -> None:
+    if training.joint:
+        fix = "forecast the contexts alone, or use `borngap critical --joint --by dose`"
+        raise UserError("a joint run can't be forecast", rule="contexts are forecast each alone", fix=fix)
+    if training.dropout:
+        raise UserError("a run with dropout can't be forecast", rule="dropout is random", fix="leave dropout off")
+
+
+def _look_ahead(searcher: Searcher, on_context: Callable[[int], None], before: int) -> list[tuple[Critical, _End]]:
+    found = []
+    with searcher.land.evaluating():
+        for i in searcher.contexts:
+            critical = searcher.one(i)
+            end = _planned(searcher, i)
+            found.append((critical, end if end is not None else _real_run(searcher, i)))
+            on_context(before + len(found))
+    return found
+
+
+def _planned(searcher: Searcher, index: int) -> _End | None:
+    """Solve the planned run on a coarse grid; None if sweeps do not settle."""
+    training = searcher.training
+    course = Course(searcher.land, index, training.criterion, 2 * pieces_for(training.method))
+    while True:
+        path = _settled(course, training.learning_rate)
+        if path is not None:
+            last = {name: path.values[name][-1] for name in _ENDS}
+            values = {name: None if math.isnan(value) else value for name, value in last.items()}
+            return _End(outcome(path, training.criterion), values, "collocation")
+        if 2 * course.pieces > min(_MOST_PIECES, training.steps):
+            return None
+        course.refine()
+
+
+def _settled(course: Course, rate: float) -> Trajectory | None:
+    """Sweep until the margins at the nodes stay where they are; return the nodes' records."""
+    records: list[tuple[int, Record]] = []
+
+    def see(number: int, logits: Tensor, hidden: Tensor | None) -> None:
+        records.append((course.nodes[number], course.record(logits, hidden)))
+
+    cold = True
+    for _ in range(_SWEEPS):
+        before = list(course.margins)
+        records[:] = [(0, course.first)]
+        course.sweep(rate, cold=cold, see=see)
+        change = max(abs(a - b) for a, b in zip(course.margins, before, strict=True))
+        if not cold and change <= _SETTLED * max(map(abs, course.margins)):
+            return trajectory(records)
+        cold = False
+    return None
+
+
+def _real_run(searcher: Searcher, index: int) -> _End:
+    searcher.land.home()
+    steps = list(searcher.tuner.alone(index))
+    searcher.land.spent.optimizer_steps += len(steps) - 1
+    searcher.land.spent.forward_passes += len(steps)
+    path = trajectory([(step.step, step.records[index]) for step in steps])
+    return _End(outcome(path, searcher.training.criterion), {n: steps[-1].records[index].get(n) for n in _ENDS}, "run")
+
+
+def _under_lora(
+    searcher: Searcher, loaded: Loaded, contexts: Sequence[Context], training: Training, limit: float | None
+) -> list[Critical] | None:
+    if training.method == "lora":
+        return None
+    plain = unwrapped(searcher, loaded)
+    settings = replace(training, method="lora", rate=STANDARD_RATES["lora"], freeze=())
+    again = Searcher(plain, contexts, settings, limit=limit)
+    found = [entry.critical for entry in again.search("collocation")]
+    unwrapped(again, plain)
+    return found
+
+
+def _entry(
+    searcher: Searcher, index: int, runs: Sequence[tuple[Critical, _End]], lora: list[Critical] | None
+) -> Forecast:
+    critical, end = combined([critical for critical, _ in runs]), runs[0][1]
+    usual = Counter(e.outcome for _, e in runs).most_common(1)[0][0]
+    planned = searcher.training.learning_rate
+    under = critical if searcher.training.method == "lora" else lora[index] if lora else None
+    return Forecast(
+        searcher.tuner.targets[index], searcher.overlaps[index], planned, critical, prospect(critical, planned), usual,
+        end.values, end.by, under, searcher.class_rate(index), searcher.embedding_class,
+    )  # fmt: skip
+
+
+def forecast_entry(index: int, entry: Forecast) -> dict[str, Any]:
+    """Return a forecast JSON-ready.
+
+    Args:
+        index: number of the context, from 0.
+        entry: its forecast.
+
+    Returns:
+        The keys of ``critical_entry`` and those of the plan.
+    """
+    c = entry.critical
+    head = critical_entry(index, Threshold(entry.target, entry.overlap, c))
+    ratio = None if c.rate is None else entry.planned / c.rate
+    plan: dict[str, Any] = {"planned_rate": entry.planned, "planned_over_critical": ratio, "prospect": entry.prospect}
+    plan |= {"will_resolve": entry.will_resolve, "outcome": entry.outcome, "outcome_by": entry.outcome_by}
+    plan["end"] = {name: _finite(value) for name, value in entry.end.items()}
+    lora = entry.lora
+    plan["lora"] = (
+        None if lora is None else {"critical_rate": lora.rate, "status": lora.status, "does": entry.lora_does}
+    )
+    paper = {"critical_rate": entry.class_rate, "embedding_class": entry.embedding_class}
+    return head | plan | {"class_mean": paper | {"lora_suffices": {"A": False, "B": True}.get(entry.embedding_class)}}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
