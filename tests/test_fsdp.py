@@ -1,0 +1,83 @@
+"""The tracker on a model that FSDP2 shards over two processes."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from tests.hosts import TIED, UNTIED
+
+from borngap.store import read_run
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+LOOP = """
+import sys, torch, torch.distributed as dist
+from pathlib import Path
+import borngap
+from borngap.context import Context
+from borngap.hf.tracker import Tracker
+from torch.distributed.fsdp import fully_shard
+
+def run(name, out, shard):
+    loaded = borngap.load(name)
+    model = shard(loaded.model)
+    contexts = [Context("The function raises an", " error", " exception"), Context("Call this", " method", " function")]
+    tracker = Tracker(model, loaded.tokenizer, contexts, every=1, out=Path(out) / name)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
+    row = torch.tensor([loaded.tokenizer("The function returns a list of keys.")["input_ids"]])
+    for step in range(1, 4):
+        model(input_ids=row, labels=row).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        tracker.step(step)
+    tracker.finish()
+    assert borngap.readout_of(model).tied == (not name.endswith("untied"))
+
+def shard(model):
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
+    for block in model.base_model.h:
+        fully_shard(block, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    for name in sys.argv[2:]:
+        run(name, sys.argv[1], shard)
+    dist.destroy_process_group()
+"""
+
+
+def test_fsdp2_in_two_processes_gives_the_observables_of_the_unsharded_run(tmp_path):
+    script = tmp_path / "loop.py"
+    script.write_text(LOOP)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(script), str(tmp_path / "sharded"), TIED, UNTIED]
+    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [subprocess.Popen(command, env=shared | {"RANK": str(rank)}, stderr=subprocess.PIPE) for rank in range(2)]
+    space = {"__name__": "loop"}
+    exec(LOOP, space)
+    for name in (TIED, UNTIED):
+        space["run"](name, tmp_path / "whole", lambda model: model)
+    for process in ranks:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors.decode()[-3000:]
+    for name in (TIED, UNTIED):
+        sharded, whole = read_run(tmp_path / "sharded" / name), read_run(tmp_path / "whole" / name)
+        assert sharded.steps["step"].to_list() == whole.steps["step"].to_list() == [0, 1, 2, 3] * 2
+        assert abs(whole.steps["overlap_drift"][3]) > 1e-5
+        for column in sharded.steps.columns[2:]:
+            a, b = sharded.steps[column].to_list(), whole.steps[column].to_list()
+            assert [x is None for x in a] == [x is None for x in b], column
+            a, b = ([x for x in xs if x is not None] for xs in (a, b))
+            assert a == pytest.approx(b, rel=2e-4, abs=2e-5), column
+        assert [e["outcomes"] for e in sharded.verdicts] == [e["outcomes"] for e in whole.verdicts]
