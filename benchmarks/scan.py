@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import borngap
 from borngap.hf.data import source_of
@@ -48,18 +49,24 @@ def texts(tokens: int, tokenizer: Any) -> list[str]:
     return found
 
 
-def bare(job: Job) -> None:
-    """Compute all logits of the scan's own batches: the same windows, cut after the last target that needs one."""
-    model = job.loaded.model
+def batches(job: Job) -> list[dict[str, Tensor]]:
+    """Return the scan's own batches: the same windows, cut after the last target that needs a forward."""
+    found = []
     rows = job.source.rows()
     while part := list(itertools.islice(rows, job.settings.chunk)):
         for batch in job.scanner.batches([job.scanner.example(row) for row in part], {}):
-            prompts = [w.example.ids[w.start : int(at[-1])] for w, at in batch]
-            lengths = torch.tensor([len(p) for p in prompts])
-            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
-            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-            with observing(model):
-                model(input_ids=ids, attention_mask=mask, use_cache=False)
+            prompts = [torch.tensor(w.example.ids[w.start : int(at[-1])]) for w, at in batch]
+            ids = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)
+            mask = torch.arange(ids.shape[1]) < torch.tensor([len(p) for p in prompts])[:, None]
+            found.append({"input_ids": ids, "attention_mask": mask.long()})
+    return found
+
+
+def bare(model: Any, inputs: list[dict[str, Tensor]]) -> None:
+    """Compute all logits of some batches."""
+    with observing(model):
+        for batch in inputs:
+            model(**batch, use_cache=False)
 
 
 def whole(job: Job) -> None:
@@ -81,7 +88,7 @@ def speed(name: str, tokens: int, rounds: int) -> list[str]:
     job = prepare(loaded, source_of(rows), Scanning())
     once = time.perf_counter() - begin
     engine = partial(_exhaust, job)
-    tasks = {"bare": partial(bare, job), "scan": partial(whole, job), "engine": engine}
+    tasks = {"bare": partial(bare, loaded.model, batches(job)), "scan": partial(whole, job), "engine": engine}
     seconds = interleaved(tasks, rounds)
     counts = borngap.scan(loaded.model, loaded.tokenizer, rows).summary["counts"]
     rates = {key: counts["targets"] / statistics.median(times) for key, times in seconds.items()}
@@ -131,6 +138,7 @@ def main() -> None:
     parser.add_argument("--gpt2", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=1_000, help="for the model of GPT-2 small's size")
+    parser.add_argument("--skip-bundled", action="store_true")
     parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -139,6 +147,7 @@ def main() -> None:
         one(int(options.one[0]), options.one[1])
         return
     sizes = [("docs-gpt2-s", 3_000 if options.small else 20_000, 1 if options.small else options.rounds)]
+    sizes = [] if options.skip_bundled else sizes
     if options.gpt2:
         sizes.append(("gpt2-small-size", options.tokens, 3))
     print(machine())

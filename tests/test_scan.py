@@ -143,6 +143,22 @@ def test_a_probe_of_exported_contexts_gives_the_scanned_numbers(tokenizer, tmp_p
     assert firsts == list(zip(worst["gold"], worst["competitor"], strict=True))
 
 
+def test_contexts_whose_text_gives_other_tokens_are_left_out(tokenizer, tmp_path):
+    model = tiny("gpt2", len(tokenizer))
+    ids = tokenizer(PROSE)["input_ids"]
+    letters = [tokenizer(letter)["input_ids"][0] for letter in "The"]
+    assert tokenizer.decode(letters) == "The" != tokenizer.decode(ids[:2])
+    rows = [{"input_ids": [*letters, *ids[1:]]}]
+    found = scan(model, tokenizer, rows, out=tmp_path / "scan", export_contexts=3, **EASY)
+    assert found.summary["contexts"]["written"] == 0
+    assert found.summary["contexts"]["not_retokenised"] > 5
+    assert not (tmp_path / "scan" / "contexts.jsonl").exists()
+    whole = scan(model, tokenizer, [*rows, {"input_ids": ids}], out=tmp_path / "both", export_contexts=3, **EASY)
+    assert whole.summary["contexts"]["written"] == 3
+    for context in read_contexts(tmp_path / "both" / "contexts.jsonl"):
+        assert tokenizer(context.prompt)["input_ids"][0] == ids[0]
+
+
 @pytest.mark.parametrize("name", [*CONFIGS, "peft"])
 def test_logits_at_chosen_positions_are_the_models_own(name):
     model = tiny("llama-untied" if name == "peft" else name)
