@@ -105,14 +105,22 @@ class Prediction:
     @cached_property
     def spread(self) -> tuple[Tensor, Tensor]:
         """Tr rho^2 and xi, float64, shape (batch,) each."""
-        if self.pairs is not None:
-            on = self.geometry.matrix.device
-            tokens = (self.gold.to(on), self.competitor.to(on), self.pool.ids.to(on), self.pool.mask.to(on))
-            known = self.pairs.spread(*tokens, self.probs)
-            if known is not None:
-                return known[0], known[1]
-        purity, localisation_length = density.spread(self.probs, self.rows)
-        return purity.double(), localisation_length.double()
+        if self.pairs is None:
+            purity, localisation_length = density.spread(self.probs, self.rows)
+            return purity.double(), localisation_length.double()
+        return self._kept_spread(self.pairs)
+
+    def _kept_spread(self, pairs: PairTable) -> tuple[Tensor, Tensor]:
+        """Tr rho^2 and xi by pairs that are kept, and by a pass over the pairs of pools that are too large for that."""
+        on = self.geometry.matrix.device
+        ids, mask = self.pool.ids.to(on), self.pool.mask.to(on)
+        purity, localisation_length = pairs.spread(self.gold.to(on), self.competitor.to(on), ids, mask, self.probs)
+        left = purity.isnan().nonzero().flatten()
+        if len(left):
+            rows = self.geometry.unit(ids[left]) * mask[left].unsqueeze(-1)
+            found = density.spread(self.probs[left], rows)
+            purity[left], localisation_length[left] = (value.double() for value in found)
+        return purity, localisation_length
 
     @cached_property
     def purity(self) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from borngap import density
 from borngap.geometry import Geometry
 
-BUDGET = 1 << 25  # pairs of all predictions together; two float32 numbers each
+BUDGET = 1 << 26  # pairs of all predictions together; two float32 numbers each, 512 MiB
 
 
 class PairTable:
@@ -44,7 +44,9 @@ class PairTable:
             self._overlaps[one] = torch.cat([block @ row for _, block in self._geometry.unit_blocks()])
         return torch.stack([self._overlaps[one][row] for one, row in zip(token.tolist(), ids, strict=True)]).double()
 
-    def spread(self, gold: Tensor, competitor: Tensor, ids: Tensor, mask: Tensor, probs: Tensor) -> list[Tensor] | None:
+    def spread(
+        self, gold: Tensor, competitor: Tensor, ids: Tensor, mask: Tensor, probs: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return purity and localisation length as ``density.spread`` does.
 
         Args:
@@ -55,18 +57,18 @@ class PairTable:
             probs: their probabilities, float64, 0 in empty slots, shape (batch, n).
 
         Returns:
-            Both, float64, shape (batch,) each; None where the tables would exceed the budget.
+            Both, float64, shape (batch,) each; NaN where a table would exceed the budget.
         """
-        found = [torch.zeros(len(ids), dtype=torch.float64, device=probs.device) for _ in range(2)]
+        found = [probs.new_full((len(ids),), torch.nan) for _ in range(2)]
         pairs = torch.stack([gold, competitor], 1)
         for key in dict.fromkeys(map(tuple, pairs.tolist())):
             rows = (pairs == pairs.new_tensor(key)).all(1).nonzero().flatten()
             table = self._table(key, ids[rows][mask[rows]])
             if table is None:
-                return None
+                continue
             for total, part in zip(found, table.sums(ids[rows], probs[rows]), strict=True):
                 total[rows] = part
-        return [found[0], found[1].sqrt()]
+        return found[0], found[1].sqrt()
 
     def _table(self, key: tuple[int, int], ids: Tensor) -> _Table | None:
         """The table of a prediction, with all these tokens in it."""
@@ -106,8 +108,8 @@ class _Table:
         self._slot[fresh] = torch.arange(old, total, device=fresh.device)
         self.rows = torch.cat([self.rows, rows])
         if total > self._values.shape[1]:  # with room for more, so that most steps copy nothing
-            room = total + total // 4
-            values = self._values.new_zeros(2, room, room)
+            room = total + total // 2
+            values = self._values.new_empty(2, room, room)
             values[:, :old, :old] = self._values[:, :old, :old]
             self._values = values
         for kept, block in zip(self._values, density.squares_and_angles(rows, self.rows), strict=True):
