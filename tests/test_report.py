@@ -276,23 +276,38 @@ def test_wrong_inputs_are_refused(tmp_path):
 def test_a_forecast_stands_beside_what_happened(tmp_path, folder):
     entries = [
         {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5,
-         "status": "ok", "will_resolve": True, "outcome": "resolved", "by": "collocation", "forward_passes": 60},
-        {"context": 3, "gold": " gold3", "competitor": " rival3", "critical_rate": 1e-4, "low": None, "high": None,
-         "status": "ok", "will_resolve": "will resolve", "by": "path"},
+         "status": "ok", "will_resolve": False, "planned_rate": 1e-5, "by": "collocation", "forward_passes": 60},
+        {"context": 3, "gold": " gold3", "competitor": " rival3", "critical_rate": 3e-4, "low": None, "high": None,
+         "status": "ok", "will_resolve": True, "planned_rate": 2e-4, "by": "path"},
+        {"context": 1, "gold": " gold1", "competitor": " rival1", "critical_rate": 2e-4, "low": 1e-4, "high": 3e-4},
+        {"context": 2, "gold": " gold2", "competitor": " rival2", "critical_rate": None, "status": "pre-resolved"},
         {"context": 0, "gold": " elsewhere", "competitor": " rival0", "critical_rate": 1.0},
+        {"prompt": "Elsewhere", "gold": " gold0", "competitor": " rival0", "critical_rate": 1.0},
     ]  # fmt: skip
     path = tmp_path / "forecast.json"
-    path.write_text(json.dumps({"schema": 1, "forecasts": entries}))
+    path.write_text(json.dumps({"schema": 1, "method": "full", "steps": 50, "forecasts": entries}))
     made = of(folder, path)
     forecast, contexts = made.summary["forecast"], made.summary["contexts"]
-    assert (forecast["hits"], forecast["told"], forecast["unmatched"]) == (1, 2, 1)
+    assert (forecast["hits"], forecast["told"], forecast["unmatched"]) == (2, 3, 2)
     assert contexts[0]["needed"] == {
         "rate": 5e-5, "low": 4e-5, "high": 6e-5, "how": "collocation", "why": "", "ratio": 4.0,
     }  # fmt: skip
     assert forecast["rows"][0]["measured"]["how"] == "dose"
-    assert [row["agrees"] for row in forecast["rows"]] == [True, False]
+    assert [row["told"] for row in forecast["rows"]] == ["gold ahead", "gold ahead", "not told", "gold ahead"]
+    assert [row["agrees"] for row in forecast["rows"]] == [True, False, None, True]
     assert "5e−5 [4e−5, 6e−5]" in made.html
-    assert "1 of 2 outcomes came as forecast." in made.markdown
+    assert "2 of 3 outcomes came as forecast." in made.markdown
+
+
+@pytest.mark.parametrize("head", [{"method": "lora"}, {"steps": 20}, {"criterion": "born"}, {"model": "another"}])
+def test_a_forecast_of_another_plan_is_left_out(tmp_path, folder, head):
+    entry = {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5}
+    path = tmp_path / "forecast.json"
+    path.write_text(json.dumps({"schema": 1, "forecasts": [entry]} | head))
+    made = of(folder, path)
+    assert made.summary["forecast"]["rows"] == []
+    assert made.summary["forecast"]["unmatched"] == 1
+    assert made.summary["contexts"][0]["needed"]["how"] == "dose"
 
 
 def test_a_sweep_is_reported_by_its_phase_diagram(tmp_path):

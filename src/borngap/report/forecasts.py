@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,25 @@ def read_forecasts(path: str | Path) -> list[dict[str, Any]]:
     if not isinstance(data, dict) or data.get("schema") != 1:
         found = data.get("schema") if isinstance(data, dict) else type(data).__name__
         raise UserError(f"{path} is no forecast of this version", rule="schema 1", found=found, fix=fix)
-    entries = [entry for key in _KEYS for entry in data.get(key) or () if isinstance(entry, dict)]
+    head = {key: data.get(key) for key in _SHARED}
+    entries = [head | entry for key in _KEYS for entry in data.get(key) or () if isinstance(entry, dict)]
     if not entries:
         raise UserError(f"{path} holds no forecasts", rule=f"a list {' or '.join(_KEYS)}", found=sorted(data), fix=fix)
     return entries
 
 
-def join(contexts: Sequence[dict[str, Any]], forecasts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Put each forecast beside its context, by gold, rival and, where both tell it, the prompt or the number.
+def join(
+    contexts: Sequence[dict[str, Any]], forecasts: Sequence[Mapping[str, Any]], plans: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Put each forecast beside its context.
+
+    They belong together where gold, rival, and, as far as both tell it, prompt, model, method, number of steps and
+    criterion are the same.
 
     Args:
         contexts: context records; those with a forecast get its rate as the needed one.
         forecasts: entries.
+        plans: plans of the runs, by number.
 
     Returns:
         ``rows``, ``hits`` of ``told`` outcomes, and ``unmatched``; None without forecasts.
@@ -57,51 +65,60 @@ def join(contexts: Sequence[dict[str, Any]], forecasts: Sequence[Mapping[str, An
         return None
     rows, unmatched = [], 0
     for entry in forecasts:
-        matches = [context for context in contexts if _same(context, entry)]
+        matches = [context for context in contexts if _same(context, entry, plans[context["run"]])]
         unmatched += not matches
         rows += [_row(context, entry) for context in matches]
     told = [row["agrees"] for row in rows if row["agrees"] is not None]
     return {"rows": rows, "hits": sum(told), "told": len(told), "unmatched": unmatched}
 
 
-def _same(context: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+def _same(context: Mapping[str, Any], entry: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
     words = word(entry.get("gold")) == context["gold"] and word(entry.get("competitor")) == context["rival"]
+    kind = all(entry.get(key) in {None, plan.get(key)} for key in _SHARED if plan.get(key) is not None)
     prompt, where = entry.get("prompt"), entry.get("context")
-    same = True
     if isinstance(prompt, str):
-        same = visible(prompt[-200:]) == context["prompt"][-len(visible(prompt[-200:])) :]
-    elif isinstance(where, int):
-        same = where + 1 == context["number"]
-    return words and same
+        return words and kind and context["prompt"].endswith(visible(prompt[-_COMPARED:]))
+    return words and kind and (not isinstance(where, int) or where + 1 == context["number"])
 
 
 def _row(context: dict[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     measured = dict(context["needed"])
     bounds = {name: rounded(entry.get(key), 3) for name, key in _BOUNDS.items()}
     by = visible(str(entry.get("by") or "forecast"))
+    used = context["used_rate"]
     if bounds["rate"] is not None and context["outcome"] != "pre-resolved":
-        used = context["used_rate"]
         ratio = None if used is None else rounded(used / bounds["rate"], 2)
         context["needed"] = bounds | {"how": by, "why": "", "ratio": ratio}
-    will = _PROSPECTS.get(entry.get("will_resolve")) if isinstance(entry.get("will_resolve"), (str, bool)) else None
-    ahead = context["outcome"] in AHEAD
+    will = _will_resolve(entry, bounds, used)
     return {
         "id": context["id"],
         "gold": context["gold"],
         "rival": context["rival"],
         "by": by,
         "status": visible(str(entry.get("status") or "")),
-        "used_rate": context["used_rate"],
+        "used_rate": used,
         "forecast": bounds,
         "measured": measured,
-        "told": visible(str(entry.get("outcome") or ("" if will is None else "resolved" if will else "unresolved"))),
+        "told": {True: "gold ahead", False: "gold behind", None: "not told"}[will],
         "outcome": context["outcome"],
-        "agrees": (will == ahead) if isinstance(will, bool) else None,
-        "cost": {
-            name: entry.get(name) for name in ("optimizer_steps", "forward_passes") if entry.get(name) is not None
-        },
+        "agrees": None if will is None else will == (context["outcome"] in AHEAD),
+        "cost": {name: entry[name] for name in ("optimizer_steps", "forward_passes") if entry.get(name) is not None},
     }
 
 
-_PROSPECTS = {True: True, False: False, "will resolve": True, "pre-resolved": True, "will fail": False}
+def _will_resolve(entry: Mapping[str, Any], bounds: Mapping[str, float | None], used: float | None) -> bool | None:
+    """What the forecast says of the used rate: its own word if it was made for that rate, else by its interval."""
+    told, planned = entry.get("will_resolve"), rounded(entry.get("planned_rate"))
+    if entry.get("status") == "pre-resolved":
+        return True
+    if isinstance(told, bool) and (planned is None or (used is not None and math.isclose(planned, used, rel_tol=1e-3))):
+        return told
+    low, high = bounds["low"] or bounds["rate"], bounds["high"] or bounds["rate"]
+    if used is None or low is None or high is None or low <= used <= high:
+        return None
+    return used > high
+
+
+_SHARED = ("model", "method", "steps", "criterion")
+_COMPARED = 200  # characters at the end of a prompt
 _BOUNDS = {"rate": "critical_rate", "low": "low", "high": "high"}

@@ -160,7 +160,10 @@ def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
         return []
     told = f"{forecast['hits']} of {forecast['told']} outcomes came as forecast." if forecast["told"] else ""
     if forecast["unmatched"]:
-        told += f" {forecast['unmatched']} forecasts are of contexts that are not in this report."
+        told += (
+            f" {forecast['unmatched']} forecasts are left out: no context of this report has their words, model, "
+            "method, steps and criterion."
+        )
     headings = [
         "#",
         "gold",
@@ -175,7 +178,7 @@ def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
     ]
     rows = [
         [r["id"], r["gold"], *(rate(r["forecast"][name]) for name in ("rate", "low", "high")), rate(r["used_rate"]),
-         needed_text(r["measured"]), r["told"] or r["status"] or MISSING, r["outcome"], r["by"]]
+         needed_text(r["measured"]), r["told"], r["outcome"], r["by"]]
         for r in forecast["rows"]
     ]  # fmt: skip
     return ["## Forecast against outcome", told.strip(), table(headings, rows) if rows else ""]

@@ -57,7 +57,7 @@ def summary(
     contexts, notes = _contexts(sources)
     for run in runs:
         run["verdict"] = verdict_sentence([c for c in contexts if c["run"] == run["number"]], run)
-    forecast = join(contexts, forecasts)
+    forecast = join(contexts, forecasts, [source.run.plan for source in sources])
     runs += [_sweep(number, *pair) for number, pair in enumerate(zip(sweeps, phases, strict=True), len(runs))]
     return {
         "schema": SCHEMA,
