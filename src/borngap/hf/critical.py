@@ -150,7 +150,7 @@ class Searcher:
 
     def _ways(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
         if by in {"bisect", "grid"}:
-            yield from self._by_runs(by, waiting, rates)
+            yield from self.by_runs(by, waiting, rates)
             return
         ways: dict[str, Callable[[int], Critical]] = {
             "collocation": self._by_collocation,
@@ -184,7 +184,7 @@ class Searcher:
         known = self._resolved(index, "collocation") or self._by_collocation(index)
         if known.status not in {"abstained", "diverged"}:
             return known
-        ((_, searched),) = self._by_runs("bisect", [index], None)
+        ((_, searched),) = self.by_runs("bisect", [index], None)
         return replace(
             searched,
             why=searched.why or f"collocation: {known.why}",
@@ -239,7 +239,17 @@ class Searcher:
             return Critical(None, rate, None, "beyond", "dose", f"not met up to the rate {rate:.3g}")
         return Critical(None, rate, None, "abstained", "dose", f"not met by one run at the rate {rate:.3g}")
 
-    def _by_runs(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
+    def by_runs(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
+        """Search by real runs; LoRA runs of several contexts go through the model together.
+
+        Args:
+            by: ``bisect`` or ``grid``.
+            waiting: contexts.
+            rates: of ``grid``.
+
+        Yields:
+            Context and critical rate; what was done together is booked in equal parts.
+        """
         settings = self.training
         trials = Trials(self.land, settings.criterion, settings.seed)
         groups = [waiting] if settings.joint or trials.stacks else [[i] for i in waiting]
@@ -252,7 +262,6 @@ class Searcher:
             spent = self.land.spent.since(before)
             for i in group:
                 result = found(brackets[i], by, self.limit)
-                # runs done together are booked in equal parts
                 parts = (round(spent.optimizer_steps / len(group)), round(spent.forward_passes / len(group)))
                 yield i, replace(result, optimizer_steps=parts[0], forward_passes=parts[1])
 

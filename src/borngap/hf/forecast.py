@@ -102,7 +102,7 @@ def forecast(
         UserError: the plan is joint or has dropout on, which collocation does not cover, or it is not possible.
     """
     _check(training)
-    runs: list[list[tuple[Critical, _End]]] = []
+    runs: list[list[tuple[Critical, End]]] = []
     searcher: Searcher | None = None
     for seed in seeds if seeds and training.method == "lora" else [training.seed]:
         loaded = loaded if searcher is None else unwrapped(searcher, loaded)
@@ -120,10 +120,32 @@ def rate_to_use(forecasts: Sequence[Forecast]) -> float | None:
 
 
 @dataclass(frozen=True)
-class _End:
+class End:
+    """What a run comes to.
+
+    Attributes:
+        outcome: by the criterion.
+        values: observables after the last step, by id.
+        by: ``collocation`` or ``run``.
+    """
+
     outcome: Outcome | None
     values: dict[str, float | None]
     by: str
+
+
+def at_rate(searcher: Searcher, index: int) -> End:
+    """Say what a run at the settings' own rate comes to, by collocation or, where sweeps do not settle, by running it.
+
+    Args:
+        searcher: the model, in evaluation.
+        index: the context.
+
+    Returns:
+        Its end.
+    """
+    solved = _planned(searcher, index)
+    return solved if solved is not None else _real_run(searcher, index)
 
 
 def _check(training: Training) -> None:
@@ -134,18 +156,16 @@ def _check(training: Training) -> None:
         raise UserError("a run with dropout can't be forecast", rule="dropout is random", fix="leave dropout off")
 
 
-def _look_ahead(searcher: Searcher, on_context: Callable[[int], None], before: int) -> list[tuple[Critical, _End]]:
+def _look_ahead(searcher: Searcher, on_context: Callable[[int], None], before: int) -> list[tuple[Critical, End]]:
     found = []
     with searcher.land.evaluating():
         for i in searcher.contexts:
-            critical = searcher.one(i)
-            end = _planned(searcher, i)
-            found.append((critical, end if end is not None else _real_run(searcher, i)))
+            found.append((searcher.one(i), at_rate(searcher, i)))
             on_context(before + len(found))
     return found
 
 
-def _planned(searcher: Searcher, index: int) -> _End | None:
+def _planned(searcher: Searcher, index: int) -> End | None:
     """Solve the planned run on a coarse grid; None if sweeps do not settle."""
     training = searcher.training
     course = Course(searcher.land, index, training.criterion, 2 * pieces_for(training.method))
@@ -154,7 +174,7 @@ def _planned(searcher: Searcher, index: int) -> _End | None:
         if path is not None:
             last = {name: path.values[name][-1] for name in _ENDS}
             values = {name: None if math.isnan(value) else value for name, value in last.items()}
-            return _End(outcome(path, training.criterion), values, "collocation")
+            return End(outcome(path, training.criterion), values, "collocation")
         if 2 * course.pieces > min(_MOST_PIECES, training.steps):
             return None
         course.refine()
@@ -179,13 +199,13 @@ def _settled(course: Course, rate: float) -> Trajectory | None:
     return None
 
 
-def _real_run(searcher: Searcher, index: int) -> _End:
+def _real_run(searcher: Searcher, index: int) -> End:
     searcher.land.home()
-    steps = list(searcher.tuner.alone(index))
+    steps = list(searcher.tuner.alone(index, rate=searcher.training.learning_rate))
     searcher.land.spent.optimizer_steps += len(steps) - 1
     searcher.land.spent.forward_passes += len(steps)
     path = trajectory([(step.step, step.records[index]) for step in steps])
-    return _End(outcome(path, searcher.training.criterion), {n: steps[-1].records[index].get(n) for n in _ENDS}, "run")
+    return End(outcome(path, searcher.training.criterion), {n: steps[-1].records[index].get(n) for n in _ENDS}, "run")
 
 
 def _under_lora(
@@ -202,7 +222,7 @@ def _under_lora(
 
 
 def _entry(
-    searcher: Searcher, index: int, runs: Sequence[tuple[Critical, _End]], lora: list[Critical] | None
+    searcher: Searcher, index: int, runs: Sequence[tuple[Critical, End]], lora: list[Critical] | None
 ) -> Forecast:
     critical, end = combined([critical for critical, _ in runs]), runs[0][1]
     usual = Counter(e.outcome for _, e in runs).most_common(1)[0][0]

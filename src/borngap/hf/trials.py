@@ -21,14 +21,16 @@ class Trials:
     LoRA runs of contexts that are trained alone go through the model together; joint runs are done once a rate.
     """
 
-    def __init__(self, land: Landscape, criterion: Criterion, seed: int) -> None:
+    def __init__(self, land: Landscape, criterion: Criterion, seed: int, *, whole: bool = False) -> None:
         """Watch one criterion.
 
         Args:
             land: the model; what is computed is booked there.
             criterion: what counts as ahead.
             seed: of LoRA's initial matrices.
+            whole: whether single runs go on to their end when the criterion is met.
         """
+        self._whole = whole
         self._land, self._criterion, self._seed = land, criterion, seed
         self._joint: dict[float, dict[int, float | None]] = {}
 
@@ -70,14 +72,14 @@ class Trials:
         land, target = self._land, self._land.tuner.targets[index]
         land.home()
         optimiser, scheduler = make_optimiser(land.parameters, land.tuner.training, rate)
-        gold, before = torch.tensor([target.gold_id], device=land.base.device), math.nan
+        gold, before, found = torch.tensor([target.gold_id], device=land.base.device), math.nan, None
         for step in range(steps + 1):
             logits, _ = last_logits(land.tuner.model, [target.ids])
             land.spent.forward_passes += 1
             margin = land.margin(index, self._criterion, logits.detach())
-            if margin > 0 or math.isnan(margin) or step == steps:
-                optimiser.zero_grad()
-                return _time(step, before, margin)
+            found = _time(step, before, margin) if found is None else found
+            if step == steps or (found is not None and not self._whole):
+                break
             before = margin
             torch.nn.functional.cross_entropy(logits.float(), gold).backward()
             if land.tuner.training.clip:
@@ -86,7 +88,7 @@ class Trials:
             scheduler.step()
             optimiser.zero_grad()
             land.spent.optimizer_steps += 1
-        return None
+        return found
 
     def _stacked(self, wanted: Sequence[tuple[int, float]]) -> list[float | None]:
         name, land = MARGINS[self._criterion], self._land
