@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-
 import polars as pl
 import pytest
 import torch
@@ -28,13 +22,12 @@ from borngap.observables import measure
 from borngap.pool import nucleus
 from borngap.ranking import ranking
 from borngap.rivals import NUMBERS, Rivals
-from borngap.scanfolder import PARTS, SUMMARY_FILE, read_scan
 
 PROSE = "The old man felt shame and guilt. He said that the method returns a list of words; she said that a function"
 TEXTS = [
     PROSE,
     "Raise an error",
-    " ".join([PROSE] * 6),  # longer than the models' context
+    " ".join([PROSE] * 4),  # longer than the models' context
     "He",
     "She felt guilt, and shame. A shameless list, an error; words words that the exception returns of words.",
 ]
@@ -90,7 +83,7 @@ def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name):
     found = scan(model, tokenizer, TEXTS, top_p=0.3, **EASY)  # these models spread out: most words are in 0.9
     assert placed(found.positions) == expected(model, tokenizer, TEXTS, 0.3)
     assert 10 < len(found.positions) < found.summary["counts"]["words"]
-    assert len(set(found.positions["start"])) > 2, "no window of a long row has a position"
+    assert len(set(found.positions["start"])) > 1, "no window of a long row has a position"
     targets = targets_of(found.positions, tokenizer, TEXTS)
     logits, _ = forward(model, targets)
     gold, rival = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "competitor_id"))
@@ -99,8 +92,10 @@ def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name):
         assert found.positions[number].to_list() == pytest.approx(alone[number].tolist(), abs=1e-5, rel=1e-5), number
 
 
-@pytest.mark.parametrize(("tokens", "elements"), [(1, 1 << 26), (40, 1 << 26), (1 << 20, 1000), (1 << 20, 1 << 26)])
-@pytest.mark.parametrize("chunk", [1, 3, 512])
+@pytest.mark.parametrize(
+    ("tokens", "elements", "chunk"),
+    [(1, 1 << 26, 1), (40, 1 << 26, 3), (1 << 20, 1000, 512), (1 << 20, 1 << 26, 2), (40, 1000, 512)],
+)
 def test_batches_chunks_and_padding_change_nothing(tokenizer, monkeypatch, tokens, elements, chunk):
     model = tiny("gpt2", len(tokenizer))
     whole = scan(model, tokenizer, TEXTS, **EASY)
@@ -303,65 +298,6 @@ def test_pairs_and_counts_add_up(tokenizer):
         assert pair["median_logit_gap"] == pytest.approx(own["logit_gap"].median())
         assert [place["logit_gap"] for place in pair["examples"]] == own["logit_gap"].head(2).to_list()
     assert found.summary["share_with_rival"] == len(positions) / counts["targets"]
-
-
-KILLED = """
-import os, signal, sys
-from tests.test_scan import ROWS, tiny, scan
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-def die(progress):
-    if progress.rows >= 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-scan(tiny("gpt2", len(tokenizer)), tokenizer, sys.argv[2], out=sys.argv[3], chunk=3, percentile=90.0, on_progress=die)
-"""
-ROWS = [{"text": TEXTS[i % 2] + f" {i}"} for i in range(13)]
-
-
-def test_a_killed_scan_goes_on_without_losing_or_repeating_a_row(tokenizer, tmp_path):
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    data, out = tmp_path / "data.jsonl", tmp_path / "scan"
-    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + "{broken\n")
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "tokenizer"), str(data), str(out)]
-    ended = subprocess.run(command, check=False, timeout=100, env={**os.environ, "PYTHONPATH": "."})
-    assert ended.returncode == -signal.SIGKILL
-    done = sorted(file.name for file in (out / PARTS).iterdir())
-    assert [name for name in done if name.endswith(".json")] == ["00000000.json", "00000001.json"]
-    with pytest.raises(UserError, match="is not finished"):
-        read_scan(out)
-    (out / PARTS / "00000000.json").unlink()  # as if cut off between both files of a chunk
-    model = tiny("gpt2", len(tokenizer))
-    seen = []
-    resumed = scan(model, tokenizer, data, out=out, chunk=3, on_progress=seen.append, **EASY)
-    assert [progress.rows for progress in seen] == [6, 9, 12, 14]
-    assert {progress.total for progress in seen} == {14}
-    whole = scan(model, tokenizer, data, chunk=3, **EASY)
-    assert resumed.positions.equals(whole.positions)
-    assert resumed.pairs.equals(whole.pairs)
-    assert resumed.summary == whole.summary
-    assert resumed.summary["counts"]["rows"] == 14
-    assert resumed.summary["malformed"][0]["where"] == "data.jsonl, line 14"
-    assert sorted(file.name for file in out.iterdir()) == [
-        "pairs.parquet", "positions.parquet", "scan.json", "summary.json"
-    ]  # fmt: skip
-    stamp = (out / SUMMARY_FILE).stat().st_mtime_ns
-    assert scan(model, tokenizer, data, out=out, chunk=3, **EASY).positions.equals(whole.positions)
-    assert (out / SUMMARY_FILE).stat().st_mtime_ns == stamp, "a finished scan is not scanned again"
-    with pytest.raises(UserError, match=r"holds a run of another plan\n.*\n  found: percentile: 90.0 there, 95.0 now"):
-        scan(model, tokenizer, data, out=out, chunk=3, percentile=95.0)
-    data.write_text("{}\n")
-    with pytest.raises(UserError, match="unknown layout"):
-        scan(model, tokenizer, data, out=out, chunk=3, **EASY)
-
-
-def test_a_changed_file_is_another_plan(tokenizer, tmp_path):
-    data, out = tmp_path / "data.jsonl", tmp_path / "scan"
-    data.write_text('{"text": "He felt shame and guilt."}\n')
-    model = tiny("gpt2", len(tokenizer))
-    scan(model, tokenizer, data, out=out, **EASY)
-    data.write_text('{"text": "He felt shame and guilt, and that."}\n')
-    with pytest.raises(UserError, match=r"another plan\n  rule: the same plan\n  found: stamp"):
-        scan(model, tokenizer, data, out=out, **EASY)
 
 
 def test_the_model_is_left_as_it_was(tokenizer):
