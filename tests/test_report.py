@@ -98,7 +98,7 @@ def test_the_verdict_counts_outcomes(report):
     told = report.summary["runs"][0]["verdict"]
     assert told == (
         "In 3 of 6 contexts the near-synonym still beats the right word after 50 steps at learning rate 2e−4; "
-        "2 learnt it in this run, 1 had it before. In 2 of these the loss fell smoothly all the while: "
+        "2 learnt it in this run, 1 had it before. In 2 of the 3 the loss fell smoothly all the while: "
         "it alone would not have told."
     )
     assert [c["outcome"] for c in report.summary["contexts"]] == [
@@ -111,7 +111,7 @@ def test_the_verdict_counts_outcomes(report):
     (["pre-resolved"] * 2, "The right word is ahead of its near-synonym in all 2 contexts: 2 had it before."),
     ([], "This run has no finished context yet, so there is nothing to judge."),
     (["unresolved"], "In 1 of 1 context the near-synonym still beats the right word after 50 steps at learning rate "
-     "2e−4; none learnt it. In 1 of these the loss fell smoothly all the while: it alone would not have told."),
+     "2e−4; none learnt it. There the loss fell smoothly all the while: it alone would not have told."),
 ])  # fmt: skip
 def test_verdicts_of_few_contexts(tmp_path, stories, told):
     assert of(make_run(tmp_path / "run", stories)).summary["runs"][0]["verdict"] == told
@@ -337,7 +337,7 @@ def test_charts_are_written_as_svg_and_png(tmp_path, folder):
 def test_plot_shows_a_trajectory_inline(tmp_path, folder):
     picture = borngap.plot(borngap.read_run(folder).trajectory(0))
     assert picture._repr_svg_().startswith("<svg")
-    assert picture.save(tmp_path / "a.svg").read_text() == picture.svg()
+    assert picture.save(tmp_path / "a.svg").read_text() == picture.svg
     with pytest.raises(UserError, match="unknown kind of picture"):
         picture.save(tmp_path / "a.bmp")
 

@@ -37,7 +37,7 @@ def context_record(run: Run, number: int, entry: Mapping[str, Any], limits: tupl
     marks = _marks(entry, criterion)
     ends = _ends(path)
     return {
-        "id": f"{number + 1}.{entry['context'] + 1}",
+        "id": f"{number + 1}.{entry['context'] + 1}",  # unique over all runs
         "run": number,
         "number": entry["context"] + 1,
         **_words(entry, limits[1]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,19 @@ class Picture:
 
     specification: Mapping[str, Any]
 
+    @cached_property
     def svg(self) -> str:
-        """Return it as SVG."""
+        """It as SVG."""
         import vl_convert
 
         return vl_convert.vegalite_to_svg(dict(self.specification))
 
+    @property
     def png(self) -> bytes:
-        """Return it as PNG, three times the size."""
+        """It as PNG, three times the size."""
         import vl_convert
 
-        return vl_convert.vegalite_to_png(dict(self.specification), scale=_SCALE)
+        return vl_convert.svg_to_png(self.svg, scale=_SCALE)
 
     def save(self, path: str | Path) -> Path:
         """Write it.
@@ -55,13 +58,12 @@ class Picture:
             UserError: another ending, or the file can't be written.
         """
         target = Path(path)
-        ways = {".svg": lambda: self.svg().encode(), ".png": self.png}
-        if target.suffix not in ways:
+        if target.suffix not in {".svg", ".png"}:
             raise UserError("unknown kind of picture", rule="a name that ends in .svg or .png", found=target.name)
-        return write(target, ways[target.suffix]())
+        return write(target, self.svg.encode() if target.suffix == ".svg" else self.png)
 
     def _repr_svg_(self) -> str:
-        return self.svg()
+        return self.svg
 
 
 def plot(trajectory: Trajectory, criterion: Criterion = "rank") -> Picture:

@@ -135,6 +135,8 @@ def _contexts(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], list[str
     shown = entries[:_MOST]
     limits = _limits(len(shown))
     records = [context_record(run, number, entry, limits) for number, run, entry in shown]
+    if len(sources) == 1:
+        records = [record | {"id": str(record["number"])} for record in records]
     notes = []
     if len(entries) > len(shown):
         notes.append(f"{len(entries)} contexts are too many for one page: the first {_MOST} are shown.")

@@ -76,7 +76,8 @@ def _quietly(failed: Sequence[Mapping[str, Any]]) -> str:
     quiet = sum(c["silent"] is True for c in failed)
     if not quiet:
         return ""
-    return f" In {'each' if quiet == len(failed) and quiet > 1 else quiet} of these {_SILENT}."
+    each = "each" if quiet == len(failed) else str(quiet)
+    return f" In {each} of the {len(failed)} {_SILENT}." if len(failed) > 1 else f" There {_SILENT}."
 
 
 def phantom_sentence(contexts: Sequence[Mapping[str, Any]]) -> str:
