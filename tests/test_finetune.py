@@ -345,3 +345,45 @@ def test_kill_9_loses_at_most_the_unfinished_context_and_a_rerun_completes(tmp_p
         assert CliRunner().invoke(app, [*arguments, str(out)]).exit_code == 0
     assert read_run(killed).steps.equals(read_run(whole).steps)
     assert read_run(killed).verdicts == read_run(whole).verdicts
+
+
+def test_live_progress_on_a_terminal(tmp_path):
+    """The line says step, loss, Born gap and who leads; it is on standard error, which is a terminal here."""
+    import pty
+
+    write = tmp_path / "c.jsonl"
+    write.write_text(borngap.context.write_contexts(CONTEXTS[:1]), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-c",
+        "from borngap.cli import main; main()",
+        "finetune",
+        "-m",
+        TIED,
+        "-c",
+        str(write),
+        "--steps",
+        "3",
+    ]
+    master, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen(
+        [*command, "-o", str(tmp_path / "run")], stdout=subprocess.DEVNULL, stderr=slave, env=environment
+    ) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                part = os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        assert process.wait() == 0
+    os.close(master)
+    text = shown.decode(errors="replace")
+    assert "context 1 of 1" in text
+    assert "loss" in text
+    assert "Born gap" in text
+    assert "ahead" in text

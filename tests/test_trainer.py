@@ -254,3 +254,17 @@ def test_only_positions_that_are_learnt_are_taken():
     with pytest.raises(UserError, match="no targets"):
         sample_targets([{"input_ids": row, "labels": [-100] * len(row)}], tokenizer)
     assert sample_targets(iter([masked]), tokenizer, 5)[0].gold_id == row[4]
+
+
+def test_targets_from_a_held_out_set(tmp_path):
+    held_out = prose(borngap.load(TIED).tokenizer)[3:]
+    watcher = BornGapCallback(sample=2, every=2, dataset=held_out)
+    host = trainer(tmp_path, [watcher], data=prose(borngap.load(TIED).tokenizer)[:3])
+    host.train()
+    seen = {(entry["prompt"], entry["gold_id"]) for entry in watcher.verdicts}
+    rows = [tuple(row["input_ids"]) for row in held_out]
+    ids = [tuple(host.processing_class(prompt)["input_ids"]) for prompt, _ in seen]
+    assert len(seen) == 2
+    assert all(
+        any(row[: len(i)] == i and row[len(i)] == gold for row in rows) for i, (_, gold) in zip(ids, seen, strict=True)
+    )

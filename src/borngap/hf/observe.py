@@ -53,7 +53,7 @@ class Observer:
         self._pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in targets])
         readout = readout_of(model)
         self.moving = (readout.input if kind == "input" else readout.output).trained
-        self.start = geometry_of(model, kind, tokenizer)
+        self.start = geometry_of(model, kind, tokenizer, readout)
         if self.moving:
             self.start = Geometry(self.start.matrix.clone(), kind, self.start.size, self.start.special)
         self._kept = None if self.moving else PairTable(self.start)

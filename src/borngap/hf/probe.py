@@ -52,12 +52,13 @@ def probe(
     Raises:
         UserError: a context does not fit the tokenizer or the model, or the model's logits are NaN.
     """
-    matrix = geometry_of(model, geometry, tokenizer)
+    readout = readout_of(model)
+    matrix = geometry_of(model, geometry, tokenizer, readout)
     named_targets = [named(context, tokenizer) for context in contexts]
     targets, logits, hidden = prepare(model, tokenizer, named_targets, matrix, top_p)
     gold, competitor = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "competitor_id"))
     values = measure(logits, matrix, gold, competitor, hidden=hidden, top_p=top_p, only=only)
-    general = transform_note(readout_of(model), hidden, logits) if hidden is not None else None
+    general = transform_note(readout, hidden, logits) if hidden is not None else None
     return _table(targets, values, general)
 
 

@@ -83,7 +83,7 @@ def readout_of(model: Any) -> Readout:
     return Readout(output, entered, tied, notes)
 
 
-def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None) -> Geometry:
+def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None, readout: Readout | None = None) -> Geometry:
     """Return the geometry matrix of a model (spec section 1).
 
     Args:
@@ -91,6 +91,7 @@ def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None) -> Ge
         kind: ``readout`` (rows of the effective output embedding), ``input`` (of the input embedding), or
             ``centered`` (readout rows minus their mean row).
         tokenizer: says which rows are padding and which tokens are special; without it all rows are tokens.
+        readout: the model's, if it was read already.
 
     Returns:
         The geometry.
@@ -100,7 +101,7 @@ def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None) -> Ge
     """
     if kind not in KINDS:
         raise UserError("unknown geometry", rule=f"one of {', '.join(KINDS)}", found=kind)
-    readout = readout_of(model)
+    readout = readout_of(model) if readout is None else readout
     weight = (readout.input if kind == "input" else readout.output).weight.detach()
     if tokenizer is None:
         return Geometry(weight, kind)
