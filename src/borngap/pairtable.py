@@ -9,6 +9,7 @@ from borngap import density
 from borngap.geometry import Geometry
 
 BUDGET = 1 << 26  # pairs of all predictions together; two float32 numbers each, 512 MiB
+WIDEST = 2048  # tokens: beyond that reading a table takes as long as a pass over the pairs
 
 
 class PairTable:
@@ -57,7 +58,7 @@ class PairTable:
             probs: their probabilities, float64, 0 in empty slots, shape (batch, n).
 
         Returns:
-            Both, float64, shape (batch,) each; NaN where a table would exceed the budget.
+            Both, float64, shape (batch,) each; NaN where a table would become too large.
         """
         found = [probs.new_full((len(ids),), torch.nan) for _ in range(2)]
         pairs = torch.stack([gold, competitor], 1)
@@ -75,7 +76,8 @@ class PairTable:
         table = self._tables.get(key) or _Table(self._geometry)
         fresh = table.missing(ids)
         others = sum(len(other.rows) ** 2 for name, other in self._tables.items() if name != key)
-        if others + (len(table.rows) + len(fresh)) ** 2 > self._budget:
+        size = len(table.rows) + len(fresh)
+        if size > WIDEST or others + size**2 > self._budget:
             return None
         if len(fresh):
             table.extend(fresh)
@@ -118,8 +120,13 @@ class _Table:
 
     def sums(self, ids: Tensor, probs: Tensor) -> list[Tensor]:
         """Sums of p_j p_k G_jk^2 and of p_j p_k theta_jk^2, shape (batch,) each."""
-        size = len(self.rows)
+        used, slots = self._slot[ids].clamp(min=0).unique(return_inverse=True)
+        values = self._values[:, : len(self.rows), : len(self.rows)]
+        if 2 * len(used) < len(self.rows):
+            values = values[:, used][:, :, used]
+        else:
+            used, slots = torch.arange(len(self.rows), device=ids.device), used[slots]
         # empty slots hold probability 0, whichever token they name
-        weights = probs.new_zeros(len(ids), size).scatter_add_(1, self._slot[ids].clamp(min=0), probs)
-        single = weights.to(self._values.dtype)
-        return [((single @ values[:size, :size]).double() * weights).sum(1) for values in self._values]
+        weights = probs.new_zeros(len(ids), len(used)).scatter_add_(1, slots, probs)
+        single = weights.to(values.dtype)
+        return [((single @ kept).double() * weights).sum(1) for kept in values]
