@@ -74,7 +74,8 @@ def test_twenty_mixed_lanes_equal_separate_runs(name):
     for lane, steps in zip(lanes, stack, strict=True):
         for one, other in zip(separate(tuner, lane), steps, strict=True):
             for key in ("born_gap", "logit_gap", "drag", "cross_entropy", "top1_margin"):
-                assert other.records[lane.index][key] == pytest.approx(one.records[lane.index][key], abs=1e-5), key
+                tolerance = 1e-5 if key == "born_gap" else 1e-4
+                assert other.records[lane.index][key] == pytest.approx(one.records[lane.index][key], abs=tolerance), key
         moved = max(moved, abs(steps[-1].records[lane.index]["born_gap"] - steps[0].records[lane.index]["born_gap"]))
     assert moved > 1e-2  # the tolerance is smaller than the effect
 
