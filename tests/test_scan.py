@@ -203,7 +203,7 @@ def test_the_edge_is_the_nucleus(size, spread, top_p):
     torch.testing.assert_close(found.log_normaliser, logits.double().logsumexp(1))
     for token in (0, 5, size - 1):
         ranks = 1 + (logits[:, :size] > logits[:, token : token + 1]).sum(1)
-        assert found.rank(torch.arange(20), logits[:, token]).tolist() == ranks.tolist()
+        assert found.ranks(torch.arange(20), logits[:, token : token + 1]).squeeze(1).tolist() == ranks.tolist()
 
 
 def test_the_rival_is_the_nearest_word_of_the_nucleus_that_is_no_variant():

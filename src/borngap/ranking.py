@@ -24,10 +24,9 @@ class Ranking:
     log_normaliser: Tensor
     edge: Tensor
 
-    def rank(self, rows: Tensor, logits: Tensor) -> Tensor:
-        """Return 1 + the number of tokens with a larger logit, for one logit in each of some rows; int64."""
-        below = torch.searchsorted(self.ascending[rows], logits.unsqueeze(1).contiguous(), right=True).squeeze(1)
-        return 1 + self.ascending.shape[1] - below
+    def ranks(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Return 1 + the number of tokens with a larger logit, for m logits in each of some rows; int64, (rows, m)."""
+        return 1 + self.ascending.shape[1] - torch.searchsorted(self.ascending[rows], logits.contiguous(), right=True)
 
 
 def ranking(logits: Tensor, size: int, top_p: float) -> Ranking:
@@ -51,25 +50,30 @@ def ranking(logits: Tensor, size: int, top_p: float) -> Ranking:
     """
     ascending = _sorted(logits[:, :size])
     top = ascending[:, -1:].float()
-    weights = (ascending - top).exp()
-    tokens = weights.sum(1, dtype=torch.float64)
+    groups = _grouped((ascending - top).exp_())
+    running = groups.sum(2).double().cumsum(1)
+    tokens = running[:, -1]
     total = tokens + (logits[:, size:] - top).exp().sum(1, dtype=torch.float64)
     # a token is kept if those above it hold less than top_p: if those up to it hold more than the rest
-    edge = _passing(weights, tokens - top_p * total) if top_p < 1 else torch.zeros_like(tokens, dtype=torch.long)
+    missed = tokens - top_p * total
+    edge = _passing(groups, running, missed).clamp(max=size - 1) if top_p < 1 else torch.zeros_like(missed).long()
     edges = ascending.gather(1, edge.unsqueeze(1)).squeeze(1)
     return Ranking(ascending, total.log() + top.squeeze(1).double(), edges)
 
 
-def _passing(weights: Tensor, mass: Tensor) -> Tensor:
-    """First column at which a row's running sum exceeds a mass: sums of groups first, then within one group."""
-    size = weights.shape[1]
-    groups = torch.nn.functional.pad(weights, (0, -size % _GROUP)).unflatten(1, (-1, _GROUP))
-    running = groups.sum(2).double().cumsum(1)
+def _grouped(weights: Tensor) -> Tensor:
+    """Rows in groups of columns, the last filled up with zeros, shape (batch, groups, columns)."""
+    missing = -weights.shape[1] % _GROUP
+    return (torch.nn.functional.pad(weights, (0, missing)) if missing else weights).unflatten(1, (-1, _GROUP))
+
+
+def _passing(groups: Tensor, running: Tensor, mass: Tensor) -> Tensor:
+    """First column at which a row's running sum exceeds a mass: the group first, then the column in it."""
     group = torch.searchsorted(running, mass.unsqueeze(1), right=True).clamp(max=groups.shape[1] - 1)
     before = torch.where(group > 0, running.gather(1, (group - 1).clamp(min=0)), 0)
     inside = groups.gather(1, group.unsqueeze(2).expand(-1, -1, _GROUP)).squeeze(1).double().cumsum(1) + before
     within = torch.searchsorted(inside, mass.unsqueeze(1), right=True)
-    return (group * _GROUP + within).squeeze(1).clamp(max=size - 1)
+    return (group * _GROUP + within).squeeze(1)
 
 
 def _sorted(x: Tensor) -> Tensor:
