@@ -126,7 +126,9 @@ def _comparison(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {"page": data, "labels": [item["label"] for item in items], "panels": charts.COMPARED}
 
 
+@cache
 def _panel(panel: charts.Panel) -> dict[str, Any]:
+    """What the page knows of a panel; the same for every report, and altair checks it for a tenth of a second."""
     lines = [{"column": line.column, "name": line.name} for line in panel.lines]
     return {
         "id": panel.id,
