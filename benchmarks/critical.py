@@ -1,8 +1,8 @@
 """Critical rates by collocation against plain bisection, and against our own search: seconds and forward passes.
 
 Run ``.venv/bin/python benchmarks/critical.py``; ``--small`` is a smoke test. Plain bisection is what a user would
-write: whole runs of N steps one after the other, the rate doubled until the criterion is met, then the bracket halved to
-1 %. The floor is one gradient a node: what it takes to know the run's gradients on the coarsest grid that is used.
+write: whole runs of N steps one after the other, the rate doubled until the criterion is met, then the bracket halved
+to 1 %. The floor is one gradient a node: what it takes to know the run's gradients on the coarsest grid that is used.
 """
 
 from __future__ import annotations

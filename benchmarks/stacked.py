@@ -13,47 +13,32 @@ products for these tokens (activations' gradients only), at the rate this machin
 from __future__ import annotations
 
 import argparse
-import contextlib
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from unittest import mock
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 import borngap
-from borngap.hf import finetune
 from borngap.hf.finetune import FineTune, Step
 from borngap.hf.load import quiet
-from borngap.hf.observe import Observer
-from borngap.hf.stacked import MARGIN_IDS, Lane, stacked
+from borngap.hf.observe import Observe
+from borngap.hf.stacked import Lane, stacked
 from borngap.training import Training
 from timing import interleaved, machine, ratio, table
 
 
-class MarginObserver(Observer):
-    """The observer of the reference loop, cut down to what a search for a rate needs."""
-
-    def __init__(self, model, tokenizer, targets, kind, top_p):
-        super().__init__(model, tokenizer, targets, kind, top_p, MARGIN_IDS)
-
-    def dear(self, _logits, index):
-        return [{} for _ in index]
-
-
-def sequential(tuner: FineTune, lanes: list[Lane], level: str) -> list[list[Step]]:
+def sequential(tuner: FineTune, lanes: list[Lane], level: Observe) -> list[list[Step]]:
     """Carry the lanes out one after the other."""
-    cheap = mock.patch.object(finetune, "Observer", MarginObserver) if level == "margins" else contextlib.nullcontext()
-    with cheap:
-        return [list(tuner.alone(lane.index, observe=level != "trained", rate=lane.rate)) for lane in lanes]
+    return [list(tuner.alone(lane.index, observe=level, rate=lane.rate)) for lane in lanes]
 
 
-def together(tuner: FineTune, lanes: list[Lane], level: str) -> list[list[Step]]:
-    """Carry the lanes out in stacks."""
+def together(tuner: FineTune, lanes: list[Lane], level: Observe) -> list[list[Step]]:
+    """Carry the lanes out in stacks; they measure margins at least."""
     runs: list[list[Step]] = [[] for _ in lanes]
-    for number, step in stacked(tuner, lanes, observe="all" if level == "all" else "margins"):
+    for number, step in stacked(tuner, lanes, observe="margins" if level == "none" else level):
         runs[number].append(step)
     return runs
 
@@ -110,7 +95,7 @@ def main() -> None:
     parser.add_argument("--model", default="docs-gpt2-s")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--levels", default="trained,margins,all")
+    parser.add_argument("--levels", default="none,margins,light")
     parser.add_argument("--no-trainer", action="store_true")
     options = parser.parse_args()
     quiet()
@@ -134,11 +119,11 @@ def main() -> None:
             "one": lambda level=level, kept=kept: kept.update(one=sequential(tuner, lanes, level)),
             "many": lambda level=level, kept=kept: kept.update(many=together(tuner, lanes, level)),
         }
-        if level == "trained" and not options.no_trainer:
+        if level == "none" and not options.no_trainer:
             tasks["host"] = lambda: trainer_loop(tuner, lanes, steps)
         seconds = interleaved(tasks, rounds)
         worst: dict[float, float] = {}
-        if level != "trained":
+        if level != "none":
             for rate, value in differences(kept["one"], kept["many"], lanes):
                 worst[rate] = max(worst.get(rate, 0.0), value)
         equal = ", ".join(f"{rate:g}: {value:.0e}" for rate, value in worst.items()) or "-"

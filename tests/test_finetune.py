@@ -56,7 +56,7 @@ def test_observing_changes_no_bit(name, settings):
         list(run.joint(observe=observe) if settings.get("joint") else run.alone(1, observe=observe))
         return weights(run.model)
 
-    seen, unseen = final(True), final(False)
+    seen, unseen = final("all"), final("none")
     assert all(torch.equal(seen[key], unseen[key]) for key in seen)
     assert not any(module._forward_pre_hooks for module in run.model.modules())
     assert {module.training for module in run.model.modules()} == {bool(settings.get("dropout"))}
@@ -190,7 +190,7 @@ def test_joint_batches_keep_the_order_the_last_batch_and_the_padding():
 
 def test_shuffled_order_is_reproducible_and_another():
     def losses(shuffle):
-        return [entry.loss for entry in tuner(joint=True, batch_size=1, steps=5, shuffle=shuffle).joint(observe=False)]
+        return [entry.loss for entry in tuner(joint=True, batch_size=1, steps=5, shuffle=shuffle).joint(observe="none")]
 
     assert losses(3) == losses(3)
     assert losses(3) != losses(None)

@@ -17,7 +17,7 @@ from transformers import get_scheduler
 from borngap.context import Context, Target
 from borngap.hf.load import Loaded
 from borngap.hf.methods import make_trainable
-from borngap.hf.observe import Follower, Observer, Record
+from borngap.hf.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.hf.probe import forward, last_logits, named, prepare
 from borngap.hf.readout import geometry_of
 from borngap.store import Run, Store, environment, read_run
@@ -85,12 +85,14 @@ class FineTune:
         """The model's tokenizer."""
         return self._tokenizer
 
-    def alone(self, index: int, *, observe: bool = True, rate: float | None = None) -> Iterator[Step]:
+    def alone(self, index: int, *, observe: Observe = "all", rate: float | None = None) -> Iterator[Step]:
         """Train one context from the base weights.
 
         Args:
             index: which context.
-            observe: whether to measure it; the weights come out the same, bit for bit.
+            observe: what to measure at every step: ``all``; ``light``, without the angles of all pairs of the pool;
+                ``margins``; or ``none``. At both ends and at flips all is measured, unless it is ``margins`` or
+                ``none``. The weights come out the same, bit for bit.
             rate: learning rate instead of the settings' own.
 
         Returns:
@@ -98,11 +100,11 @@ class FineTune:
         """
         return self._run([index], repeat([index]), observe=observe, rate=rate)
 
-    def joint(self, *, observe: bool = True, rate: float | None = None) -> Iterator[Step]:
+    def joint(self, *, observe: Observe = "all", rate: float | None = None) -> Iterator[Step]:
         """Train all contexts in batches.
 
         Args:
-            observe: whether to measure them; the weights come out the same, bit for bit.
+            observe: what to measure, as for ``alone``.
             rate: learning rate instead of the settings' own.
 
         Returns:
@@ -141,32 +143,35 @@ class FineTune:
                 yield order[start : start + settings.batch_size]
 
     def _run(
-        self, seen: list[int], batches: Iterator[list[int]], *, observe: bool, rate: float | None = None
+        self, seen: list[int], batches: Iterator[list[int]], *, observe: Observe, rate: float | None = None
     ) -> Iterator[Step]:
         self.restore()
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
         optimiser, scheduler = make_optimiser(self._parameters, self._training, rate)
-        follower = self._follower(seen) if observe else None
+        follower = None if observe == "none" else self._follower(seen, observe)
         for step in range(self._training.steps + 1):
             loss, logits, hidden = self._forward(next(batches))
             number = float(loss.detach())
             records: dict[int, Record] = {}
             last = step == self._training.steps or not math.isfinite(number)
             if follower is not None:
-                records, last = self._look(follower, step, (logits, hidden), last=last)
+                records, last = self._look(follower, step, (logits, hidden), last=last, whole=observe != "margins")
             yield Step(step, number, records, last)
             if last:
                 return
             self._update(loss, optimiser, scheduler)
 
-    def _follower(self, seen: list[int]) -> Follower:
+    def _follower(self, seen: list[int], observe: Observe) -> Follower:
         targets, settings = {i: self.targets[i] for i in seen}, self._training
-        observer = Observer(self.model, self._tokenizer, list(targets.values()), settings.geometry, settings.top_p)
+        only = MEASURED[observe]
+        observer = Observer(
+            self.model, self._tokenizer, list(targets.values()), settings.geometry, settings.top_p, only
+        )
         return Follower(observer, targets, Watch(settings.stop))
 
     def _look(
-        self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool
+        self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool, whole: bool
     ) -> tuple[dict[int, Record], bool]:
         """Measure, and say whether the run ends here."""
         # alone and without dropout the training forward is the measuring one
@@ -174,7 +179,8 @@ class FineTune:
             seen = forward(self.model, list(follower.targets.values()), finite=False)
         records = follower.look(*seen, evaluate=is_evaluation(step))
         last = last or follower.watch.reason is not None
-        follower.complete(records, everything=last or step == 0)
+        if whole:
+            follower.complete(records, everything=last or step == 0)
         return records, last
 
     def _forward(self, batch: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:

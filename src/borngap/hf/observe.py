@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,11 +15,16 @@ from borngap.geometry import Geometry, Kind
 from borngap.hf.readout import geometry_of, readout_of
 from borngap.observables import DEFAULT_TOP_P, OBSERVABLES, measure
 from borngap.pairtable import PairTable
+from borngap.trajectory import MARGINS
 from borngap.watch import Watch
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
 # angles of all pairs of the pool: most of a probe's price where a prediction is spread out
 LIGHT = tuple(name for name in USUAL if name not in {"localisation_length", "burial_depth"})
+# what outcomes and searches for a rate need, and nothing that looks at pairs of the pool
+MARGIN_IDS = (*MARGINS.values(), "drag", "cross_entropy")
+Observe = Literal["all", "light", "margins", "none"]
+MEASURED: dict[Observe, tuple[str, ...]] = {"all": USUAL, "light": LIGHT, "margins": MARGIN_IDS}
 Record = dict[str, float | None]
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -31,15 +31,11 @@ from transformers import get_scheduler
 
 from borngap.errors import UserError
 from borngap.hf.finetune import FineTune, Step
-from borngap.hf.observe import USUAL, Observer, Record
+from borngap.hf.observe import MEASURED, Observe, Observer, Record
 from borngap.training import Training
-from borngap.trajectory import MARGINS
 from borngap.watch import Watch, is_evaluation
 
-Observe = Literal["all", "margins"]
 Stop = Callable[[int, Step], bool]
-# what verdicts and searches for a rate need, and nothing that looks at pairs of the pool
-MARGIN_IDS = (*MARGINS.values(), "drag", "cross_entropy")
 MEMORY = 1 << 30
 _ADAPTER = "borngap_seed"
 _COPIES = 6  # of a lane's adapters: itself, its stack, gradients of both, two moments
@@ -74,7 +70,7 @@ def stacked(
     Args:
         tuner: prepared for LoRA; its weights stay as they are.
         lanes: the runs.
-        observe: ``all`` measures what ``FineTune.alone`` does; ``margins`` the three margins, drag and cross-entropy.
+        observe: what is measured at every step, as for ``FineTune.alone``: ``all``, ``light`` or ``margins``.
         stop: asked after each step but the last with the lane's number and entry; a lane for which it is true leaves.
         memory: bound on what a stack of lanes takes, unit byte; lanes beyond it wait for the next stack.
 
@@ -107,11 +103,11 @@ class _Stack:
         stop: Stop | None,
     ) -> None:
         self._model, self._training, self._layers, self._lanes = tuner.model, tuner.training, layers, lanes
-        self._all, self._stop = observe == "all", stop
+        self._whole, self._stop = observe != "margins", stop
         self._targets = {n: tuner.targets[lane.index] for n, lane in lanes.items()}
         self._slots = {n: slot for slot, n in enumerate(lanes)}  # of the observer, which keeps all lanes
         settings, targets = tuner.training, list(self._targets.values())
-        only = USUAL if self._all else MARGIN_IDS
+        only = MEASURED[observe]
         self._observer = Observer(self._model, tuner.tokenizer, targets, settings.geometry, settings.top_p, only)
         self._watches = {n: Watch(settings.stop) for n in lanes}
         self._adapters = {n: initial[lane.seed].clone() for n, lane in lanes.items()}
@@ -175,7 +171,7 @@ class _Stack:
             entries[n] = entry
             if (events or entry.last or step == 0) and math.isfinite(records[n]["cross_entropy"] or 0.0):
                 dear.append(row)
-        if self._all:
+        if self._whole:
             self._complete(step, records, dear, stack, logits)
         return entries
 

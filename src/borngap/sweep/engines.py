@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from borngap.errors import UserError
 from borngap.hf.finetune import FineTune, Step
 from borngap.hf.load import load
+from borngap.hf.observe import Observe
 from borngap.hf.stacked import Lane, stacked
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweepstore import Result, entry_of
@@ -18,6 +19,7 @@ from borngap.sweepstore import Result, entry_of
 Engine = Literal["sequential", "stacked", "processes", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 GROUP = 64  # runs that are stacked and written together: what a kill costs at most
+OBSERVED: Observe = "light"  # angles of all pairs of a wide pool would cost more than the training
 _TIMED = 3  # steps that an estimate rests on
 
 
@@ -44,14 +46,14 @@ class Worker:
         """Carry out one run by the reference loop."""
         if run.seed != self._seed:
             self.tuner, self._seed = self._prepared(run.seed), run.seed
-        steps = list(self.tuner.alone(run.context, rate=run.rate))
+        steps = list(self.tuner.alone(run.context, rate=run.rate, observe=OBSERVED))
         return self.result(run, steps, "sequential")
 
     def stacked(self, runs: Sequence[SweepRun]) -> Iterator[Result]:
         """Carry out LoRA runs in one forward a step."""
         lanes = [Lane(run.context, run.rate, run.seed) for run in runs]
         seen: list[list[Step]] = [[] for _ in runs]
-        for number, step in stacked(self.tuner, lanes):
+        for number, step in stacked(self.tuner, lanes, observe=OBSERVED):
             seen[number].append(step)
             if step.last:
                 yield self.result(runs[number], seen[number], "stacked")
@@ -156,10 +158,10 @@ def estimate(worker: Worker, runs: Sequence[SweepRun], engine: Engine, workers: 
         sizes = [sum(run.number in wanted for run in group) for group in worker.groups()]
         size = max(sizes)
         lanes = [Lane(run.context, run.rate, run.seed) for run in runs[:size]]
-        seconds = _seconds_a_step(lambda: stacked(worker.tuner, lanes), len(lanes))
+        seconds = _seconds_a_step(lambda: stacked(worker.tuner, lanes, observe=OBSERVED), len(lanes))
         return seconds * updates * sum(math.ceil(each / size) if each else 0 for each in sizes)
     longest = max(runs, key=lambda run: len(worker.tuner.targets[run.context].ids))
-    seconds = _seconds_a_step(lambda: worker.tuner.alone(longest.context, rate=longest.rate), 1)
+    seconds = _seconds_a_step(lambda: worker.tuner.alone(longest.context, rate=longest.rate, observe=OBSERVED), 1)
     together = min(workers, len(runs)) if engine in {"processes", "ray"} else 1
     return seconds * updates * len(runs) / together
 
