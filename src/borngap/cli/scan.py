@@ -95,7 +95,8 @@ def scan(
 
 
 def _runner(model: str, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:
-    from borngap.hf.scan_ray import WARNING, RayEngine
+    from borngap.cluster import WARNING
+    from borngap.hf.scan_ray import RayEngine
 
     if address is None:
         typer.echo(f"warning: {WARNING}", err=True)

@@ -109,7 +109,7 @@ def _carry_out(
 
     errors = Console(stderr=True)
     if engine == "ray" and address is None:
-        from borngap.sweep.cluster import WARNING
+        from borngap.cluster import WARNING
 
         errors.print(f"warning: {WARNING}", markup=False, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())

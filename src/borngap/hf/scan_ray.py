@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from io import BytesIO
 from itertools import islice
 from typing import Any
 
 import polars as pl
 
+from borngap.cluster import connected
 from borngap.errors import UserError
 from borngap.hf.data import source_of
 from borngap.hf.load import load
@@ -23,7 +22,6 @@ from borngap.rows import Row
 from borngap.scanning import Scanning
 from borngap.store import parquet_bytes
 
-WARNING = "Ray listens on this machine's network interfaces; run it behind a firewall"
 _BLOCKS_PER_WORKER = 64
 
 
@@ -66,7 +64,8 @@ class RayEngine:
         chunks = [index for index in range(-(-total // job.settings.chunk)) if index not in done]
         if not chunks:
             return
-        ray = _connected(self.workers, self.address)
+        # one more processor for Ray Data's own tasks
+        ray = connected(self.workers + 1, self.address, instead="--engine process", parts=("ray.data",))
         try:
             yield from self._answers(ray, chunks, json.dumps(asdict(job.settings)))
         except ray.exceptions.RayTaskError as error:
@@ -137,21 +136,3 @@ def _bound(engine: RayEngine, settings: str) -> type:
             super().__init__(engine, settings)
 
     return Bound
-
-
-def _connected(workers: int, address: str | None) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray = import_module("ray")
-        import_module("ray.data")
-    except ImportError:
-        raise UserError("Ray is not installed", fix="pip install 'borngap[ray]', or --engine process") from None
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:  # one more processor for Ray Data's own tasks
-        options |= {"num_cpus": workers + 1, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    try:
-        ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        found = f"{address or 'local'}: {str(error).strip().splitlines()[0]}"
-        raise UserError("no Ray cluster there", found=found, fix="ray start --head") from None
-    return ray

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
+from borngap.cluster import connected
 from borngap.errors import UserError
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweep.workers import ATTEMPTS, answer_of, result_of
 from borngap.sweepstore import Result
-
-WARNING = "Ray listens on this machine's network interfaces; run it behind a firewall"
 
 
 def on_ray(
@@ -36,7 +32,7 @@ def on_ray(
     Raises:
         UserError: Ray is not installed or not reachable, or a run's worker was lost four times.
     """
-    ray = _connected(workers, address)
+    ray = connected(workers, address, instead="--engine processes")
     try:
         task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(carry_out)
         setting = ray.put(json.dumps(plan.to_json()))
@@ -77,22 +73,3 @@ def _worker(plan: str, device: str) -> Worker:
 
     torch.set_num_threads(1)
     return Worker(SweepPlan.from_json(json.loads(plan)), device)
-
-
-def _connected(workers: int, address: str | None) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError("Ray is not installed", fix="pip install 'borngap[ray]', or --engine processes") from None
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        options |= {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    try:
-        ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            "no Ray cluster there", found=f"{address or 'local'}: {first}", fix="ray start --head"
-        ) from None
-    return ray
