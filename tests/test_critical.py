@@ -177,7 +177,7 @@ def test_a_joint_gradient_is_the_mean():
     both = FineTune(borngap.load("docs-gpt2-s"), contexts(2), Training(method="lora", steps=2, joint=True))
     joint = land.zeros(1)[0]
     Landscape(both).gradient(1, joint)
-    torch.testing.assert_close(joint, single.mean(0), atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(joint, single.mean(0), atol=1e-6, rtol=1e-4)
 
 
 def test_a_joint_run_has_critical_rates():
@@ -304,7 +304,7 @@ def test_the_commands(tmp_path):
     assert "Of 1 contexts to train (1 more are ahead already) 0 will resolve" in text
     assert "class-mean" in text
     text = run("critical", *common, "--by", "grid", "--lrs", "1e-4:1e-3:4")
-    assert "cost: 48 optimiser steps" in text
+    assert "cost: 46 optimiser steps" in text  # four runs of 12, the last ends at its flip
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sweeps: the plan, the store, kills, engines, lost workers, and the command."""
 
+import contextlib
 import json
 import os
 import random
@@ -374,18 +375,27 @@ def test_what_a_worker_refuses_or_fails_at_reaches_the_user():
         workers.result_of({"failed": "Traceback ..."})
 
 
+def _ray_tasks():
+    """Folders in /proc of this user's processes that carry out a task."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if path.read_bytes().startswith(b"ray::carry") and path.stat().st_uid == os.getuid():
+                found.append(path.parent)
+    return found
+
+
 def test_ray_runs_what_a_lost_worker_was_at_again():
     """A real cluster on this machine; the process at work is killed once."""
     pytest.importorskip("ray")
     plan = planned(CONTEXTS[:1], rates=(1e-3, 2e-3, 4e-3), steps=60)  # long enough to be met at work
     running = cluster.on_ray(plan, plan.runs, 1)
     found = next(running)
-    at_work = [
-        path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if path.read_bytes().startswith(b"ray::carry")
-    ]
+    until = time.monotonic() + 20  # between two tasks the process has another name
+    while not (at_work := _ray_tasks()) and time.monotonic() < until:
+        time.sleep(0.01)
     for path in at_work:
-        if path.stat().st_uid == os.getuid():
-            os.kill(int(path.name), signal.SIGKILL)
+        os.kill(int(path.name), signal.SIGKILL)
     assert at_work
     found += [one for results in running for one in results]
     assert sorted(one.entry["run"] for one in found) == [0, 1, 2]
