@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.report import Format, Out, check_output
+from borngap.cli.report import Charts, Format, Out, check_output, save_charts
 from borngap.cli.show import console, table
 
 if TYPE_CHECKING:
@@ -18,18 +18,21 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two to six RUN folders.")],
     out: Out = None,
     format: Format = None,  # noqa: A002
+    charts: Charts = None,
 ) -> None:
     """Put the same contexts side by side (full and LoRA, two rates): outcome, flip, needed rate, trajectories."""
     chosen = check_output(out, format, further=True)
     from borngap.report.report import comparison_of
 
     made = comparison_of(*runs)
+    if charts is not None:
+        save_charts(made, charts)
     if out is not None:
         path = made.save(out, chosen)
         console().print(f"written to {path}", soft_wrap=True, markup=False, highlight=False)
     elif chosen is not None:
         typer.echo(made.text(chosen), nl=False)
-    else:
+    elif charts is None:
         _show(console(), made.summary)
 
 

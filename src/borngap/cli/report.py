@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from borngap.cli.show import console
+
+if TYPE_CHECKING:
+    from borngap.report.report import Report
 
 
 class FormatName(StrEnum):
@@ -25,33 +28,41 @@ Out = Annotated[
 Format = Annotated[
     FormatName | None, typer.Option("--format", help="html, md or json; by the file's ending unless given.")
 ]
+Charts = Annotated[Path | None, typer.Option("--charts", help="Folder for every chart as SVG and PNG.")]
 
 
 def report(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="RUN or SWEEP folders; JSON of `borngap forecast` or `critical`."),
+        typer.Argument(
+            metavar="RUN...", help="RUN or SWEEP folders, JSON of `borngap forecast` or `critical`; or one SCAN."
+        ),
     ],
     out: Out = None,
     format: Format = None,  # noqa: A002
-    charts: Annotated[Path | None, typer.Option("--charts", help="Folder for every chart as SVG and PNG.")] = None,
+    charts: Charts = None,
     geometry: Annotated[
         bool, typer.Option("--geometry/--no-geometry", help="Measure the models' embedding geometry, where at hand.")
     ] = True,
 ) -> None:
-    """Tell what came of runs: one self-contained page that works offline, or the same as Markdown or JSON."""
+    """Tell what came of runs, or of a scan: one self-contained page that works offline, or Markdown, or JSON."""
     chosen = check_output(out, format, further=charts is not None)
     from borngap.report.report import report_of
 
     made = report_of(*inputs, with_geometry=geometry)
     if charts is not None:
-        files = made.save_charts(charts)
-        console().print(f"{len(files)} files written to {charts}", soft_wrap=True, markup=False, highlight=False)
+        save_charts(made, charts)
     if out is not None:
         path = made.save(out, chosen)
         console().print(f"written to {path}", soft_wrap=True, markup=False, highlight=False)
     elif chosen is not None:
         typer.echo(made.text(chosen), nl=False)
+
+
+def save_charts(made: Report, folder: Path) -> None:
+    """Write every chart of a report, and say where on standard error, so that standard output may hold the report."""
+    files = made.save_charts(folder)
+    typer.echo(f"{len(files)} files written to {folder}", err=True)
 
 
 def check_output(out: Path | None, format: FormatName | None, *, further: bool = False) -> str | None:  # noqa: A002

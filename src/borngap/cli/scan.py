@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from borngap.hf.scan import Progress
     from borngap.hf.scan_ray import RayEngine
 
+PAGE_FILE = "report.html"
 _CLASSES = {"A": "dense", "B": "sparse", "intermediate": "intermediate"}
 
 
@@ -84,14 +85,24 @@ def scan(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
             split=split, name=model, engine=runner, on_progress=bar.show,
         )  # fmt: skip
+    page = None if out is None else _page(out)
     if json:
         print_json(found.summary)
     else:
         _report(console(), found.summary, found.pairs.head(show).to_dicts(), out)
+        if page is not None:
+            console().print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
     share = found.summary["share_rival_ahead"]
     if fail_over is not None and share is not None and share > fail_over:
         typer.echo(f"the rival leads in {share:.4f} of the targets that have one, over {fail_over:g}", err=True)
         raise typer.Exit(1)
+
+
+def _page(folder: Path) -> Path:
+    """Write the report of a scan into its folder; of equal folders and versions the bytes are equal."""
+    from borngap.report.report import report_of
+
+    return report_of(folder).save(folder / PAGE_FILE)
 
 
 def _runner(model: str, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from borngap.report import charts
+from borngap.report import charts, scancharts
 from borngap.report.palette import DARK, LIGHT
 from borngap.report.rows import bulk_rows, context_label, overview_rows
 from borngap.report.text import number, rate
@@ -29,13 +29,18 @@ BULK_NAMES = {
     "crowding": "crowding", "mean": "mean overlap", "std": "std", "anisotropy": "mean / std", "mean_square": "mean G²",
     "fraction_above": "G² > 0.1", "ks_gaussian": "KS normal", "ks_exponential": "KS exponential",
 }  # fmt: skip
+_SCAN_HEIGHT = 300
+_SCAN_TILES = (
+    ("supervised targets", "targets", ""), ("whole words", "words", ""), ("with a rival", "with_rival", ""),
+    ("rival ahead", "rival_ahead", "bad"), ("ahead by the Born gap", "born_rival_ahead", ""),
+)  # fmt: skip
 
 
 def page(summary: Mapping[str, Any]) -> str:
     """Return a summary record as a page.
 
     Args:
-        summary: what ``summary`` or ``comparison`` returned.
+        summary: what ``summary``, ``comparison`` or ``scan_summary`` returned.
 
     Returns:
         HTML that needs no other file and makes no request; equal for equal records and versions.
@@ -43,9 +48,9 @@ def page(summary: Mapping[str, Any]) -> str:
     from borngap import __version__
 
     bundle, code = vega_bundle(), (_FOLDER / "page.js").read_text(encoding="utf-8")
-    compared = summary["kind"] == "compare"
-    content = _comparison(summary) if compared else _report(summary)
-    return _environment().get_template("compare.html.j2" if compared else "report.html.j2").render(
+    ways = {"report": _report, "compare": _comparison, "scan": _scan}
+    content = ways[summary["kind"]](summary)
+    return _environment().get_template(f"{summary['kind']}.html.j2").render(
         s=summary, version=__version__, css=Markup(_css()), bundle=Markup(bundle), code=Markup(code),  # noqa: S704
         script_hashes=Markup(f"{_hash(bundle)} {_hash(code)}"),  # noqa: S704
         data=Markup(inline_json(content.pop("page"))), ahead=AHEAD, icons=ICONS, bulk_names=BULK_NAMES,  # noqa: S704
@@ -124,6 +129,24 @@ def _comparison(summary: Mapping[str, Any]) -> dict[str, Any]:
     first = next((i for i, c in enumerate(summary["contexts"]) if c["differs"]), 0)
     data = {"items": items, "panels": drawn, "stills": {}, "first": first, "columns": columns}
     return {"page": data, "labels": [item["label"] for item in items], "panels": charts.COMPARED}
+
+
+def _scan(summary: Mapping[str, Any]) -> dict[str, Any]:
+    stills = {}
+    if summary["pairs"]:
+        points = {"points": scancharts.point_rows(summary["points"])}
+        stills["still-pairs"] = _still(scancharts.pairs_chart(), points, height=_SCAN_HEIGHT)
+    if summary["gaps"]:
+        gaps = {"gaps": scancharts.gap_rows(summary["gaps"])}
+        stills["still-gaps"] = _still(scancharts.gaps_chart(), gaps, height=_SCAN_HEIGHT)
+    told = (f"{p['gold']} against {p['rival']} {number(p['share_ahead'])}" for p in summary["pairs"][:40])
+    intervals = (f"{number(g['low'])} to {number(g['high'])}: {g['targets']}" for g in summary["gaps"])
+    return {
+        "page": {"items": [], "panels": [], "stills": stills, "first": 0, "columns": []},
+        "tiles": _SCAN_TILES,
+        "pairs_alt": "Share of targets with the rival ahead, worst pairs first: " + "; ".join(told),
+        "gaps_alt": "Number of targets by logit gap in nat: " + "; ".join(intervals),
+    }
 
 
 @cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from borngap.report.markup import escaped, table
+from borngap.report.scanmarkdown import scan_blocks
 from borngap.report.text import MISSING, number, rate
 from borngap.report.wording import needed_text, used_text
 
-_SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_[]|#~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _ENDS = {
     "logit_gap": "logit gap / nat", "born_gap": "Born gap", "signal": "signal", "drag": "drag",
     "gold_probability": "p gold", "competitor_probability": "p rival", "cross_entropy": "cross-entropy / nat",
@@ -20,30 +21,20 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """Return a summary record as Markdown.
 
     Args:
-        summary: what ``summary`` or ``comparison`` returned.
+        summary: what ``summary``, ``comparison`` or ``scan_summary`` returned.
 
     Returns:
         GitHub-flavoured Markdown; no text of a prompt is read as markup or HTML.
     """
-    parts = _compared(summary) if summary["kind"] == "compare" else _report(summary)
+    ways = {"report": _report, "compare": _compared, "scan": scan_blocks}
+    parts = ways[summary["kind"]](summary)
     made = [
-        f"**{escaped(run['label'])}**, RUN folder {escaped(run['folder'])}: {escaped(run['made'])}"
+        f"**{escaped(run['label'])}**, {run['what']} folder {escaped(run['folder'])}: {escaped(run['made'])}"
         for run in summary["runs"]
     ]
     settings = [line for run in summary["runs"] for line in _settings(run)]
     blocks = [f"# {escaped(summary['title'])}", *parts, "## How it was made", *made, *settings, *_definitions(summary)]
     return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def escaped(text: Any) -> str:
-    """Return text that Markdown shows as it is."""
-    return str(text).translate(_SPECIAL)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table; cells are escaped."""
-    lines = [headings, ["---"] * len(headings), *([escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _report(s: Mapping[str, Any]) -> list[str]:

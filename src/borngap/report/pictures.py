@@ -11,9 +11,10 @@ from typing import Any
 import altair as alt
 
 from borngap.errors import UserError
-from borngap.report import charts
+from borngap.report import charts, scancharts
 from borngap.report.palette import LIGHT
 from borngap.report.rows import bulk_rows, context_label, overview_rows, series_rows
+from borngap.report.scancharts import gap_rows, point_rows
 from borngap.report.series import series
 from borngap.store import refuse_unwritable, write_whole
 from borngap.trajectory import Criterion, Trajectory
@@ -86,11 +87,35 @@ def pictures(summary: Mapping[str, Any]) -> dict[str, Picture]:
     """Return every chart of a report, by file name: one figure a context, and those of all contexts.
 
     Args:
-        summary: what ``summary`` returned.
+        summary: what ``summary``, ``comparison`` or ``scan_summary`` returned.
 
     Returns:
         Name without ending -> picture.
     """
+    return {"report": _of_runs, "compare": _of_comparison, "scan": _of_scan}[summary["kind"]](summary)
+
+
+def _of_scan(summary: Mapping[str, Any]) -> dict[str, Picture]:
+    found = {}
+    if summary["pairs"]:
+        found["pairs"] = _single(scancharts.pairs_chart(LIGHT), {"points": point_rows(summary["points"])}, 420, 300)
+    if summary["gaps"]:
+        found["logit-gaps"] = _single(scancharts.gaps_chart(LIGHT), {"gaps": gap_rows(summary["gaps"])}, 420)
+    return found
+
+
+def _of_comparison(summary: Mapping[str, Any]) -> dict[str, Picture]:
+    """One figure a context, its runs drawn over each other."""
+    runs = [run["label"] for run in summary["runs"]]
+    found = {}
+    for context in summary["contexts"]:
+        if context["series"]:
+            data = {"series": series_rows(context["series"]), "marks": context["marks"]}
+            found[f"context-{context['number']:03d}"] = _panels(charts.COMPARED, data, context["label"], runs)
+    return found
+
+
+def _of_runs(summary: Mapping[str, Any]) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     several = len(summary["runs"]) > 1
     rows = overview_rows(summary)
@@ -161,11 +186,13 @@ def _single(chart: Any, data: Mapping[str, Any], width: int, height: int = _HEIG
     return Picture(charts.filled(plain, data, width, height) | {"background": LIGHT["page"], "padding": 12})
 
 
-def _panels(panels: Sequence[charts.Panel], data: Mapping[str, Any], title: str | None) -> Picture:
+def _panels(
+    panels: Sequence[charts.Panel], data: Mapping[str, Any], title: str | None, runs: Sequence[str] = ()
+) -> Picture:
     """Panels in rows of three, each with its own scales."""
     cells = []
     for panel in panels:
-        drawn = charts.panel_chart(panel, LIGHT, named=panel.id).properties(
+        drawn = charts.panel_chart(panel, LIGHT, runs, named=panel.id).properties(
             width=_WIDTH, height=_HEIGHT, title=panel.title
         )
         cells.append(drawn)

@@ -1,4 +1,4 @@
-"""A report to hold: from RUN folders to a page, Markdown, JSON, pictures, or a notebook's cell."""
+"""A report to hold: from RUN or scan folders to a page, Markdown, JSON, pictures, or a notebook's cell."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from borngap.report.html import page
 from borngap.report.markdown import markdown
 from borngap.report.phases import phase_record
 from borngap.report.pictures import save_pictures, write
+from borngap.report.scan import scan_summary
+from borngap.report.scansource import is_scan, read_scan_source
 from borngap.report.source import Source, read_source
 from borngap.report.summary import summary
 from borngap.sweepstore import SWEEP_FILE, Sweep, read_sweep
@@ -106,10 +108,11 @@ class Report:
 
 
 def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
-    """Return the report of RUN and SWEEP folders, with forecasts beside what happened.
+    """Return the report of RUN and SWEEP folders, with forecasts beside what happened; or that of a scan.
 
     Args:
-        *inputs: RUN folders, SWEEP folders, and JSON files that ``borngap forecast`` or ``borngap critical`` printed.
+        *inputs: RUN folders, SWEEP folders, and JSON files that ``borngap forecast`` or ``borngap critical`` printed;
+            or one scan folder, finished or not.
         with_geometry: whether the bulk geometry of the runs' models is measured, where a model is at hand.
 
     Returns:
@@ -118,6 +121,9 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     Raises:
         UserError: an input is none of these.
     """
+    scans = [path for path in map(Path, inputs) if is_scan(path)]
+    if scans:
+        return _of_scan(scans, inputs)
     files = [path for path in map(Path, inputs) if path.is_file()]
     folders = [path for path in map(Path, inputs) if path not in files]
     sweeps = [path for path in folders if (path / SWEEP_FILE).is_file()]
@@ -128,6 +134,13 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     plans = [source.run.plan for source in sources] + [sweep.plan for sweep in found]
     bulks = geometries(plans) if with_geometry else []
     return Report(summary(sources, bulks, forecasts, phases, found))
+
+
+def _of_scan(scans: Sequence[Path], inputs: Sequence[str | Path]) -> Report:
+    if len(inputs) > 1:
+        found = ", ".join(map(str, inputs))
+        raise UserError("a scan has a report of its own", rule="one SCAN folder and nothing else", found=found)
+    return Report(scan_summary(read_scan_source(scans[0])))
 
 
 def comparison_of(*runs: str | Path) -> Report:

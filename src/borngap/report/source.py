@@ -14,7 +14,7 @@ from borngap.store import COLUMNS, RUN_FILE, SCHEMA, STEPS_FILE, VERDICTS_FILE, 
 from borngap.trajectory import CRITERIA, Trajectory
 from borngap.verdicts import verdict
 
-_FIX = "give a folder that `borngap finetune` or a callback wrote"
+_FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
 _NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}
 
 
@@ -50,14 +50,27 @@ def read_source(folder: str | Path) -> Source:
     if not any((path / name).is_file() for name in files):
         raise UserError("no RUN there", rule=f"a folder with {RUN_FILE}", found=str(folder), fix=_FIX)
     missing: list[str] = []
-    head, verdicts = _read(path / RUN_FILE, missing), _read(path / VERDICTS_FILE, missing)
+    head, verdicts = read_json(path / RUN_FILE, missing), read_json(path / VERDICTS_FILE, missing)
     steps = _steps(path / STEPS_FILE, missing)
     entries = [entry for entry in _list(verdicts.get("verdicts")) if _is_entry(entry)]
     run = Run(path, _dict(head.get("plan")), _dict(head.get("environment")), steps, entries)
     return Source(_judged(run, missing), _unfinished(run, missing))
 
 
-def _read(path: Path, missing: list[str]) -> dict[str, Any]:
+def read_json(path: Path, missing: list[str], schema: int = SCHEMA) -> dict[str, Any]:
+    """Read one JSON file of a folder, if it is there and whole.
+
+    Args:
+        path: the file.
+        missing: where to note what is wrong with it.
+        schema: the version it must be of.
+
+    Returns:
+        What it holds; empty where it can't be read.
+
+    Raises:
+        UserError: it is of another schema version.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -66,9 +79,9 @@ def _read(path: Path, missing: list[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         missing.append(f"{path.name} can't be read: {error}")
         return {}
-    if isinstance(data, dict) and data.get("schema") not in {None, SCHEMA}:
+    if isinstance(data, dict) and data.get("schema") not in {None, schema}:
         fix = "read it with the borngap that wrote it"
-        raise UserError(f"{path} is of another schema version", rule=f"schema {SCHEMA}", found=data["schema"], fix=fix)
+        raise UserError(f"{path} is of another schema version", rule=f"schema {schema}", found=data["schema"], fix=fix)
     return _dict(data)
 
 

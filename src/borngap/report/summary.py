@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,18 @@ def summary(
     }
 
 
-def definitions() -> dict[str, Any]:
-    """Return what the words mean and how each number is defined."""
+def definitions(glossary: Mapping[str, str] = GLOSSARY, only: Collection[str] = OBSERVABLES) -> dict[str, Any]:
+    """Return what the words mean and how each number is defined.
+
+    Args:
+        glossary: word -> meaning.
+        only: ids of the observables that are shown.
+
+    Returns:
+        ``words`` and ``observables``.
+    """
     return {
-        "words": [{"word": key, "meaning": text} for key, text in GLOSSARY.items()],
+        "words": [{"word": key, "meaning": text} for key, text in glossary.items()],
         "observables": [
             {
                 "id": o.id,
@@ -89,6 +97,7 @@ def definitions() -> dict[str, Any]:
                 "absent": o.absent,
             }
             for o in OBSERVABLES.values()
+            if o.id in only
         ],
     }
 
@@ -108,6 +117,7 @@ def _run(number: int, source: Source) -> dict[str, Any]:
     known = rounded(plan.get("rate")) is not None and isinstance(plan.get("steps"), int)
     return {
         "number": number,
+        "what": "RUN",
         "folder": visible(source.run.folder.name or str(source.run.folder)),
         "label": run_label(plan, source.run.folder),
         "model": visible(str(plan.get("model") or "a model that the run does not name")),
@@ -117,15 +127,15 @@ def _run(number: int, source: Source) -> dict[str, Any]:
         "missing": [visible(text) for text in source.missing],
         "notes": [visible(str(note)) for note in plan.get("notes") or ()],
         "made": made_sentence(plan, source.run.environment),
-        "settings": _pairs(plan, {"contexts", "notes"}),
-        "environment": _pairs(source.run.environment, set()),
+        "settings": setting_pairs(plan, {"contexts", "notes"}),
+        "environment": setting_pairs(source.run.environment, set()),
     }
 
 
 def _sweep(number: int, sweep: Sweep, phase: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep as a run without contexts of its own: its verdict is its phase diagram's."""
     made = _run(number, Source(Run(sweep.folder, sweep.plan, sweep.environment, sweep.steps, [])))
-    made |= {"method": f"sweep of {made['method']}", "label": f"sweep {visible(sweep.folder.name)}"}
+    made |= {"what": "SWEEP", "method": f"sweep of {made['method']}", "label": f"sweep {visible(sweep.folder.name)}"}
     return made | {"verdict": phase["sentence"], "notes": phase["notes"]}
 
 
@@ -173,14 +183,22 @@ def _title(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{count(len(runs), 'fine-tuning run')}{of}" if runs else "Learning-rate sweep"
 
 
-def _pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]]:
-    """Settings as words, nested ones flattened."""
+def setting_pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]]:
+    """Return settings as words, nested ones flattened.
+
+    Args:
+        table: name -> setting.
+        without: names that are left out.
+
+    Returns:
+        Name and words, in the order of the table.
+    """
     pairs = []
     for key, value in table.items():
         if key in without:
             continue
         if isinstance(value, dict):
-            pairs += [[f"{key}: {name}", text] for name, text in _pairs(value, set())]
+            pairs += [[f"{key}: {name}", text] for name, text in setting_pairs(value, set())]
         else:
             pairs.append([visible(str(key)), visible(_setting(value))])
     return pairs

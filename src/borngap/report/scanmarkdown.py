@@ -1,0 +1,55 @@
+"""The summary record of a scan as Markdown: the same words and numbers as the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from borngap.report.markup import escaped, table
+from borngap.report.text import MISSING, number
+
+
+def scan_blocks(s: Mapping[str, Any]) -> list[str]:
+    """Return the blocks of a scan's report, those that all reports share left out.
+
+    Args:
+        s: what ``scan_summary`` returned.
+
+    Returns:
+        Markdown; no text of the data is read as markup or HTML.
+    """
+    told = [f"> {escaped(text)}" for run in s["runs"] for text in run["missing"]]
+    parts = [f"**{escaped(s['verdict'])}**", escaped(s["rule"]), *told, *(f"> {escaped(text)}" for text in s["notes"])]
+    counts = [[name.replace("_", " "), value] for name, value in s["counts"].items() if value is not None]
+    parts += [table(["count", "number"], counts) if counts else ""]
+    if s["pairs"]:
+        parts += ["## Pairs, worst first", _pairs(s), "## Examples", _examples(s)]
+    if s["gaps"]:
+        rows = [[number(gap["low"]), number(gap["high"]), gap["targets"]] for gap in s["gaps"]]
+        parts += ["## Logit gaps", "0 or below: the rival is first.", table(["above / nat", "up to", "targets"], rows)]
+    if s["malformed"]:
+        lines = (f"* {escaped(row['where'])}: {escaped(row['reason'])}" for row in s["malformed"])
+        parts += ["## Rows left out", "\n".join(lines)]
+    if s["bulk"]["sentence"]:
+        parts += ["## How crowded the embeddings are", escaped(s["bulk"]["sentence"])]
+    return parts
+
+
+def _pairs(s: Mapping[str, Any]) -> str:
+    headings = ["#", "gold", "rival", "targets", "rival ahead", "overlap", "median logit gap / nat", "median Born gap"]
+    keys = ("overlap", "logit_gap", "born_gap")
+    rows = [
+        [p["number"], p["gold"], p["rival"], p["targets"], p["rival_ahead"], *(number(p[key]) for key in keys)]
+        for p in s["pairs"]
+    ]
+    return table(headings, rows)
+
+
+def _examples(s: Mapping[str, Any]) -> str:
+    rows = [
+        [p["number"], example["before"] or MISSING, p["gold"], p["rival"], number(example["logit_gap"]),
+         example["where"]]
+        for p in s["pairs"]
+        for example in p["examples"]
+    ]  # fmt: skip
+    return table(["#", "text before", "gold", "rival", "logit gap / nat", "where"], rows)
