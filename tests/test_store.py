@@ -3,13 +3,14 @@
 import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from borngap.errors import UserError
-from borngap.store import COLUMNS, SCHEMA, Store, clean, read_run
+from borngap.store import COLUMNS, SCHEMA, Store, clean, locked, read_run
 
 PLAN = {"model": "m", "rate": 0.1, "contexts": [{"gold": "a"}]}
 ROWS = [{"step": 0, "born_gap": -0.1, "gold_rank": 3.0}, {"step": 1, "born_gap": math.nan, "gold_rank": math.nan}]
@@ -132,3 +133,11 @@ def test_no_run(tmp_path):
 
 def test_json_has_no_nan():
     assert clean({"a": [math.nan, 1.0, (math.inf, "x")], "b": True}) == {"a": [None, 1.0, [None, "x"]], "b": True}
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(UserError, match="is being written") as refused:
+            locked(tmp_path)
+        assert str(os.getpid()) in refused.value.found
+    locked(tmp_path).close()

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import polars as pl
 
@@ -28,6 +28,7 @@ from borngap.trajectory import DRIFT_IDS, Trajectory
 
 SCHEMA = 1
 RUN_FILE, STEPS_FILE, VERDICTS_FILE = "run.json", "steps.parquet", "verdicts.json"
+LOCK_FILE = "lock"
 COLUMNS: dict[str, Any] = {"context": pl.Int64, "step": pl.Int64}
 COLUMNS |= {name: pl.Int64 if name in INTEGER_IDS else pl.Float64 for name in (*OBSERVABLES, *DRIFT_IDS)}
 
@@ -195,6 +196,40 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink()
         refuse_unwritable(path.parent, error)
+
+
+def locked(folder: Path) -> BinaryIO:
+    """Lock a folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: where it lies; must exist.
+
+    Returns:
+        An open file: closing it, or leaving a ``with``, ends the lock.
+
+    Raises:
+        UserError: another process writes there, or the folder can't be written.
+    """
+    try:
+        file = (folder / LOCK_FILE).open("a+b")
+    except OSError as error:
+        refuse_unwritable(folder, error)
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on Windows
+        return file
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().decode(errors="replace") or "unknown"
+        file.close()
+        fix = "wait for it, or choose another folder with --out"
+        raise UserError(f"{folder} is being written", rule="one writer", found=f"process {owner}", fix=fix) from None
+    file.truncate(0)
+    file.write(str(os.getpid()).encode())
+    file.flush()
+    return file
 
 
 def environment() -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,12 @@ import polars as pl
 from borngap.errors import UserError
 from borngap.store import (
     COLUMNS,
+    LOCK_FILE,
     SCHEMA,
     checked,
     clean,
     json_bytes,
+    locked,
     parquet_bytes,
     refuse_other_plan,
     refuse_unwritable,
@@ -34,7 +35,7 @@ from borngap.store import (
 )
 from borngap.trajectory import CRITERIA, Trajectory
 
-SWEEP_FILE, RUNS_FILE, STEPS_FILE, LOCK_FILE = "sweep.json", "runs.json", "steps.parquet", "lock"
+SWEEP_FILE, RUNS_FILE, STEPS_FILE = "sweep.json", "runs.json", "steps.parquet"
 STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | COLUMNS
 _ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
 RUN_COLUMNS: dict[str, Any] = {
@@ -190,7 +191,7 @@ class SweepStore:
             if others and SWEEP_FILE not in others and others != [LOCK_FILE]:
                 rule, fix = "a new or empty folder, or a SWEEP", "choose another folder with --out"
                 raise UserError("the SWEEP folder holds other files", rule=rule, found=others[:8], fix=fix)
-            return _locked(self._folder)
+            return locked(self._folder)
         except OSError as error:
             refuse_unwritable(self._folder, error)
 
@@ -274,24 +275,3 @@ def _row(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         row[f"flip_step_{name}"] = entry["flip_steps"][name]
         row[f"flip_time_{name}"] = entry["flip_times"][name]
     return row | {f"{end}_{name}": entry[end][name] for name in _ENDS for end in ("base", "final")}
-
-
-def _locked(folder: Path) -> BinaryIO:
-    """Lock a folder for this process; the system lets go of it when the process ends, however it ends."""
-    file = (folder / LOCK_FILE).open("a+b")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not on Windows
-        return file
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().decode(errors="replace") or "unknown"
-        file.close()
-        fix = "wait for it, or choose another folder with --out"
-        raise UserError(f"{folder} is being written", rule="one writer", found=f"process {owner}", fix=fix) from None
-    file.truncate(0)
-    file.write(str(os.getpid()).encode())
-    file.flush()
-    return file
