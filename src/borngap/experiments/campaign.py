@@ -1,0 +1,177 @@
+"""Carrying out a reproduction for one model: base, critical rates, runs, ends; what is stored is not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borngap.context import Context
+from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_of, theta_of
+from borngap.experiments.folder import Plan, entries, home, kept
+from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
+from borngap.hf.load import quiet
+from borngap.sweep.plan import SweepPlan
+from borngap.sweep.run import run_sweep
+from borngap.sweepstore import SWEEP_FILE, read_sweep
+from borngap.threshold import By
+from borngap.training import Method
+from borngap.trajectory import Criterion
+
+# what is done, of how many, and in words
+OnProgress = Callable[[str, str, int, int], None]
+_ENOUGH = 3
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for critical rates: how, of what, by which criterion."""
+
+    method: Method
+    criterion: Criterion
+    by: By
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"{self.method}-{self.criterion}-{self.by}"
+
+
+def searches(plan: Plan) -> list[Search]:
+    """Return the searches that a plan needs: those without training first, since rates are chosen by them."""
+    methods = list(dict.fromkeys(ARMS[name].scale for name in plan.scope.arms))
+    found = [Search(m, criterion, "collocation") for m in methods for criterion in _criteria(m)]
+    if plan.scope.bisect:
+        # by rank, full fine-tuning takes as long again and adds no claim of its own
+        found += [Search(m, "born", "bisect") for m in methods if m != "readout-only"]
+        found += [Search("lora", "rank", "bisect")] if "lora" in methods else []
+    return found
+
+
+def reproduce_model(
+    folder: Path, model: str, plan: Plan, report: OnProgress = lambda *_: None, device: str = "cpu"
+) -> None:
+    """Do and store everything of one model that is not stored yet.
+
+    Args:
+        folder: the reproduction.
+        model: bundled name, local folder, or hub id.
+        plan: the plan.
+        report: called with the model, what is being done, how much of it is done, and of how many.
+        device: torch device.
+    """
+    quiet()
+    torch.set_num_threads(1)  # runs are bit-identical at one thread count only; models share the processors
+    there = home(folder, model)
+    report(model, "base model", 0, 1)
+    base = kept(there / "base.json", lambda: base_of(model, plan.contexts, plan.scope, device))
+    contexts = [plan.contexts[row["context"]] for row in base["contexts"]]
+    targets = tuple(base["lora_targets"])
+    for search in searches(plan):
+        _search(there, model, contexts, plan, search, targets, report, device)
+    for arm, planned in sweeps(there, model, plan, base):
+        folder_of = there / "sweeps" / arm.id
+        if is_complete(folder_of):
+            continue
+        run_sweep(
+            planned,
+            folder_of,
+            engine="stacked" if arm.training["method"] == "lora" else "sequential",
+            device=device,
+            on_run=lambda done, total, arm=arm: report(model, arm.title, done, total),  # type: ignore[misc]
+        )
+    for arm, planned in sweeps(there, model, plan, base):
+        if arm.id in MAIN:
+            _ends(there, model, planned, arm, rates(there, plan, base, arm), report, device)
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether a SWEEP holds all its runs; the model need not be loaded to tell."""
+    if not (folder / SWEEP_FILE).is_file():
+        return False
+    sweep = read_sweep(folder)
+    return len(sweep.finished) == sweep.planned
+
+
+def sweeps(there: Path, model: str, plan: Plan, base: dict[str, Any]) -> Iterator[tuple[Arm, SweepPlan]]:
+    """Yield the arms of a model with their plans, from what is stored of it."""
+    contexts = [plan.contexts[row["context"]] for row in base["contexts"]]
+    for name in plan.scope.arms:
+        arm = ARMS[name]
+        if arm.untied and base["model"]["tied"]:
+            continue
+        chosen = list(rates(there, plan, base, arm))
+        planned = plan_of(arm, plan.scope, model, contexts, chosen, tuple(base["lora_targets"]))
+        if planned is not None:
+            yield arm, planned
+
+
+def rates(there: Path, plan: Plan, base: dict[str, Any], arm: Arm) -> dict[float, str]:
+    """Return the rates of an arm with their names, from what is stored of a model."""
+    theta, _ = theta_star(there, arm.scale)
+    overlaps = [row["gold_overlap"] for row in base["contexts"]]
+    return rates_of(arm, plan.scope, theta, sum(overlaps) / len(overlaps))
+
+
+def theta_star(there: Path, method: Method) -> tuple[float | None, str]:
+    """Return a model's theta* by collocation, and the criterion that it is by.
+
+    By the Born gap, as in the paper; by rank where fewer than three contexts start with the rival ahead by the Born
+    gap and more do by rank.
+
+    Args:
+        there: the model's folder.
+        method: what is trained.
+
+    Returns:
+        theta* and the criterion; None where no context has a critical rate.
+    """
+    found = {}
+    for criterion in _criteria(method):
+        path = there / "critical" / f"{method}-{criterion}-collocation.json"
+        rows = entries([path]) if path.is_file() else []
+        found[criterion] = [
+            row["critical_rate"] * row["gold_overlap"] for row in rows if row["critical_rate"] is not None
+        ]
+    best = max(found, key=lambda criterion: min(len(found[criterion]), _ENOUGH))
+    return theta_of(found[best]), best
+
+
+def _criteria(method: Method) -> tuple[Criterion, ...]:
+    return ("born",) if method == "readout-only" else ("born", "rank")
+
+
+def _search(
+    there: Path,
+    model: str,
+    contexts: list[Context],
+    plan: Plan,
+    search: Search,
+    targets: tuple[str, ...],
+    report: OnProgress,
+    device: str,
+) -> None:
+    words = f"critical rates: {search.method}, {search.criterion}, {search.by}"
+    report(model, words, 0, len(contexts))
+    settings = settings_of(search.method, plan.scope, search.criterion, targets)
+
+    def make() -> dict[str, Any]:
+        seen: Callable[[int], None] = lambda done: report(model, words, done, len(contexts))  # noqa: E731
+        return {"entries": critical_of(model, contexts, settings, search.by, device, seen)}
+
+    kept(there / "critical" / f"{search.name}.json", make)
+
+
+def _ends(
+    there: Path, model: str, planned: SweepPlan, arm: Arm, named: dict[float, str], report: OnProgress, device: str
+) -> None:
+    """Forecast the ends of the runs at a field near the threshold: there they could go either way."""
+    for rate, name in named.items():
+        if name == FORECAST:
+            report(model, f"forecast ends: {arm.title}", 0, 1)
+            settings = replace(planned.training, rate=rate)
+            path = there / "ends" / f"{arm.id}.json"
+            kept(path, lambda: {"entries": ends_of(model, planned.contexts, settings, device)})  # noqa: B023

@@ -1,0 +1,137 @@
+"""What is measured of one model besides its runs: the base model, its bulk, critical rates, forecast outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from borngap.context import Context
+from borngap.errors import UserError
+from borngap.experiments.arms import Scope
+from borngap.experiments.paper import lora_targets
+from borngap.geometry import KINDS, Kind
+from borngap.hf.critical import Searcher, Threshold, critical_entry
+from borngap.hf.forecast import at_rate
+from borngap.hf.load import load, summary
+from borngap.hf.probe import named, probe, records
+from borngap.hf.readout import geometry_of
+from borngap.store import clean
+from borngap.threshold import By
+from borngap.training import Method, Training
+from borngap.trajectory import Criterion
+
+_QUANTILES = tuple(float(p) for p in (1, 2, 5, *range(10, 90, 10), 95, 98, 99, 99.9))
+
+
+def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = "cpu") -> dict[str, Any]:
+    """Measure a model before any training.
+
+    Args:
+        name: bundled name, local folder, or hub id.
+        contexts: what the reproduction is about.
+        scope: how much is measured.
+        device: torch device.
+
+    Returns:
+        JSON-ready: ``model`` (a summary), ``contexts`` (observables of those that this model can be asked, with
+        ``context``, their number), ``left_out`` (number -> reason), ``bulk`` (geometry -> statistics),
+        ``lora_targets``.
+
+    Raises:
+        UserError: no context can be used with this model.
+    """
+    loaded = load(name, device)
+    kept, left_out = usable(contexts, loaded.tokenizer)
+    if not kept:
+        raise UserError(f"no context can be used with {name}", found=next(iter(left_out.values())))
+    chosen = [contexts[i] for i in kept]
+    rows = records(probe(loaded.model, loaded.tokenizer, chosen))
+    rows = [{"context": i} | row for i, row in zip(kept, rows, strict=True)]
+    bulk = {kind: _bulk(loaded.model, kind, loaded.tokenizer, scope.pairs) for kind in KINDS}
+    head = {"schema": 1, "model": summary(loaded), "lora_targets": list(lora_targets(name))}
+    return clean(head | {"contexts": rows, "left_out": {str(i): why for i, why in left_out.items()}, "bulk": bulk})
+
+
+def usable(contexts: Sequence[Context], tokenizer: Any) -> tuple[list[int], dict[int, str]]:
+    """Tell contexts that a tokenizer can measure from those that it can't.
+
+    Args:
+        contexts: the contexts.
+        tokenizer: of the model.
+
+    Returns:
+        Numbers of the usable ones; number -> reason for the others.
+    """
+    kept, left_out = [], {}
+    for i, context in enumerate(contexts):
+        try:
+            named(context, tokenizer)
+            kept.append(i)
+        except UserError as error:
+            left_out[i] = str(error).splitlines()[0]
+    return kept, left_out
+
+
+def critical_of(
+    name: str, contexts: Sequence[Context], training: Training, by: By, device: str = "cpu",
+    on_context: Callable[[int], None] = lambda _: None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Find the critical rate of every context.
+
+    Args:
+        name: bundled name, local folder, or hub id.
+        contexts: what would be trained on, each alone.
+        training: method, steps and criterion count.
+        by: the way.
+        device: torch device.
+        on_context: called with the number of contexts done.
+
+    Returns:
+        One JSON-ready entry a context.
+    """
+    found = Searcher(load(name, device), contexts, training).search(by, on_context=on_context)
+    return [clean(_entry(i, threshold, training)) for i, threshold in enumerate(found)]
+
+
+def ends_of(name: str, contexts: Sequence[Context], training: Training, device: str = "cpu") -> list[dict[str, Any]]:
+    """Forecast what runs at the settings' rate come to, without an optimiser step.
+
+    Args:
+        name: bundled name, local folder, or hub id.
+        contexts: what would be trained on, each alone.
+        training: the plan, its rate included.
+        device: torch device.
+
+    Returns:
+        One JSON-ready entry a context: ``outcome`` by the settings' criterion, ``by`` (``run`` where a real run had to
+        answer), and observables at the end.
+    """
+    searcher = Searcher(load(name, device), contexts, training)
+    entries = []
+    with searcher.land.evaluating():
+        for i in searcher.contexts:
+            end = at_rate(searcher, i)
+            head = {"context": i, "rate": training.learning_rate, "outcome": end.outcome, "by": end.by}
+            entries.append(clean(head | {f"final_{name}": value for name, value in end.values.items()}))
+    return entries
+
+
+def settings_of(method: Method, scope: Scope, criterion: Criterion, targets: tuple[str, ...]) -> Training:
+    """Return the settings that critical rates of a method are searched for with."""
+    more: dict[str, Any] = {"lora_targets": targets} if method == "lora" else {}
+    return Training(method=method, steps=scope.steps, criterion=criterion, **more)
+
+
+def _entry(index: int, threshold: Threshold, training: Training) -> dict[str, Any]:
+    entry = critical_entry(index, threshold)
+    settings = {"method": training.method, "criterion": training.criterion, "seed": training.seed}
+    return settings | {key: entry[key] for key in entry if key not in {"prompt", "gold", "competitor"}}
+
+
+def _bulk(model: Any, kind: Kind, tokenizer: Any, pairs: int) -> dict[str, Any]:
+    with torch.no_grad():
+        bulk = geometry_of(model, kind, tokenizer).bulk(pairs, percentiles=_QUANTILES)
+    return asdict(bulk) | {"class": bulk.embedding_class}

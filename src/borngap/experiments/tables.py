@@ -1,0 +1,154 @@
+"""A table of results and the data of a figure, and how a table is written: Markdown, JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from borngap.store import clean, json_bytes, write_whole
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        id: name of its files.
+        title: what it shows.
+        note: how to read it.
+        rows: our numbers.
+        paper: the paper's table beside it; None where the paper has none.
+        paper_title: what the paper's shows.
+        split: columns by whose values the table is cut into sections when it is printed.
+    """
+
+    id: str
+    title: str
+    note: str
+    rows: pl.DataFrame
+    paper: pl.DataFrame | None = None
+    paper_title: str = ""
+    split: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The data of one figure; how it is drawn is decided above this layer.
+
+    Attributes:
+        id: name of its files.
+        title: what it shows.
+        note: how to read it.
+        mark: ``line`` or ``point``.
+        x: column and axis title.
+        y: column and axis title.
+        rows: long form.
+        colour: column that tells series apart; None for one series.
+        facet: column that tells panels apart; None for one panel.
+        log: axes with a logarithmic scale: ``x``, ``y``.
+        shared: whether panels share the scale of y.
+        zero: whether a line is drawn at y = 0.
+    """
+
+    id: str
+    title: str
+    note: str
+    mark: str
+    x: tuple[str, str]
+    y: tuple[str, str]
+    rows: Sequence[Mapping[str, Any]]
+    colour: str | None = None
+    facet: str | None = None
+    log: tuple[str, ...] = ()
+    shared: bool = True
+    zero: bool = False
+    columns: int = field(default=4)
+
+
+def write_table(table: Table, folder: Path) -> None:
+    """Write a table as Markdown, JSON and CSV, each as a whole or not at all.
+
+    Args:
+        table: the table.
+        folder: there already.
+    """
+    write_whole(folder / f"{table.id}.md", markdown(table).encode())
+    write_whole(folder / f"{table.id}.json", json_bytes(as_json(table)))
+    write_whole(folder / f"{table.id}.csv", table.rows.write_csv().encode())
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """Return a table JSON-ready: ``schema``, ``id``, ``title``, ``note``, ``rows``, ``paper``."""
+    head = {"schema": 1, "id": table.id, "title": table.title, "note": table.note}
+    paper = None if table.paper is None else {"title": table.paper_title, "rows": table.paper.to_dicts()}
+    return clean(head | {"rows": table.rows.to_dicts(), "paper": paper})
+
+
+def markdown(table: Table, level: int = 1) -> str:
+    """Return a table as Markdown, the paper's beside it.
+
+    Args:
+        table: the table.
+        level: of its heading.
+
+    Returns:
+        Text that ends with a line feed.
+    """
+    parts = [f"{'#' * level} {table.title}", table.note]
+    parts += [part for name, rows in sections(table) for part in ([f"**{name}**"] if name else []) + [grid(rows)]]
+    if not table.rows.height:
+        parts.append("No runs for this table.")
+    if table.paper is not None:
+        parts += [f"The paper: {table.paper_title}", grid(table.paper)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def sections(table: Table) -> list[tuple[str, pl.DataFrame]]:
+    """Return the printed parts of a table: name and rows, without the columns that name them."""
+    if not table.split or not table.rows.height:
+        return [("", table.rows)] if table.rows.height else []
+    return [
+        (", ".join(str(value) for value in key), part.drop(table.split))
+        for key, part in table.rows.group_by(*table.split, maintain_order=True)
+    ]
+
+
+def grid(rows: pl.DataFrame) -> str:
+    """Return rows as a Markdown table."""
+    head = [name.replace("_", " ") for name in rows.columns]
+    marks = ["---:" if dtype.is_numeric() else "---" for dtype in rows.dtypes]
+    lines = [head, marks, *([cell(value) for value in row] for row in rows.iter_rows())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: Any) -> str:
+    r"""Write a value: four significant digits, a dash for what does not exist, nothing that breaks a table.
+
+    Args:
+        value: a number, a text, a boolean or None.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> cell(0.12345), cell(None), cell(True), cell("a|b"), cell(-2e-05)
+        ('0.1235', '–', 'yes', 'a\\|b', '−2e-05')
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−", 1) if value < 0 else f"{value:.4g}"
+    if isinstance(value, str):
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value).strip()
+        return shown.replace("\\", "\\\\").replace("|", "\\|") or json.dumps(value)
+    return str(value).replace("-", "−", 1)
