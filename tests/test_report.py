@@ -336,6 +336,21 @@ def test_charts_are_written_as_svg_and_png(tmp_path, folder):
     assert (tmp_path / "charts" / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_comparison_has_charts_with_a_line_a_run(run, tmp_path, folder):
+    other = make_run(tmp_path / "other", ["resolved"], method="lora", rate=2e-3)
+    code, out, told = run("compare", folder, other, "--charts", tmp_path / "charts", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["kind"] == "compare", "standard output is the comparison alone"
+    assert told == f"2 files written to {tmp_path / 'charts'}\n"
+    assert sorted(path.name for path in (tmp_path / "charts").iterdir()) == ["context-001.png", "context-001.svg"]
+    svg = (tmp_path / "charts" / "context-001.svg").read_text()
+    assert "full, rate 2e−4" in svg
+    assert "lora, rate 2e−3" in svg
+    assert "var(" not in svg
+    code, out, _ = run("compare", folder, other, "--charts", tmp_path / "again")
+    assert (code, out) == (0, "")
+
+
 def test_plot_shows_a_trajectory_inline(tmp_path, folder):
     picture = borngap.plot(borngap.read_run(folder).trajectory(0))
     assert picture._repr_svg_().startswith("<svg")

@@ -16,7 +16,7 @@ from borngap.context import Context, Target, read_contexts
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.sample import sample_targets
-from borngap.hf.tracker import BornGapWarning, Tracker
+from borngap.hf.tracker import BornGapWarning, Tracker, learning_rates
 from borngap.observables import DEFAULT_TOP_P
 from borngap.training import Stop
 from borngap.trajectory import Criterion
@@ -98,6 +98,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self._handler = _caller()
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
+        facts["learning_rates"] = learning_rates(host.get("optimizer"))
         targets = self._contexts or self._targets(host["train_dataloader"], tokenizer)
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **self._options)
         if saved is None:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf.tracker import Tracker
+from borngap.hf.tracker import Tracker, learning_rates
 
 
 class BornGapLightning(Callback):
@@ -50,7 +50,12 @@ class BornGapLightning(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the contexts before the first step, or go on from a checkpoint."""
         model = _causal_lm(pl_module, self._attribute)
-        facts = {"host": "lightning.Trainer", "max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
+        facts: dict[str, Any] = {
+            "host": "lightning.Trainer",
+            "max_steps": trainer.max_steps,
+            "max_epochs": trainer.max_epochs,
+        }
+        facts["learning_rates"] = learning_rates(*trainer.optimizers)
         saved = self._saved if trainer.global_step else None
         self.tracker = Tracker(model, self._tokenizer, self._contexts, host=facts, state=saved, **self._options)
         if saved is None:

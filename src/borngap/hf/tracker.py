@@ -102,7 +102,8 @@ class Tracker:
             geometry: geometry matrix.
             top_p: nucleus mass.
             per_context: whether metrics of single contexts are returned beside the averages.
-            host: what the RUN should say of the host, JSON-ready.
+            host: what the RUN should say of the host, JSON-ready; reports read ``host``, its name, and
+                ``learning_rates``, a list.
             state: ``state()`` of the interrupted run.
 
         Raises:
@@ -313,11 +314,38 @@ class Tracker:
     def _open(self, out: str | Path | None, host: Mapping[str, Any] | None, *, resumed: bool) -> Store | None:
         if out is None or _rank() != 0:
             return None
-        store = Store(out, self._plan, environment() | {"host": dict(host or {})})
+        store = Store(out, self._plan, environment() | {"host": {"model": _described(self._model)} | dict(host or {})})
         if store.finished and not resumed:
             fix = "choose another folder with out="
             raise UserError(f"{out} holds a run already", rule="nothing is overwritten", fix=fix)
         return store
+
+
+def learning_rates(*optimizers: Any) -> list[float] | None:
+    """Return the learning rates of optimisers before schedule and warm-up, each once.
+
+    Args:
+        *optimizers: torch optimisers; None where one is not known.
+
+    Returns:
+        Ascending; None without an optimiser.
+    """
+    groups = [group for optimizer in optimizers if optimizer is not None for group in optimizer.param_groups]
+    return sorted({float(group.get("initial_lr", group.get("lr"))) for group in groups}) or None
+
+
+def _described(model: Any) -> dict[str, Any]:
+    """What a RUN says of a model that it can't load again: class, name, adapter, and how much of it is trained."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    adapters = {str(config.peft_type.value) for config in getattr(model, "peft_config", {}).values()}
+    return {
+        "class": type(inner).__name__,
+        "name": getattr(getattr(inner, "config", None), "_name_or_path", None) or None,
+        "adapter": ", ".join(sorted(adapters)) or None,
+        "parameters": sum(size for size, _ in sizes),
+        "trained_parameters": sum(size for size, trained in sizes if trained),
+    }
 
 
 def _restored(target: Target, kept: Mapping[str, Any]) -> Target:

@@ -11,6 +11,7 @@ from borngap.errors import UserError
 from borngap.geometry import KINDS, Kind
 from borngap.store import clean
 
+_ADAPTERS = " (adapters count as weights)"
 _PAIRS, _SEED = 200_000, 0  # the standard error of the crowding is below 1 %
 
 
@@ -42,7 +43,9 @@ def _measured(name: str, weights: str | None) -> dict[str, Any]:
     except UserError as error:
         return nothing | {"missing": f"{name} can't be read, so its geometry is not shown: {error.what}."}
     if found is None:
-        return nothing | {"missing": f"{name} has other weights now than in the run: its geometry is not shown."}
+        return nothing | {
+            "missing": f"{name} has other weights than at the start of the run{_ADAPTERS}: its geometry is not shown."
+        }
     return {"model": name, "missing": ""} | found
 
 

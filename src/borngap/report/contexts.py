@@ -88,6 +88,8 @@ def needed_by_dose(run: Run, entry: Mapping[str, Any]) -> dict[str, Any]:
     flip = rounded(_dict(entry.get("flip_times")).get(criterion_of(run)), 12)
     if entry.get("outcome") == "pre-resolved":
         return nothing | {"why": "none: ahead from the start"}
+    if plan.get("command") == "track":
+        return nothing | {"why": "not known: the context was watched, not trained on by itself"}
     if used is None or not plan.get("steps"):
         return nothing | {"why": "not known: the run does not say its rate"}
     if plan.get("schedule") != "constant" or plan.get("warmup") or plan.get("joint"):

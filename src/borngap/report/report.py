@@ -131,7 +131,7 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     forecasts = [entry for path in files for entry in read_forecasts(path)]
     found: list[Sweep] = [read_sweep(path) for path in sweeps]
     phases = [phase_record(sweep) for sweep in found]
-    plans = [source.run.plan for source in sources] + [sweep.plan for sweep in found]
+    plans = [source.plan for source in sources] + [sweep.plan for sweep in found]
     bulks = geometries(plans) if with_geometry else []
     return Report(summary(sources, bulks, forecasts, phases, found))
 

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from borngap.errors import UserError
+from borngap.report.hosts import stand_ins
 from borngap.store import COLUMNS, RUN_FILE, SCHEMA, STEPS_FILE, VERDICTS_FILE, Run, clean
 from borngap.trajectory import CRITERIA, Trajectory
 from borngap.verdicts import verdict
@@ -29,6 +30,11 @@ class Source:
 
     run: Run
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan, and beside it what the host of a tracked run told."""
+        return stand_ins(self.run) | self.run.plan
 
 
 def read_source(folder: str | Path) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ def run_label(plan: Mapping[str, Any], folder: Path) -> str:
 
 
 def _run(number: int, source: Source) -> dict[str, Any]:
-    plan = source.run.plan
-    known = rounded(plan.get("rate")) is not None and isinstance(plan.get("steps"), int)
+    plan = source.plan
     return {
         "number": number,
         "what": "RUN",
@@ -123,13 +123,25 @@ def _run(number: int, source: Source) -> dict[str, Any]:
         "model": visible(str(plan.get("model") or "a model that the run does not name")),
         "method": visible(_METHODS.get(str(plan.get("method")), str(plan.get("method") or "training"))),
         "criterion": criterion_of(source.run),
-        "dose": f"{count(plan['steps'], 'step')} at learning rate {rate(plan['rate'])}" if known else "",
+        "dose": _dose(plan),
         "missing": [visible(text) for text in source.missing],
         "notes": [visible(str(note)) for note in plan.get("notes") or ()],
         "made": made_sentence(plan, source.run.environment),
-        "settings": setting_pairs(plan, {"contexts", "notes"}),
+        "settings": setting_pairs(source.run.plan, {"contexts", "notes"}),
         "environment": setting_pairs(source.run.environment, set()),
     }
+
+
+def _dose(plan: Mapping[str, Any]) -> str:
+    """Steps and rate, as far as they are known."""
+    if not isinstance(plan.get("steps"), int):
+        return ""
+    steps = count(plan["steps"], "step")
+    if rounded(plan.get("rate")) is None:
+        return steps if plan.get("command") == "track" else ""
+    schedule = plan.get("schedule")
+    changing = f" ({visible(str(schedule))} schedule)" if schedule not in {None, "constant"} else ""
+    return f"{steps} at learning rate {rate(plan['rate'])}{changing}"
 
 
 def _sweep(number: int, sweep: Sweep, phase: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +153,11 @@ def _sweep(number: int, sweep: Sweep, phase: Mapping[str, Any]) -> dict[str, Any
 
 def _contexts(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], list[str]]:
     """Records of all contexts, and notes on what was thinned or left out."""
-    entries = [(number, source.run, entry) for number, source in enumerate(sources) for entry in source.run.verdicts]
+    entries = [
+        (number, replace(source.run, plan=source.plan), entry)
+        for number, source in enumerate(sources)
+        for entry in source.run.verdicts
+    ]
     shown = entries[:_MOST]
     limits = _limits(len(shown))
     records = [context_record(run, number, entry, limits) for number, run, entry in shown]

@@ -153,7 +153,10 @@ def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> st
     parts = [
         plan.get("model"),
         plan.get("method"),
-        f"rate {rate(plan['rate'])} ({plan.get('schedule')})" if isinstance(plan.get("rate"), float) else None,
+        f"rate {rate(plan['rate'])} ({plan.get('schedule', 'schedule not known')})"
+        if isinstance(plan.get("rate"), float)
+        else None,
+        f"watched in {plan['host']}" if "host" in plan else None,
         f"{plan['steps']} steps" if "steps" in plan else None,
         together.get(plan.get("joint")),  # type: ignore[arg-type]
         f"seed {plan['seed']}" if "seed" in plan else None,

@@ -1,0 +1,86 @@
+"""Reports of RUNs that a callback or a tracker wrote: what the host told stands where a plan says nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from tests.hosts import CONTEXTS, LORA, TIED, trainer
+from tests.runs import make_run
+
+import borngap
+from borngap.hf.callback import BornGapCallback
+from borngap.report.report import report_of
+
+
+def reported(folder, *, geometry=False):
+    return report_of(folder, with_geometry=geometry)
+
+
+def rewritten(folder, host):
+    """A RUN without what only the reference loop's plan says, with another host."""
+    path = folder / "run.json"
+    head = json.loads(path.read_text())
+    for key in ("model", "method", "rate", "schedule", "steps", "seed"):
+        head["plan"].pop(key)
+    head["plan"]["command"] = "track"
+    head["environment"]["host"] = host
+    path.write_text(json.dumps(head))
+    return folder
+
+
+def test_a_trainers_run_names_model_method_rate_and_steps(tmp_path):
+    watcher = BornGapCallback(CONTEXTS, every=1, out=tmp_path / "run")
+    trainer(tmp_path / "host", [watcher], max_steps=2, lr_scheduler_type="linear", warmup_steps=1).train()
+    made = reported(tmp_path / "run", geometry=True)
+    told = made.summary["runs"][0]
+    assert told["model"] == TIED
+    assert made.summary["title"] == f"Full fine-tuning of {TIED}"
+    assert told["dose"] == "2 steps at learning rate 1e−3 (linear schedule)"
+    assert told["label"] == "full, rate 1e−3"
+    assert f"{TIED}; full; rate 1e−3 (linear); watched in transformers.Trainer; 2 steps; seed 42" in told["made"]
+    assert ["host: arguments: weight_decay", "0"] in told["environment"]
+    assert ["host: model: class", "GPT2LMHeadModel"] in told["environment"]
+    assert {c["used_rate"] for c in made.summary["contexts"]} == {1e-3}
+    whys = {c["needed"]["why"] for c in made.summary["contexts"] if c["outcome"] != "pre-resolved"}
+    assert whys <= {"not known: the context was watched, not trained on by itself"}
+    assert made.summary["geometry"][0]["matrices"], "its weights at the start were those of the bundled model"
+
+
+def test_a_lora_of_a_trainer_is_named_so(tmp_path):
+    loaded = borngap.load(TIED)
+    model = get_peft_model(loaded.model, LoraConfig(r=2, target_modules=LORA[TIED], fan_in_fan_out=True))
+    watcher = BornGapCallback(CONTEXTS[:1], every=1, out=tmp_path / "run")
+    trainer(tmp_path / "host", [watcher], model=model, max_steps=1).train()
+    made = reported(tmp_path / "run")
+    assert made.summary["title"] == f"LoRA of {TIED}"
+    assert made.summary["runs"][0]["dose"] == "1 step at learning rate 1e−3"
+
+
+@pytest.mark.parametrize(("host", "title", "dose"), [
+    ({}, "Training of a model that the run does not name", "50 steps"),
+    ({"model": {"class": "GPT2LMHeadModel"}, "learning_rates": [1e-4, 1e-3]}, "Training of a GPT2LMHeadModel",
+     "50 steps"),
+    ({"arguments": {"learning_rate": 2e-5}, "model": {"name": "org/own", "parameters": 9, "trained_parameters": 3}},
+     "Training of 3 of 9 parameters of org/own", "50 steps at learning rate 2e−5"),
+    ({"arguments": "odd", "model": [1], "learning_rates": "x"}, "Training of a model that the run does not name",
+     "50 steps"),
+])  # fmt: skip
+def test_what_a_host_did_not_tell_is_left_open(tmp_path, host, title, dose):
+    made = reported(rewritten(make_run(tmp_path / "run", ["unresolved"]), host))
+    assert made.summary["title"] == title
+    assert made.summary["runs"][0]["dose"] == dose
+    assert dose in made.summary["runs"][0]["verdict"]
+    assert made.html
+    assert made.markdown
+
+
+def test_the_reference_loops_plan_stands(tmp_path):
+    folder = make_run(tmp_path / "run", ["resolved"])
+    path = folder / "run.json"
+    head = json.loads(path.read_text())
+    head["environment"]["host"] = {"learning_rates": [5.0], "model": {"name": "another"}}
+    path.write_text(json.dumps(head))
+    told = reported(folder).summary["runs"][0]
+    assert (told["model"], told["label"]) == ("docs-gpt2-s", "full, rate 2e−4")
