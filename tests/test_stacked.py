@@ -66,8 +66,8 @@ def assert_same(left, right, index, tolerance=1e-5):
 def test_twenty_mixed_lanes_equal_separate_runs(name):
     """Conv1D c_attn, fused query_key_value, and q_proj with v_proj; prompts of 3 to 8 tokens, four rates."""
     torch.set_num_threads(1)
-    tuner = FineTune(borngap.load(name), borngap.read_contexts("docs10")[3:8], Training(method="lora", steps=4))
-    lanes = [Lane(index, rate) for index in range(5) for rate in (3e-4, 1e-3, 3e-3, 1e-2)]
+    tuner = FineTune(borngap.load(name), borngap.read_contexts("docs10")[3:8], Training(method="lora", steps=16))
+    lanes = [Lane(index, rate) for index in range(5) for rate in (1e-4, 3e-4, 1e-3, 3e-3)]
     assert len({len(target.ids) for target in tuner.targets}) >= 3
     stack = together(tuner, lanes, observe="margins")
     moved = 0.0
