@@ -247,6 +247,9 @@ def test_the_page_in_a_browser(browser, tmp_path, report):
     for file in (plain, hostile):
         for width, scheme in ((1280, "dark"), (360, "light")):
             tab = browser(file, width=width, scheme=scheme)
+            titles = "all => all.map(t => t.getAttribute('fill'))"
+            fills = tab.page.eval_on_selector_all("#still-pairs .role-legend-title text", titles)
+            assert fills == ["var(--ink)"], "readable in both themes"
             assert (tab.said, tab.asked) == ([], [file.as_uri()])
             assert tab.page.get_attribute("html", "data-ready") == "true"
             assert tab.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0

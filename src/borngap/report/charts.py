@@ -298,7 +298,10 @@ def _config(font: str, colours: Mapping[str, str]) -> dict[str, Any]:
         "tickColor": colours["muted"], "gridColor": colours["line"], "gridOpacity": 0.6, "titleFontWeight": 400,
         "labelFontSize": 11.5, "titleFontSize": 12, "labelFont": font, "titleFont": font,
     }  # fmt: skip
-    legend = {"labelColor": colours["ink"], "labelFont": font, "labelFontSize": 12, "labelLimit": 260}
+    legend = {
+        "labelColor": colours["ink"], "labelFont": font, "labelFontSize": 12, "labelLimit": 260,
+        "titleColor": colours["ink"], "titleFont": font, "titleFontSize": 12, "titleFontWeight": 400,
+    }  # fmt: skip
     return {
         "font": font,
         "title": {"font": font, "color": colours["ink"], "anchor": "start"},
