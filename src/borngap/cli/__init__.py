@@ -17,6 +17,7 @@ from borngap.cli.geometry import geometry
 from borngap.cli.neighbours import neighbours
 from borngap.cli.probe import probe
 from borngap.cli.report import report
+from borngap.cli.reproduce import reproduce
 from borngap.cli.scan import scan
 from borngap.cli.sweep import sweep
 from borngap.cli.zoo import zoo
@@ -30,7 +31,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, report, compare):
+for command in (
+    demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, report, compare, reproduce,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(zoo)
 

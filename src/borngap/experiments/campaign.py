@@ -14,6 +14,7 @@ from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_o
 from borngap.experiments.folder import Plan, entries, home, kept
 from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
 from borngap.hf.load import quiet
+from borngap.store import checked
 from borngap.sweep.plan import SweepPlan
 from borngap.sweep.run import run_sweep
 from borngap.sweepstore import SWEEP_FILE, read_sweep
@@ -86,6 +87,20 @@ def reproduce_model(
     for arm, planned in sweeps(there, model, plan, base):
         if arm.id in MAIN:
             _ends(there, model, planned, arm, rates(there, plan, base, arm), report, device)
+
+
+def is_stored(folder: Path, model: str, plan: Plan) -> bool:
+    """Return whether everything of a model is stored; nothing is loaded to tell."""
+    there = home(folder, model)
+    if not (there / "base.json").is_file():
+        return False
+    if not all((there / "critical" / f"{search.name}.json").is_file() for search in searches(plan)):
+        return False
+    base = checked(there / "base.json")
+    arms = [arm for arm, _ in sweeps(there, model, plan, base)]
+    forecast = [arm for arm in arms if arm.id in MAIN and FORECAST in rates(there, plan, base, arm).values()]
+    ends = all((there / "ends" / f"{arm.id}.json").is_file() for arm in forecast)
+    return ends and all(is_complete(there / "sweeps" / arm.id) for arm in arms)
 
 
 def is_complete(folder: Path) -> bool:

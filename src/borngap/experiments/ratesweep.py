@@ -110,11 +110,15 @@ def diagrams(study: Study) -> dict[tuple[str, str], Phase]:
     Returns:
         (model, method) -> diagram.
     """
-    found = {}
-    for method in _METHODS:
-        for (model,), part in chosen(study, method).group_by("model", maintain_order=True):
-            found[str(model), method] = phase(_points(part), "born")
-    return found
+    return study.once("diagrams", lambda: _diagrams(study))
+
+
+def _diagrams(study: Study) -> dict[tuple[str, str], Phase]:
+    return {
+        (str(model), method): phase(_points(part), "born")
+        for method in _METHODS
+        for (model,), part in chosen(study, method).group_by("model", maintain_order=True)
+    }
 
 
 def collapse(study: Study) -> pl.DataFrame:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Columns = Mapping[str, Array]
-RESAMPLES = 2000
-LEAST = 3  # clusters below which no interval is given
+RESAMPLES = 1000
+LEAST = 3  # points below which there is no rank correlation, and models below which there is no t interval
+CLUSTERS = 5  # below that a resampled interval is far too narrow: none is given
 _EXACT = 8  # points up to which all permutations are gone through
 _RANDOM = 9999
 
@@ -134,7 +135,7 @@ def resampled(
     """A statistic with a 95 % percentile interval; models and contexts are drawn anew, each with replacement.
 
     Both kinds of cluster are resampled at once (the pigeonhole bootstrap), so that a word that is special in all
-    models, and a model that is special in all words, both widen the interval. A kind with fewer than 3 members is not
+    models, and a model that is special in all words, both widen the interval. A kind with fewer than 5 members is not
     resampled: the interval then says nothing about others of that kind.
 
     Args:
@@ -144,7 +145,7 @@ def resampled(
         seed: seeds the resampling.
 
     Returns:
-        The quantity; without an interval where neither kind has 3 members or no resample has a value.
+        The quantity; without an interval where neither kind has 5 members or no resample has a value.
     """
     models, contexts = np.asarray(columns["model"]), np.asarray(columns["context"])
     cells = len(set(zip(models.tolist(), contexts.tolist(), strict=True)))
@@ -154,11 +155,13 @@ def resampled(
     if not math.isfinite(value):
         return nothing("the statistic has no value on these runs", cells, unit)
     names, words = np.unique(models), np.unique(contexts)
-    if max(len(names), len(words)) < LEAST:
+    if max(len(names), len(words)) < CLUSTERS:
         few = f"{len(words)} contexts of {len(names)} models: too few for an interval"
         return Quantity(value, None, None, cells, unit, few)
     low, high = _interval(statistic, columns, (models, names), (contexts, words), seed)
-    note = "" if len(names) >= LEAST else f"{len(names)} model{'s' * (len(names) > 1)}: the interval is over contexts"
+    note = (
+        "" if len(names) >= CLUSTERS else f"{len(names)} model{'s' * (len(names) > 1)}: the interval is over contexts"
+    )
     return Quantity(value, low, high, cells, unit, note)
 
 
@@ -171,7 +174,7 @@ def over_models(statistic: Callable[[Columns], float], columns: Columns, seed: i
         seed: seeds the resampling.
 
     Returns:
-        The quantity; without an interval below 3 models.
+        The quantity; without an interval below 5 models.
     """
     count = len(next(iter(columns.values())))
     if count == 0:
@@ -179,12 +182,40 @@ def over_models(statistic: Callable[[Columns], float], columns: Columns, seed: i
     value = statistic(columns)
     if not math.isfinite(value):
         return nothing("the statistic has no value on these models", count, "models")
-    if count < LEAST:
+    if count < CLUSTERS:
         return Quantity(value, None, None, count, "models", f"{count} models: too few for an interval")
     rng = np.random.default_rng(seed)
     draws = [rng.integers(count, size=count) for _ in range(RESAMPLES)]
     low, high = _ends([statistic({name: column[draw] for name, column in columns.items()}) for draw in draws])
     return Quantity(value, low, high, count, "models")
+
+
+def mean_over_models(values: Sequence[float], *, log: bool = False) -> Quantity:
+    """Mean of one number a model, with Student's 95 % interval.
+
+    Args:
+        values: one a model; positive if ``log``.
+        log: whether the geometric mean is meant.
+
+    Returns:
+        The quantity; without an interval below 3 models. The interval takes the numbers, or their logarithms, for
+        normally distributed.
+
+    Example:
+        >>> found = mean_over_models([1.0, 2.0, 3.0])
+        >>> found.value, round(found.low, 3), round(found.high, 3)
+        (2.0, -0.484, 4.484)
+    """
+    from scipy import stats
+
+    x = np.log(values) if log else np.asarray(values, float)
+    back = math.exp if log else float
+    if not len(x):
+        return nothing("no model has what it takes", unit="models")
+    if len(x) < LEAST:
+        return Quantity(back(x.mean()), None, None, len(x), "models", f"{len(x)} models: too few for an interval")
+    half = float(stats.t.ppf(0.975, len(x) - 1) * stats.sem(x))
+    return Quantity(back(x.mean()), back(x.mean() - half), back(x.mean() + half), len(x), "models")
 
 
 def variation(values: Array) -> float:
@@ -222,8 +253,8 @@ def _interval(
     rows = {(m, c): np.flatnonzero((model == m) & (context == c)) for m in names for c in words}
     values = []
     for _ in range(RESAMPLES):
-        drawn = rng.choice(names, len(names)) if len(names) >= LEAST else names
-        chosen = rng.choice(words, len(words)) if len(words) >= LEAST else words
+        drawn = rng.choice(names, len(names)) if len(names) >= CLUSTERS else names
+        chosen = rng.choice(words, len(words)) if len(words) >= CLUSTERS else words
         parts = [(copy, rows[m, c]) for copy, m in enumerate(drawn) for c in chosen]
         index = np.concatenate([part for _, part in parts])
         if len(index):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class Study:
         sweeps: (model, arm) -> SWEEP, for figures that need single steps.
         quantiles: model -> geometry -> percentile -> overlap.
         plan: the plan; None for made-up studies.
+        memo: what ``once`` has computed.
     """
 
     models: pl.DataFrame
@@ -83,6 +84,13 @@ class Study:
     sweeps: Mapping[tuple[str, str], Sweep]
     quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]
     plan: Plan | None = None
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what several tables and claims need, computed once."""
+        if name not in self.memo:
+            self.memo[name] = make()
+        return self.memo[name]
 
     def steps_of(self, run: Mapping[str, Any]) -> pl.DataFrame:
         """Return the steps of a row of ``runs``."""
@@ -106,7 +114,7 @@ def read_study(folder: Path) -> Study:
     parts = [_of_model(home(folder, model), model, plan) for model in plan.models]
     parts = [part for part in parts if part]
     rows = {name: [row for part in parts for row in part[name]] for name in _TABLES}
-    frames = {name: frame(rows[name], columns) for name, columns in _TABLES.items()}
+    frames: dict[str, Any] = {name: frame(rows[name], columns) for name, columns in _TABLES.items()}
     sweeps = {key: sweep for part in parts for key, sweep in part["sweeps"].items()}
     quantiles = {part["model"]: part["quantiles"] for part in parts}
     return Study(**frames, sweeps=sweeps, quantiles=quantiles, plan=plan)

@@ -1,0 +1,176 @@
+"""``borngap reproduce``: the paper's experiments on any models, judged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, Json
+from borngap.cli.show import console, number, print_json, table
+from borngap.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from borngap.experiments.folder import Plan
+
+_QUICK_MODELS = "docs-gpt2-s,docs-neox-s"
+
+
+def reproduce(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder; an unfinished reproduction of the same plan goes on.")
+    ],
+    models: Annotated[
+        str, typer.Option("--models", "-m", help="Comma-separated; `bundled`, or `paper` for the paper's eight.")
+    ] = "bundled",
+    contexts: Annotated[str, typer.Option("--contexts", "-c", help="A file, docs10 or paper10.")] = "",
+    experiments: Annotated[
+        str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads.")
+    ] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two models, five contexts, fewer rates, 30 steps: minutes.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps a run; by default 50, or 30 if quick.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, a model each; one a processor unless given.")] = None,
+    device: Device = "cpu",
+    estimate: Annotated[
+        bool, typer.Option("--plan", help="Say what would be run and how long it takes; run none.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run the paper's experiments, resumably; write every table and figure, and judge every claim."""
+    from borngap.experiments.run import estimated, planned_runs, reproduce
+    from borngap.hf.load import quiet
+    from borngap.report.reproduction import write_report
+
+    if workers is not None and workers < 1:
+        raise UserError("workers is out of range", rule="at least 1", found=workers)
+    if steps is not None and steps < 1:
+        raise UserError("steps is out of range", rule="at least 1", found=steps)
+    quiet()
+    plan = _plan(models, contexts, experiments, steps, quick=quick)
+    processes = workers or os.cpu_count() or 1
+    if estimate:
+        seconds = estimated(plan, out, processes, device)
+        _tell(plan, planned_runs(plan), seconds, processes, json=json)
+        return
+    if not _finished(out, plan):
+        if not json:
+            _tell(plan, planned_runs(plan), estimated(plan, out, processes, device), processes, json=False)
+        with _progress(planned_runs(plan), quiet=json) as report:
+            reproduce(plan, out, workers=processes, device=device, report=report)
+    records = write_report(out)
+    if json:
+        print_json({"schema": 1, "claims": records})
+    else:
+        _show(records, out)
+
+
+def _plan(models: str, contexts: str, experiments: str, steps: int | None, *, quick: bool) -> Plan:
+    from dataclasses import replace
+
+    from borngap.context import read_contexts
+    from borngap.experiments.arms import Scope
+    from borngap.experiments.folder import Plan
+    from borngap.experiments.run import EXPERIMENTS, QUICK, QUICK_CONTEXTS, scope_of
+
+    chosen = read_contexts(contexts or ("paper10" if models == "paper" else "docs10"))
+    scope = QUICK if quick else Scope()
+    if quick and not contexts:
+        chosen = chosen[:: max(1, len(chosen) // QUICK_CONTEXTS)][:QUICK_CONTEXTS]
+    names = [name.strip() for name in experiments.split(",")] if experiments else list(EXPERIMENTS)
+    scope = scope_of(names, replace(scope, steps=steps or scope.steps))
+    return Plan(_models(models, quick=quick), tuple(chosen), scope)
+
+
+def _models(text: str, *, quick: bool) -> tuple[str, ...]:
+    from borngap.experiments.paper import paper_models
+    from borngap.zoo import bundled_names
+
+    if text == "paper":
+        return tuple(model.hub for model in paper_models())
+    if text == "bundled":
+        return tuple(_QUICK_MODELS.split(",")) if quick else tuple(bundled_names())
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _finished(out: Path, plan: Plan) -> bool:
+    """Whether everything is stored; checks that the folder is of this plan."""
+    from borngap.experiments.campaign import is_stored
+    from borngap.experiments.folder import PLAN_FILE, start
+
+    if not (out / PLAN_FILE).is_file():
+        return False
+    start(out, plan)
+    return all(is_stored(out, model, plan) for model in plan.models)
+
+
+def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) -> None:
+    if json:
+        head = {"schema": 1, "plan": plan.to_json(), "runs": runs, "processes": processes}
+        print_json(head | {"estimate_seconds": seconds})
+        return
+    time = (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
+    text = f"{len(plan.models)} models, {len(plan.contexts)} contexts, up to {runs} runs of {plan.scope.steps} steps"
+    console().print(
+        f"{text}: about {time} with {processes} processes on this machine as busy as it is now", highlight=False
+    )
+
+
+def _progress(total: int, *, quiet: bool) -> Any:
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    @contextmanager
+    def shown() -> Any:
+        errors = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
+        done: dict[tuple[str, str], int] = {}
+        with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
+            task = bar.add_task("runs", total=total)
+            lines: Callable[..., None] = errors.print
+
+            def report(model: str, what: str, count: int, _: int) -> None:
+                fresh = (model, what) not in done
+                searching = what.startswith(("critical rates", "base model", "forecast"))
+                done[model, what] = 0 if searching else count
+                bar.update(task, completed=sum(done.values()), description=f"{model}: {what}")
+                if fresh and not quiet and not errors.is_terminal:  # a log file gets a line for each part
+                    lines(f"{model}: {what}", highlight=False, markup=False)
+
+            yield report
+
+    return shown()
+
+
+def _show(records: list[dict[str, Any]], out: Path) -> None:
+    from borngap.report.reproduction import verdict_line
+
+    shown = console()
+    rows = [
+        [
+            r["claim"],
+            r["verdict"],
+            number(r["ours"], 3),
+            "–" if r["low"] is None else f"{number(r['low'], 3)} to {number(r['high'], 3)}",
+            r["n"],
+        ]
+        for r in records
+    ]
+    shown.print(table("Claims", ["claim", "verdict", "ours", "95 % interval", "n"], rows, 2))
+    shown.print(verdict_line(records), highlight=False)
+    shown.print(
+        f"written to {out}: report.html, report.md, claims.json, tables, figures", soft_wrap=True, highlight=False
+    )
