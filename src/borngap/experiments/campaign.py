@@ -65,7 +65,15 @@ def reproduce_model(
         device: torch device.
     """
     quiet()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # runs are bit-identical at one thread count only; models share the processors
+    try:
+        _reproduce(folder, model, plan, report, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device: str) -> None:
     there = home(folder, model)
     report(model, "base model", 0, 1)
     base = kept(there / "base.json", lambda: base_of(model, plan.contexts, plan.scope, device))

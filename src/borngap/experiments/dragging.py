@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from borngap.experiments.arms import STANDARD
+from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.paper import facts, paper_table
 from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.study import Study
@@ -48,6 +48,7 @@ def tables(study: Study) -> list[Table]:
         paper_table(4),
         facts()["tables"]["4"]["title"],
         split,
+        MAIN["lora"],
     )
     removed = runs.select(
         "model",
@@ -61,7 +62,14 @@ def tables(study: Study) -> list[Table]:
     )
     note = "Gold's probability at the end of the run, and the same with the rival's set to 0 and the rest renormalised."
     fifth = Table(
-        "table5", "Table 5. Competitor ablation", note, removed, paper_table(5), facts()["tables"]["5"]["title"], split
+        "table5",
+        "Table 5. Competitor ablation",
+        note,
+        removed,
+        paper_table(5),
+        facts()["tables"]["5"]["title"],
+        split,
+        MAIN["lora"],
     )
     return [fourth, fifth, _base(study)]
 

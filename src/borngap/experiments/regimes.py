@@ -43,7 +43,16 @@ def tables(study: Study) -> list[Table]:
     )
     title = "Table 1. Stopping by the Born gap"
     return [
-        Table("table1", title, note, short(rows), paper_table(1), facts()["tables"]["1"]["title"], ("model", "label"))
+        Table(
+            "table1",
+            title,
+            note,
+            short(rows),
+            paper_table(1),
+            facts()["tables"]["1"]["title"],
+            ("model", "label"),
+            MAIN["lora"],
+        )
     ]
 
 

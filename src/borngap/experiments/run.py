@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
+import signal
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from borngap.errors import UserError
 from borngap.experiments import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
 from borngap.experiments.arms import ARMS, Scope
 from borngap.experiments.campaign import OnProgress, reproduce_model, searches
@@ -54,8 +58,6 @@ def scope_of(experiments: Sequence[str], base: Scope) -> Scope:
     Raises:
         UserError: a name is unknown.
     """
-    from borngap.errors import UserError
-
     unknown = [name for name in experiments if name not in EXPERIMENTS]
     if unknown or not experiments:
         rule = f"one or more of {', '.join(EXPERIMENTS)}"
@@ -75,6 +77,9 @@ def reproduce(
         workers: processes; each does whole models, on one thread.
         device: torch device.
         report: called with the model, what is being done, how much of it is done, and of how many.
+
+    Raises:
+        UserError: the folder is not of this plan, a model can't be loaded or used, or a process was killed.
     """
     start(folder, plan)
     if workers == 1 or len(plan.models) == 1:
@@ -82,11 +87,15 @@ def reproduce(
             reproduce_model(folder, model, plan, report, device)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(min(workers, len(plan.models)), mp_context=context) as pool:
+    count = min(workers, len(plan.models))
+    with context.Manager() as manager, ProcessPoolExecutor(count, context, _end_quietly) as pool:
         news = manager.Queue()
         futures = [pool.submit(_one, folder, model, plan, news, device) for model in plan.models]
         try:
             _follow(futures, news, report)
+        except BrokenProcessPool:
+            fix = "give the same command again: what was finished is kept; with fewer --workers it needs less memory"
+            raise UserError("a process ended before its model was done", found="killed from outside", fix=fix) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -164,8 +173,20 @@ def _of(study: Study) -> list[Any]:
     return [module for module, needed in EXPERIMENTS.values() if set(needed) <= arms]
 
 
+def _end_quietly() -> None:
+    """End a worker on Ctrl-C without a traceback of its own: files are written whole or not at all."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
 def _one(folder: Path, model: str, plan: Plan, news: Any, device: str) -> None:
-    reproduce_model(folder, model, plan, lambda *told: news.put(told), device)
+    parent = multiprocessing.parent_process()
+
+    def report(*told: Any) -> None:
+        if parent is not None and not parent.is_alive():  # nobody waits for this any more
+            os._exit(1)
+        news.put(told)
+
+    reproduce_model(folder, model, plan, report, device)
 
 
 def _follow(futures: Sequence[Future[None]], news: Any, report: OnProgress) -> None:

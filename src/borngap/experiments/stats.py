@@ -97,10 +97,8 @@ def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[flo
     if not math.isfinite(rho):
         return math.nan, math.nan
     count = np.inf if len(a) <= _EXACT else _RANDOM
-    ranks = stats.rankdata(b)
-    ordered = stats.rankdata(a)
     found = stats.permutation_test(
-        (ordered,), lambda one: rank_correlation(one, ranks), permutation_type="pairings", n_resamples=count,
+        (a,), lambda one: rank_correlation(one, b), permutation_type="pairings", n_resamples=count,
         vectorized=False, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return rho, float(found.pvalue)
@@ -108,11 +106,12 @@ def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[flo
 
 def rank_correlation(x: Array, y: Array) -> float:
     """Spearman's coefficient alone; NaN where one side does not vary or there are fewer than 3 points."""
-    from scipy import stats
-
-    if len(x) < LEAST or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < LEAST:
         return math.nan
-    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    a, b = _ranks(x), _ranks(y)
+    a, b = a - a.mean(), b - b.mean()
+    norm = math.sqrt((a @ a) * (b @ b))
+    return float(a @ b) / norm if norm > 0 else math.nan
 
 
 def mean_correlation(x: str, y: str) -> Callable[[Columns], float]:
@@ -269,3 +268,10 @@ def _ends(values: Sequence[float]) -> tuple[float | None, float | None]:
         return None, None
     low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 1, ties share their mean; scipy's are the same, but ten times slower on a few numbers."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks

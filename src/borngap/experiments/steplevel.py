@@ -81,6 +81,7 @@ def _steps(study: Study, number: int, group: str) -> Table:
         paper_table(number),
         facts()["tables"][str(number)]["title"],
         ("model", "label"),
+        MAIN[group],
     )
 
 
@@ -136,7 +137,9 @@ def _counts(study: Study) -> Table:
         "have a jump ratio of 8 or more; phantoms have 5 or more with the "
         "jump in the readout. `largest drift`: of the overlap of gold and rival; `rotation` of gold, rad."
     )
-    return Table("catapults", "How many catapults does each way of training leave?", note, rows, split=("group",))
+    return Table(
+        "catapults", "How many catapults does each way of training leave?", note, rows, split=("group",), main="H=10"
+    )
 
 
 def _born_gaps(study: Study) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import polars as pl
 from borngap.store import clean, json_bytes, write_whole
 
 MISSING = "–"
+_LONG = 80  # rows that a report shows
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Table:
         paper: the paper's table beside it; None where the paper has none.
         paper_title: what the paper's shows.
         split: columns by whose values the table is cut into sections when it is printed.
+        main: name of the rate that a report shows where it can't show all; empty if there is none.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Table:
     paper: pl.DataFrame | None = None
     paper_title: str = ""
     split: tuple[str, ...] = ()
+    main: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,15 @@ def markdown(table: Table, level: int = 1) -> str:
     if table.paper is not None:
         parts += [f"The paper: {table.paper_title}", grid(table.paper)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def brief(table: Table) -> Table:
+    """Return a table as a report shows it: of a long one only the rows at its main rate, and the note says so."""
+    if table.rows.height <= _LONG or not table.main:
+        return table
+    rows = table.rows.filter(pl.col("label") == table.main)
+    more = f"Here at {table.main} only; all {table.rows.height} rows: tables/{table.id}.md."
+    return replace(table, rows=rows, note=f"{table.note} {more}")
 
 
 def sections(table: Table) -> list[tuple[str, pl.DataFrame]]:

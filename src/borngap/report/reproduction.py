@@ -15,7 +15,7 @@ from borngap.experiments.claims import VERDICTS
 from borngap.experiments.folder import read_plan
 from borngap.experiments.run import all_figures, write_results
 from borngap.experiments.study import Study, read_study
-from borngap.experiments.tables import Figure, Table, cell, markdown, sections
+from borngap.experiments.tables import Figure, Table, brief, cell, markdown, sections
 from borngap.report.drawing import picture
 from borngap.report.palette import DARK, LIGHT
 from borngap.report.pictures import make_folder
@@ -87,7 +87,7 @@ def _text(
     head = ["# The paper's experiments, run and judged", verdict_line(records), _lead(facts)]
     shown = [f"## {f.title}\n\n![{f.title}](figures/{f.id}.svg)\n\n{f.note}" for f in figures]
     made = ", ".join(f"{key} {value}" for key, value in facts["environment"].items() if isinstance(value, str | int))
-    parts = [*head, *(markdown(table, 2).rstrip() for table in tables), *shown, "## How it was made", made]
+    parts = [*head, *(markdown(brief(table), 2).rstrip() for table in tables), *shown, "## How it was made", made]
     return "\n\n".join(parts) + "\n"
 
 
