@@ -10,7 +10,10 @@ from tests.studies import cells, study
 from borngap.experiments import claimlist, modelwise, quantities
 from borngap.experiments.claimlist import CLAIMS
 from borngap.experiments.claims import Claim, above, below, exists, judge, judged, table, within
+from borngap.experiments.fields import burial
+from borngap.experiments.run import all_figures, all_tables
 from borngap.experiments.stats import Quantity, nothing
+from borngap.experiments.tables import markdown
 from borngap.store import clean, json_bytes
 
 
@@ -265,3 +268,21 @@ def test_claims_name_the_paper_or_us():
     assert {c.source for c in claimlist.PAPER} == {"paper"}
     assert {c.source for c in claimlist.OURS} == {"ours"}
     assert isinstance(table(judged(CLAIMS[:1], study())).rows, pl.DataFrame)
+
+
+def test_tables_and_figures_of_nothing_are_empty():
+    tables, figures = all_tables(study()), all_figures(study())
+    assert {f"table{n}" for n in range(1, 8)} <= {t.id for t in tables}
+    assert all(t.rows.height == 0 and markdown(t) for t in tables)
+    assert {f"figure{n}" for n in range(1, 9)} <= {f.id for f in figures}
+    assert {f.id for f in figures if f.rows} == {"figure1", "figure2"}  # by formula
+
+
+def test_what_is_not_a_number_does_not_spoil_a_mean():
+    made = study(
+        [
+            {"model": "m0", "context": c, "group": "lora", "final_burial_depth": b}
+            for c, b in enumerate((1.0, math.nan, 3.0))
+        ]
+    )
+    assert burial(made)["B_after"].to_list() == [2.0]

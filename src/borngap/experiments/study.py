@@ -121,9 +121,10 @@ def read_study(folder: Path) -> Study:
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> pl.DataFrame:
-    """Return rows as a table of given columns; what a row lacks is null."""
+    """Return rows as a table of given columns; what a row lacks, or is not a number there, is null."""
     data = {name: [row.get(name) for row in rows] for name in columns}
-    return pl.DataFrame({name: pl.Series(data[name], dtype=dtype, strict=False) for name, dtype in columns.items()})
+    made = pl.DataFrame({name: pl.Series(data[name], dtype=dtype, strict=False) for name, dtype in columns.items()})
+    return made.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 _TABLES = {
