@@ -226,6 +226,15 @@ def test_a_figure_without_data_says_so():
     assert "no runs for this figure" in picture(Figure("f", "F", "n", "line", ("x", "x"), ("y", "y"), [])).svg
 
 
+def test_a_panel_shows_its_own_rows_only():
+    rows = [{"x": float(i), "y": 1.0, "c": "one", "f": f"panel {i}"} for i in range(3)]
+    rows.append({"x": None, "y": 1.0, "c": "one", "f": "panel 0"})
+    figure = Figure("f", "F", "n", "point", ("x", "x axis"), ("y", "y"), rows, "c", "f", zero=True)
+    svg = picture(figure).svg
+    assert svg.count('aria-label="x axis:') == 3
+    assert all(f">panel {i}<" in svg for i in range(3))
+
+
 def test_a_figure_escapes_what_it_shows():
     rows = [{"x": 1.0, "y": 2.0, "c": "<script>", "f": "&<b>"}]
     svg = picture(Figure("f", "F", "n", "point", ("x", "x"), ("y", "y"), rows, "c", "f")).svg

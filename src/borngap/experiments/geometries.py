@@ -96,10 +96,11 @@ def figures(study: Study) -> list[Figure]:
         "point",
         ("value", "value"),
         ("B_after", "mean burial depth after LoRA"),
-        [row for row in long.to_dicts() if row["value"] is not None and row["B_after"] is not None],
+        long.to_dicts(),
         "model",
         "against",
         ("x",),
+        free=("x",),
     )
     return [sixth, eighth]
 

@@ -225,7 +225,7 @@ def _alignment(study: Study) -> Figure:
         rows,
         "word",
         "model",
-        shared=False,
+        free=("y",),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,9 @@ class Figure:
         colour: column that tells series apart; None for one series.
         facet: column that tells panels apart; None for one panel.
         log: axes with a logarithmic scale: ``x``, ``y``.
-        shared: whether panels share the scale of y.
+        free: axes on which each panel has a scale of its own: ``x``, ``y``.
         zero: whether a line is drawn at y = 0.
+        columns: panels in a row.
     """
 
     id: str
@@ -71,9 +72,9 @@ class Figure:
     colour: str | None = None
     facet: str | None = None
     log: tuple[str, ...] = ()
-    shared: bool = True
+    free: tuple[str, ...] = ()
     zero: bool = False
-    columns: int = field(default=4)
+    columns: int = 4
 
 
 def write_table(table: Table, folder: Path) -> None:

@@ -25,26 +25,27 @@ def picture(figure: Figure) -> Picture:
     Returns:
         The picture; one that says so where there is no data.
     """
-    rows = [dict(row) for row in figure.rows]
+    rows = [dict(row) for row in figure.rows if None not in (row[figure.x[0]], row[figure.y[0]])]
     if not rows:
         return Picture(_finished(_absent(), figure))
-    data = alt.Chart(alt.InlineData(values=rows))
-    layers = [_mark(data, figure, rows)]
-    if figure.zero:
-        layers.insert(0, alt.Chart(alt.InlineData(values=rows)).mark_rule(color=LIGHT["muted"]).encode(y=alt.datum(0)))
     width, height = (_WIDTH, _HEIGHT) if figure.facet else _SINGLE
+    layers = [_mark(figure, rows)]
+    if figure.zero:
+        layers.insert(0, alt.Chart().mark_rule(color=LIGHT["muted"]).encode(y=alt.datum(0)))
+    # only the whole has data: a layer with its own would show all of it in every panel
     layered = alt.layer(*layers).properties(width=width, height=height)
+    data = alt.InlineData(values=rows)
     if not figure.facet:
-        return Picture(_finished(layered, figure))
+        return Picture(_finished(layered.properties(data=data), figure))
     order = list(dict.fromkeys(row[figure.facet] for row in rows))
     header = alt.Header(title=None, labelFontSize=12, labelFontWeight=600, labelAnchor="start")
-    drawn = layered.facet(
-        facet=alt.Facet(f"{figure.facet}:N", header=header, sort=order), columns=figure.columns, data=data.data
-    )
-    return Picture(_finished(drawn if figure.shared else drawn.resolve_scale(y="independent"), figure))
+    panels = alt.Facet(f"{figure.facet}:N", header=header, sort=order)
+    drawn = layered.facet(facet=panels, columns=figure.columns, data=data)
+    free = dict.fromkeys(figure.free, "independent")
+    return Picture(_finished(drawn.resolve_scale(**free) if free else drawn, figure))
 
 
-def _mark(data: Any, figure: Figure, rows: list[dict[str, Any]]) -> Any:
+def _mark(figure: Figure, rows: list[dict[str, Any]]) -> Any:
     """Lines or points, told apart twice over."""
     encoded: dict[str, Any] = {"x": _axis(alt.X, figure, "x"), "y": _axis(alt.Y, figure, "y")}
     if figure.colour:
@@ -60,7 +61,8 @@ def _mark(data: Any, figure: Figure, rows: list[dict[str, Any]]) -> Any:
         else:
             shape = alt.Scale(domain=names, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(names))])
             encoded["shape"] = alt.Shape(f"{figure.colour}:N", scale=shape, legend=legend)
-    drawn = data.mark_line(strokeWidth=2) if figure.mark == "line" else data.mark_point(size=45, strokeWidth=1.6)
+    bare = alt.Chart()
+    drawn = bare.mark_line(strokeWidth=2) if figure.mark == "line" else bare.mark_point(size=45, strokeWidth=1.6)
     return drawn.encode(**encoded)
 
 
