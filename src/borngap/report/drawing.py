@@ -42,7 +42,7 @@ def picture(figure: Figure) -> Picture:
     panels = alt.Facet(f"{figure.facet}:N", header=header, sort=order)
     drawn = layered.facet(facet=panels, columns=figure.columns, data=data)
     free = dict.fromkeys(figure.free, "independent")
-    return Picture(_finished(drawn.resolve_scale(**free) if free else drawn, figure))
+    return Picture(_finished(drawn.resolve_scale(**free) if free else drawn, figure))  # type: ignore[arg-type]
 
 
 def _mark(figure: Figure, rows: list[dict[str, Any]]) -> Any:
