@@ -52,7 +52,7 @@ def within(low: float, high: float, what: str) -> Rule:
 
 def exists(what: str) -> Rule:
     """Return the rule that there are cases: a share above 0; it fails where the share is at most 5 % for sure."""
-    text = f"{what}: the interval of the share lies above 0 (not testable unless it lies below 5 % otherwise)"
+    text = f"share of {what} above 0; refuted only if at most 5 %"
     return Rule(text, (0.0, 1.0), (0.05, 1.0))
 
 

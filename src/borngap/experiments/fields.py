@@ -219,7 +219,7 @@ def _seventh(study: Study, found: pl.DataFrame) -> Table:
         )
     note = (
         "H at the standard rates, by collocation; B: mean burial depth "
-        "over contexts, before and after 50 steps of LoRA at three rates."
+        "over contexts, before and after LoRA at three rates."
     )
     schema = {
         "criterion": pl.String,

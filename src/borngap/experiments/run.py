@@ -169,7 +169,8 @@ def write_results(study: Study, folder: Path) -> tuple[list[Table], list[dict[st
 
 
 def _of(study: Study) -> list[Any]:
-    arms = set(study.plan.scope.arms) if study.plan is not None else set(ARMS)
+    # further seeds add runs to an arm, not an experiment
+    arms = {*study.plan.scope.arms, "lora-seeds"} if study.plan is not None else set(ARMS)
     return [module for module, needed in EXPERIMENTS.values() if set(needed) <= arms]
 
 

@@ -19,6 +19,7 @@ from borngap.experiments.tables import Figure, Table, brief, cell, markdown, sec
 from borngap.report.drawing import picture
 from borngap.report.palette import DARK, LIGHT
 from borngap.report.pictures import make_folder
+from borngap.report.text import count
 from borngap.store import write_whole
 
 _FOLDER = Path(__file__).parent
@@ -73,9 +74,8 @@ def _facts(folder: Path, study: Study) -> dict[str, Any]:
 
 
 def _lead(facts: Mapping[str, Any]) -> str:
-    about = (
-        f"{facts['runs']} runs of {facts['steps']} steps, {len(facts['models'])} models, {facts['contexts']} contexts."
-    )
+    sizes = (count(facts["runs"], "run"), count(len(facts["models"]), "model"), count(facts["contexts"], "context"))
+    about = f"{', '.join(sizes)}, {count(facts['steps'], 'step')} a run."
     if facts["missing"]:
         about += f" Not done yet: {', '.join(facts['missing'])}."
     return about
