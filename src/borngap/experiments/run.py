@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
-import signal
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,12 +13,13 @@ from typing import Any
 
 from borngap.errors import UserError
 from borngap.experiments import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
-from borngap.experiments.arms import ARMS, Scope
+from borngap.experiments.arms import ARMS, Arm, Scope
 from borngap.experiments.campaign import OnProgress, reproduce_model, searches
 from borngap.experiments.claimlist import CLAIMS
 from borngap.experiments.claims import judged, table
 from borngap.experiments.concepts import figures as concepts
 from borngap.experiments.folder import Plan, home, start
+from borngap.experiments.processes import end_quietly, one_model
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table, write_table
 from borngap.store import clean, json_bytes, refuse_unwritable, write_whole
@@ -39,9 +38,14 @@ EXPERIMENTS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }  # fmt: skip
 QUICK = Scope(steps=30, fields=(1.7, 10.0), further_seeds=False, pairs=200_000)
 QUICK_CONTEXTS = 5
-# measured on docs-gpt2-s: a critical rate takes as long as so many runs
-_SEARCH = {"collocation": 1.5, "bisect": 4.0}
-_STACKED_SEARCH = {"collocation": 0.6, "bisect": 0.8}
+# measured on docs-gpt2-s and docs-neox-s, 30 steps, as multiples of one run of full fine-tuning: a stacked LoRA run,
+# a critical rate, the forecast end of a run
+_STACKED = 0.12
+_SEARCH = {
+    "full": {"collocation": 2.2, "bisect": 2.6}, "lora": {"collocation": 0.5, "bisect": 1.3},
+    "readout-only": {"collocation": 0.6},
+}  # fmt: skip
+_ENDS = {"full": 2.0, "lora": 0.5}
 _POLL = 0.5
 
 
@@ -88,9 +92,9 @@ def reproduce(
         return
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(plan.models))
-    with context.Manager() as manager, ProcessPoolExecutor(count, context, _end_quietly) as pool:
+    with context.Manager() as manager, ProcessPoolExecutor(count, context, end_quietly) as pool:
         news = manager.Queue()
-        futures = [pool.submit(_one, folder, model, plan, news, device) for model in plan.models]
+        futures = [pool.submit(one_model, folder, model, plan, news, device) for model in plan.models]
         try:
             _follow(futures, news, report)
         except BrokenProcessPool:
@@ -103,13 +107,7 @@ def reproduce(
 
 def planned_runs(plan: Plan) -> int:
     """Return how many fine-tuning runs a plan has at most: every field has a rate and every context can be used."""
-    scope, total = plan.scope, 0
-    for name in scope.arms:
-        arm = ARMS[name]
-        chosen = [f for f in arm.fields if not scope.fields or f in scope.fields]
-        seeds = len(arm.seeds) if scope.further_seeds or arm.seeds == (0,) else 0
-        total += (len(chosen) + len(arm.rates)) * seeds * len(plan.contexts)
-    return total * len(plan.models)
+    return sum(_runs_of(ARMS[name], plan) for name in plan.scope.arms) * len(plan.models)
 
 
 def estimated(plan: Plan, folder: Path, workers: int, device: str = "cpu") -> float:
@@ -130,7 +128,7 @@ def estimated(plan: Plan, folder: Path, workers: int, device: str = "cpu") -> fl
         sweep = plan_sweep(model, plan.contexts[:1], [settings.learning_rate], training=settings)
         one = estimate(Worker(sweep, device), sweep.runs, "sequential", 1)
         share = 0.5 if home(folder, model).exists() else 1.0
-        total += share * one * (planned_runs(plan) / len(plan.models) + _searching(plan))
+        total += share * one * _weight(plan)
     return total / min(workers, len(plan.models))
 
 
@@ -174,22 +172,6 @@ def _of(study: Study) -> list[Any]:
     return [module for module, needed in EXPERIMENTS.values() if set(needed) <= arms]
 
 
-def _end_quietly() -> None:
-    """End a worker on Ctrl-C without a traceback of its own: files are written whole or not at all."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-
-
-def _one(folder: Path, model: str, plan: Plan, news: Any, device: str) -> None:
-    parent = multiprocessing.parent_process()
-
-    def report(*told: Any) -> None:
-        if parent is not None and not parent.is_alive():  # nobody waits for this any more
-            os._exit(1)
-        news.put(told)
-
-    reproduce_model(folder, model, plan, report, device)
-
-
 def _follow(futures: Sequence[Future[None]], news: Any, report: OnProgress) -> None:
     """Hand on what workers report; the first error ends it."""
     waiting = set(futures)
@@ -204,8 +186,17 @@ def _follow(futures: Sequence[Future[None]], news: Any, report: OnProgress) -> N
             future.result()
 
 
-def _searching(plan: Plan) -> float:
-    """Searches for critical rates, as so many runs."""
-    weights = (_STACKED_SEARCH if s.method == "lora" else _SEARCH for s in searches(plan))
-    pairs = zip(weights, searches(plan), strict=True)
-    return len(plan.contexts) * sum(weight[search.by] for weight, search in pairs)
+def _runs_of(arm: Arm, plan: Plan) -> int:
+    scope = plan.scope
+    chosen = [f for f in arm.fields if not scope.fields or f in scope.fields]
+    seeds = len(arm.seeds) if scope.further_seeds or arm.seeds == (0,) else 0
+    return (len(chosen) + len(arm.rates)) * seeds * len(plan.contexts)
+
+
+def _weight(plan: Plan) -> float:
+    """What one model takes, in runs of full fine-tuning."""
+    arms = [ARMS[name] for name in plan.scope.arms]
+    runs = sum(_runs_of(arm, plan) * (_STACKED if arm.training["method"] == "lora" else 1.0) for arm in arms)
+    searched = sum(_SEARCH[search.method][search.by] for search in searches(plan))
+    ends = sum(_ENDS.get(name, 0.0) for name in plan.scope.arms)
+    return runs + len(plan.contexts) * (searched + ends)
