@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -96,8 +97,15 @@ def test_centered_observables_ignore_a_vector_added_to_every_row(x, top_p, seed,
     vector = length * orthogonal(x.matrix.shape[1], seed)[0]
     moved = x._replace(matrix=x.matrix + vector)
     assert_same(evaluate(x, "centered", top_p), evaluate(moved, "centered", top_p))
-    raw, raw_moved = evaluate(x, top_p=top_p), evaluate(moved, top_p=top_p)
-    assert not torch.allclose(raw["gold_overlap"], raw_moved["gold_overlap"], atol=1e-6)
+
+
+def test_raw_overlap_does_not_ignore_a_vector_added_to_every_row():
+    rows = torch.eye(3, 4, dtype=torch.float64)
+    x = Case(torch.zeros(1, 3, dtype=torch.float64), rows, *[torch.tensor([n]) for n in (0, 1)], rows[:1])
+    moved = x._replace(matrix=rows + torch.ones(4, dtype=torch.float64))
+    found = [evaluate(one)["gold_overlap"].item() for one in (x, moved)]
+    # (e_i + 1)(e_j + 1) = 6 of squared length 7
+    assert found == pytest.approx([0, 6 / 7])
 
 
 @many

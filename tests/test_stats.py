@@ -66,7 +66,7 @@ def test_few_clusters_have_no_interval():
     columns = {"model": np.array(["a"] * 4), "context": np.arange(4), "v": np.arange(4.0)}
     found = resampled(lambda c: float(c["v"].mean()), columns)
     assert (found.value, found.low, found.high) == (1.5, None, None)
-    assert found.note == "4 contexts of 1 models: too few for an interval"
+    assert found.note == "4 contexts of 1 model: too few for an interval"
     assert over_models(lambda c: float(c["v"].sum()), {"v": np.arange(4.0)}).low is None
     assert mean_over_models([1.0, 2.0]).low is None
 

@@ -98,9 +98,13 @@ def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[flo
         return math.nan, math.nan
     count = np.inf if len(a) <= _EXACT else _RANDOM
     found = stats.permutation_test(
-        (a,), lambda one: rank_correlation(one, b), permutation_type="pairings", n_resamples=count,
-        vectorized=False, rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        (a,),
+        lambda one: rank_correlation(one, b),
+        permutation_type="pairings",
+        n_resamples=count,
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    )
     return rho, float(found.pvalue)
 
 
@@ -155,7 +159,7 @@ def resampled(
         return nothing("the statistic has no value on these runs", cells, unit)
     names, words = np.unique(models), np.unique(contexts)
     if max(len(names), len(words)) < CLUSTERS:
-        few = f"{len(words)} contexts of {len(names)} models: too few for an interval"
+        few = f"{_count(len(words), 'context')} of {_count(len(names), 'model')}: too few for an interval"
         return Quantity(value, None, None, cells, unit, few)
     low, high = _interval(statistic, columns, (models, names), (contexts, words), seed)
     note = (
@@ -182,7 +186,7 @@ def over_models(statistic: Callable[[Columns], float], columns: Columns, seed: i
     if not math.isfinite(value):
         return nothing("the statistic has no value on these models", count, "models")
     if count < CLUSTERS:
-        return Quantity(value, None, None, count, "models", f"{count} models: too few for an interval")
+        return Quantity(value, None, None, count, "models", f"{_count(count, 'model')}: too few for an interval")
     rng = np.random.default_rng(seed)
     draws = [rng.integers(count, size=count) for _ in range(RESAMPLES)]
     low, high = _ends([statistic({name: column[draw] for name, column in columns.items()}) for draw in draws])
@@ -212,7 +216,9 @@ def mean_over_models(values: Sequence[float], *, log: bool = False) -> Quantity:
     if not len(x):
         return nothing("no model has what it takes", unit="models")
     if len(x) < LEAST:
-        return Quantity(back(x.mean()), None, None, len(x), "models", f"{len(x)} models: too few for an interval")
+        return Quantity(
+            back(x.mean()), None, None, len(x), "models", f"{_count(len(x), 'model')}: too few for an interval"
+        )
     half = float(stats.t.ppf(0.975, len(x) - 1) * stats.sem(x))
     return Quantity(back(x.mean()), back(x.mean() - half), back(x.mean() + half), len(x), "models")
 
@@ -244,9 +250,12 @@ def area(scores: Array, positive: Array) -> float:
 
 
 def _interval(
-    statistic: Callable[[Columns], float], columns: Columns, models: tuple[Array, Array],
-    contexts: tuple[Array, Array], seed: int,
-) -> tuple[float | None, float | None]:  # fmt: skip
+    statistic: Callable[[Columns], float],
+    columns: Columns,
+    models: tuple[Array, Array],
+    contexts: tuple[Array, Array],
+    seed: int,
+) -> tuple[float | None, float | None]:
     rng = np.random.default_rng(seed)
     (model, names), (context, words) = models, contexts
     rows = {(m, c): np.flatnonzero((model == m) & (context == c)) for m in names for c in words}
@@ -275,3 +284,7 @@ def _ranks(values: Array) -> Array:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[place]
     return ranks
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

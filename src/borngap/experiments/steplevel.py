@@ -200,7 +200,11 @@ def _scatter(study: Study) -> Figure:
 
 
 def _alignment(study: Study) -> Figure:
-    columns = {"gold_alignment": "gold", "competitor_alignment": "rival"}
+    columns = {
+        "gold_alignment": "ê·h of gold",
+        "competitor_alignment": "ê·h of the rival",
+        "logit_gap": "logit gap / nat",
+    }
     rows = []
     for run in _extremes(study):
         if run["sharpest"]:
@@ -221,7 +225,7 @@ def _alignment(study: Study) -> Figure:
         note,
         "line",
         ("step", "optimiser step"),
-        ("alignment", "ê·h"),
+        ("alignment", "model units; nat"),
         rows,
         "word",
         "model",
