@@ -21,7 +21,7 @@ from borngap.hf.probe import probe
 from borngap.observables import OBSERVABLES
 from borngap.zoo import MODELS, bundled_names, bundled_path, corpus, make
 from borngap.zoo.card import held_out_loss, read_card, verify
-from borngap.zoo.choose import choose_docs10
+from borngap.zoo.choose import choose_docs10, choose_docs40
 from borngap.zoo.corpus import Corpus, build_corpus, pinned_packages, prose
 from borngap.zoo.recipe import CONTEXT, RECIPES
 from borngap.zoo.train import _initial_model, encode, learning_rate, loss_of, train, train_tokenizer, windows
@@ -86,6 +86,19 @@ def test_docs10_is_what_its_rule_chooses():
     assert overlaps[0] >= least
     assert (table["logit_gap"] < 0).sum() == 8
     assert not table["fragment"].any()
+
+
+def test_docs40_is_what_its_rule_chooses():
+    models = [load(name) for name in bundled_names()]
+    chosen = choose_docs40(models)
+    assert chosen == read_contexts("docs40")
+    assert len({frozenset((c.gold, c.competitor)) for c in chosen}) == 40
+    tables = [probe(m.model, m.tokenizer, chosen, only=("gold_overlap", "born_gap")) for m in models]
+    behind = sum((table["born_gap"] < 0).cast(int) for table in tables)
+    assert behind.min() >= len(models) - 1
+    means = sum(table["gold_overlap"] for table in tables) / len(models)
+    assert means.is_sorted()
+    assert min(table["gold_overlap"].min() for table in tables) >= 0.3
 
 
 def test_paper10_holds_the_papers_pairs():

@@ -16,7 +16,7 @@ from numpy.polynomial.legendre import legvander
 from torch import Tensor
 
 _POINTS = 3
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +24,18 @@ class Piece:
     """The updates between two nodes, as coefficients of moments and gradients.
 
     Attributes:
-        means: first moment, of (moment before, gradient before, gradient after): bias-corrected at the quadrature's
-            updates, and in the last row after the last update, not corrected; shape (points + 1, 3).
+        means: bias-corrected first moment at the quadrature's updates, of (moment before, gradient before, gradient
+            after), shape (points, 3).
         squares: second moment alike, of (moment before, and the gradients' products before-before, before-after,
-            after-after), shape (points + 1, 4).
+            after-after), shape (points, 4).
         weights: of the quadrature, schedule included, shape (points,).
+        corrections: by what both moments were divided after the last update, which is the last of the quadrature.
     """
 
     means: Tensor
     squares: Tensor
     weights: Tensor
+    corrections: tuple[float, float]
 
 
 @dataclass(eq=False)
@@ -83,9 +85,8 @@ def piece(first: int, last: int, schedule: Sequence[float], beta1: float = 0.9, 
     mean, square = _decayed(line, beta1), _decayed(products, beta2)
     rates = np.asarray(schedule[first:last], dtype=np.float64)
     at, weights = _quadrature(done, rates)
-    corrected = (mean[at] / (1 - beta1 ** done[at])[:, None], square[at] / (1 - beta2 ** done[at])[:, None])
-    means, squares = (np.vstack([rows, every[-1]]) for rows, every in zip(corrected, (mean, square), strict=True))
-    return Piece(_tensor(means), _tensor(squares), _tensor(weights))
+    means, squares = mean[at] / (1 - beta1 ** done[at])[:, None], square[at] / (1 - beta2 ** done[at])[:, None]
+    return Piece(_tensor(means), _tensor(squares), _tensor(weights), (1 - beta1**last, 1 - beta2**last))
 
 
 def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State) -> None:
@@ -101,23 +102,24 @@ def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State
         eps: AdamW's epsilon.
         out: takes the state at the second node; may be ``state`` itself.
     """
-    size = min(_BLOCK, gradients.shape[1])
-    rows, device = len(part.means), gradients.device
-    means, squares, weights = (x.to(device) for x in (part.means, part.squares, part.weights))
-    m, v, products = gradients.new_empty(rows, size), gradients.new_empty(rows, size), gradients.new_empty(3, size)
+    size, points = min(_BLOCK, gradients.shape[1]), len(part.means)
+    means, squares, weights = (x.to(gradients.device) for x in (part.means, part.squares, part.weights))
+    buffers = [gradients.new_empty(rows, size) for rows in (3, 4, points, points)]
     for start in range(0, gradients.shape[1], size):
         block = slice(start, min(start + size, gradients.shape[1]))
-        pair, width = gradients[:, block], block.stop - start
-        if width < size:
-            m, v, products = m[:, :width].clone(), v[:, :width].clone(), products[:, :width].clone()
-        torch.mm(means[:, 1:], pair, out=m).addr_(means[:, 0], state.mean[block])
-        torch.mul(pair, pair[0], out=products[:2])
-        torch.mul(pair[1], pair[1], out=products[2])
-        torch.mm(squares[:, 1:], products, out=v).addr_(squares[:, 0], state.square[block])
-        out.mean[block], out.square[block] = m[-1], v[-1]
+        x, products, m, v = (buffer[:, : block.stop - start] for buffer in buffers)
+        x[0], x[1:] = state.mean[block], gradients[:, block]
+        products[0] = state.square[block]
+        torch.mul(x[1:], x[1], out=products[1:3])
+        torch.mul(x[2], x[2], out=products[3])
+        torch.mm(means, x, out=m)
+        torch.mm(squares, products, out=v)
         # rounding can take a sum of squares just below 0
-        update = m[:-1].div_(v[:-1].clamp_(min=0).sqrt_().add_(eps))
-        torch.sub(state.displacement[block], weights @ update, out=out.displacement[block])
+        v.clamp_(min=0)
+        torch.mul(m[-1], part.corrections[0], out=out.mean[block])
+        torch.mul(v[-1], part.corrections[1], out=out.square[block])
+        m.div_(v.sqrt_().add_(eps))
+        torch.addmv(state.displacement[block], m.T, weights, alpha=-1, out=out.displacement[block])
 
 
 def _decayed(inputs: np.ndarray, beta: float) -> np.ndarray:

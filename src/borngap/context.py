@@ -14,7 +14,7 @@ from typing import Any
 from borngap.errors import UserError
 
 FIELDS = ("prompt", "gold", "competitor")
-BUNDLED = ("docs10", "paper10")
+BUNDLED = ("docs10", "docs40", "paper10")
 _FOLDER = Path(__file__).parent / "contexts"
 _FORMAT = '{"prompt": "...", "gold": " shame", "competitor": " guilt"}'
 
@@ -59,8 +59,8 @@ def read_contexts(source: str | Path) -> list[Context]:
     """Read contexts from a file, from standard input (``-``) or by bundled name.
 
     Args:
-        source: ``docs10``, ``paper10``, ``-``, or the path of a JSON Lines or CSV file with the fields ``prompt``,
-            ``gold`` and, optionally, ``competitor``.
+        source: ``docs10``, ``docs40``, ``paper10``, ``-``, or the path of a JSON Lines or CSV file with the fields
+            ``prompt``, ``gold`` and, optionally, ``competitor``.
 
     Returns:
         The contexts, at least one.

@@ -51,7 +51,8 @@ class GeometryName(StrEnum):
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A bundled name, a local folder, or a hub id.")]
 Contexts = Annotated[
-    str, typer.Option("--contexts", "-c", help="JSON Lines or CSV file, `-` for standard input, docs10 or paper10.")
+    str,
+    typer.Option("--contexts", "-c", help="JSON Lines or CSV file, `-` for standard input, docs10, docs40 or paper10."),
 ]
 GeometryOption = Annotated[
     GeometryName, typer.Option("--geometry", help="Rows of the output embedding, the input embedding, or centered.")

@@ -27,7 +27,7 @@ def reproduce(
     models: Annotated[
         str, typer.Option("--models", "-m", help="Comma-separated; `bundled`, or `paper` for the paper's eight.")
     ] = "bundled",
-    contexts: Annotated[str, typer.Option("--contexts", "-c", help="A file, docs10 or paper10.")] = "",
+    contexts: Annotated[str, typer.Option("--contexts", "-c", help="A file, docs10, docs40 or paper10.")] = "",
     experiments: Annotated[
         str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads.")
     ] = "",

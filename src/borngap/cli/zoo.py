@@ -111,14 +111,24 @@ def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None
 
 
 @zoo.command()
-def contexts() -> None:
-    """Apply the rule that chose docs10 to docs-gpt2-s, and print the contexts as JSON Lines."""
+def contexts(
+    name: Annotated[str, typer.Argument(help="docs10 or docs40.")] = "docs10",
+) -> None:
+    """Apply the rule that chose a bundled set to the bundled models, and print the contexts as JSON Lines."""
     from borngap.context import write_contexts
+    from borngap.errors import UserError
     from borngap.hf.load import load, quiet
-    from borngap.zoo.choose import choose_docs10
+    from borngap.zoo import bundled_names
+    from borngap.zoo.choose import choose_docs10, choose_docs40
 
     quiet()
-    typer.echo(write_contexts(choose_docs10(load("docs-gpt2-s"))), nl=False)
+    if name == "docs10":
+        chosen = choose_docs10(load("docs-gpt2-s"))
+    elif name == "docs40":
+        chosen = choose_docs40(load(model) for model in bundled_names())
+    else:
+        raise UserError("no rule for these contexts", rule="docs10 or docs40", found=name)
+    typer.echo(write_contexts(chosen), nl=False)
 
 
 @zoo.command("prose")

@@ -35,7 +35,8 @@ _PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
 _MOST_PIECES = 48
 _ROUNDS = 12
 _TOLERANCE = 1e-3
-_GRID_ERROR = 5e-3
+_GRID_ERROR = 1e-2
+_NEAR = 2e-2
 _WIDE = math.log(4.0)
 
 
@@ -61,6 +62,7 @@ class Course:
         self._base = (logits, hidden)
         self.margins = [land.margin(index, criterion, logits)] * len(self.nodes)
         self.end = self.gradients[0]
+        self._slope = 0.0  # of the margin over log rate at the last crossing
 
     @property
     def pieces(self) -> int:
@@ -118,8 +120,15 @@ class Course:
             self._place(direction, math.exp(log_rate))
             return self._land.margin(self._index, self._criterion, self._land.logits(self._index))
 
-        found = root(margin, math.log(near))
-        return None if found is None else math.exp(found)
+        begin = math.log(near)
+        found = secants(margin, begin, self._slope)
+        if found is None:
+            found = root(margin, begin)
+        if found is None:
+            return None
+        if abs(found - begin) > _TOLERANCE:
+            self._slope = -margin(begin) / (found - begin)
+        return math.exp(found)
 
     def coarser(self) -> Tensor | None:
         """Return the end's displacement with every second node left out; None where the grid has an odd number."""
@@ -191,22 +200,23 @@ def solve(course: Course, start: float, limit: float) -> Solution:
         limit: largest rate that counts.
 
     Returns:
-        The solution.
+        The solution, with the estimated error of the grid taken off.
     """
     found = _approach(course, start, limit)
     if isinstance(found, Solution):
         return found
     while True:
-        found, change = _iterate(course, found)
-        error = max(change, _grid_error(course, found))
-        if error <= _GRID_ERROR or 2 * course.pieces > min(_MOST_PIECES, course.nodes[-1]):
+        last = 2 * course.pieces > min(_MOST_PIECES, course.nodes[-1])
+        found, change, shift = _iterate(course, found, last=last)
+        if last or (abs(shift) <= _GRID_ERROR and abs(change) <= _TOLERANCE):
             break
         course.refine()
     if found > limit:
         return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
+    error = max(abs(change), abs(shift) / 2)
     if not error < _WIDE:
         return Solution(None, error, "abstained", "the iteration did not converge")
-    return Solution(found, error, "ok")
+    return Solution(found * math.exp(-shift), error, "ok")
 
 
 def _approach(course: Course, start: float, limit: float) -> float | Solution:
@@ -235,37 +245,84 @@ def _approach(course: Course, start: float, limit: float) -> float | Solution:
     return Solution(None, math.inf, "abstained", "no rate near the crossing was found")
 
 
-def _iterate(course: Course, rate: float) -> tuple[float, float]:
-    """Repeat sweep and crossing, speeded up by secants; return the rate and the last change of its logarithm."""
-    x, seen = math.log(rate), []
+def _iterate(course: Course, rate: float, *, last: bool) -> tuple[float, float, float]:
+    """Repeat sweep and crossing on one grid, speeded up by secants, until the rate stays or a finer grid is due.
+
+    Args:
+        course: a context's run.
+        rate: near the crossing.
+        last: whether there is no finer grid to go to.
+
+    Returns:
+        The rate, the last change of its logarithm, and the estimated error of the grid, inf where not known.
+    """
+    x, seen, shift = math.log(rate), [], math.inf
     for _ in range(_ROUNDS):
         course.sweep(math.exp(x))
         found = course.crossing(math.exp(x))
         if found is None:
-            return math.exp(x), math.inf
+            return math.exp(x), math.inf, shift
         change = math.log(found) - x
         seen.append((x, change))
-        if abs(change) < _TOLERANCE:
-            return found, abs(change)
-        x += _secant(seen)
-    return math.exp(x), abs(change)
+        if abs(change) < _NEAR and math.isinf(shift):
+            shift = _grid_shift(course, found)
+        step, rest = _secant(seen)
+        if rest < _TOLERANCE or (not last and (_stalled(seen) or _GRID_ERROR < abs(shift) < math.inf)):
+            return math.exp(x + step), rest, shift
+        x += step
+    return math.exp(x), rest, shift
 
 
-def _secant(seen: list[tuple[float, float]]) -> float:
-    """The step to take from the last (position, change): the change itself, or where a line through two is zero."""
+def _stalled(seen: list[tuple[float, float]]) -> bool:
+    """Whether the changes of three rounds did not shrink to a half."""
+    return len(seen) > 3 and min(abs(change) for _, change in seen[-2:]) > abs(seen[-4][1]) / 2
+
+
+def _secant(seen: list[tuple[float, float]]) -> tuple[float, float]:
+    """Take the last change, or go where a line through the last two (position, change) is zero.
+
+    Returns:
+        The step, and about what is left after it: the change, or for a line twice of what it corrects the change by.
+    """
     x, change = seen[-1]
     if len(seen) < 2 or seen[-2][0] == x:
-        return change
+        return change, abs(change)
     slope = (change - seen[-2][1]) / (x - seen[-2][0])
-    step = -change / slope if slope < -0.2 else change
-    return math.copysign(min(abs(step), 3 * abs(change)), step)
+    if not slope < -0.2:
+        return change, abs(change)
+    step = math.copysign(min(abs(change / slope), 3 * abs(change)), change)
+    return step, min(abs(change), 2 * abs(step - change)) if abs(change) < _NEAR else abs(change)
 
 
-def _grid_error(course: Course, rate: float) -> float:
-    """Estimate what the grid leaves of |log rate|: a third of what leaving out every second node changes (order 2)."""
+def _grid_shift(course: Course, rate: float) -> float:
+    """Estimate the grid's error of log rate: a third of what leaving out every second node changes (order 2)."""
     displacement = course.coarser()
     found = None if displacement is None else course.crossing(rate, displacement)
-    return math.inf if found is None else abs(math.log(found / rate)) / 3
+    return math.inf if found is None else math.log(found / rate) / 3
+
+
+def secants(function: Callable[[float], float], near: float, slope: float) -> float | None:
+    """Return a zero of a function that rises through it, by a few secants from a point and a slope near the zero's.
+
+    Args:
+        function: of one number.
+        near: where to begin.
+        slope: of the function there, about.
+
+    Returns:
+        The zero, or None where secants do not lead to one at once.
+    """
+    x, value = near, function(near)
+    for _ in range(4):
+        if not slope > 0 or not abs(value / slope) < 0.5:
+            return None
+        step = -value / slope
+        if abs(step) < _TOLERANCE / 4:
+            return x + step
+        after = function(x + step)
+        slope = (after - value) / step
+        x, value = x + step, after
+    return None
 
 
 def root(function: Callable[[float], float], near: float) -> float | None:
@@ -279,7 +336,7 @@ def root(function: Callable[[float], float], near: float) -> float | None:
         The zero nearest to the start by doubling steps within log 4, or None.
     """
     up = not function(near) > 0
-    edge, step = near, 0.02
+    edge, step = near, 0.05
     while abs(edge - near) <= _WIDE:
         other = edge + (step if up else -step)
         if (function(other) > 0) == up:

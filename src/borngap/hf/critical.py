@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -75,6 +76,7 @@ class Searcher:
         self.land = Landscape(self.tuner)
         self.schedule = factors(training)
         self._class: str | None = None
+        self._solved: list[float] = []
         self._geometry = geometry_of(self.tuner.model, training.geometry, self.tuner.tokenizer)
         pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in self.tuner.targets])
         self.overlaps: list[float] = self._geometry.overlap(pairs[:, 0], pairs[:, 1]).double().tolist()
@@ -136,7 +138,11 @@ class Searcher:
         """
         before = self.land.spent.copy()
         course = Course(self.land, index, self.training.criterion, pieces_for(self.training.method))
-        solution = solve(course, start or self._start, self.limit)
+        # contexts of one model are alike: their middle is a better guess than a standard rate
+        guess = statistics.median(self._solved) if self._solved else self._start
+        solution = solve(course, start or guess, self.limit)
+        if solution.rate is not None:
+            self._solved.append(solution.rate)
         spread = solution.error + half_width("collocation", self.training.method)
         low, high = _around(solution.rate, spread)
         if solution.status == "beyond":

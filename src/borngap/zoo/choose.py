@@ -1,8 +1,10 @@
-"""The rule by which docs10 was chosen from the candidates; ``borngap zoo contexts`` applies it again."""
+"""The rules by which docs10 and docs40 were chosen from the candidates; ``borngap zoo contexts`` applies them again."""
 
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from borngap.hf.probe import probe
 from borngap.hf.readout import geometry_of
 
 CANDIDATES = Path(__file__).parents[1] / "contexts" / "candidates.jsonl"
-COUNT = 10
+COUNT, MANY = 10, 40
 CONTROLS = (3, 7)  # places, by overlap, at which gold is the word that the model already prefers
 LOWEST_PERCENTILE = "95"
+LOWEST_OVERLAP = 0.3  # the paper's contexts begin at 0.303
+EXCEPTIONS = 1
 
 
 def choose_docs10(loaded: Loaded) -> list[Context]:
@@ -35,19 +39,54 @@ def choose_docs10(loaded: Loaded) -> list[Context]:
     Returns:
         Ten contexts in ascending order of overlap.
     """
-    rows = [json.loads(line) for line in CANDIDATES.read_text(encoding="utf-8").splitlines()]
-    contexts = [Context(row["prompt"], *row["words"]) for row in rows]
-    measured = probe(loaded.model, loaded.tokenizer, contexts, only=("gold_overlap", "logit_gap")).to_dicts()
+    measured = _measured(loaded)
     bulk = geometry_of(loaded.model, "readout", loaded.tokenizer).bulk()
     least = bulk.overlap_percentiles[LOWEST_PERCENTILE]
     fit = [row for row in measured if not row["fragment"] and row["gold_overlap"] >= least]
-    return [_directed(row, place in CONTROLS) for place, row in enumerate(_spread(fit))]
+    return [_directed(row, place in CONTROLS) for place, row in enumerate(_spread(fit, COUNT))]
 
 
-def _spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def choose_docs40(models: Iterable[Loaded]) -> list[Context]:
+    """Apply the rule to the bundled models.
+
+    1. A candidate counts if both words are single tokens and their overlap in the readout is at least 0.3 in every
+       model.
+    2. Gold is the word with the smaller Born probability; all models but one at most must agree on which that is.
+    3. Forty overlaps, means over the models, are spaced evenly; each takes the nearest candidate left, in ascending
+       order. No two chosen candidates share both words.
+
+    Args:
+        models: the models, one after the other.
+
+    Returns:
+        Forty contexts in ascending order of overlap.
+    """
+    each = list(zip(*(_measured(loaded) for loaded in models), strict=True))
+    fit = []
+    for rows in each:
+        behind = sum(row["born_gap"] < 0 for row in rows)
+        known = not rows[0]["fragment"] and min(row["gold_overlap"] for row in rows) >= LOWEST_OVERLAP
+        if known and min(behind, len(rows) - behind) <= EXCEPTIONS:
+            mean = statistics.mean(row["gold_overlap"] for row in rows)
+            fit.append(rows[0] | {"gold_overlap": mean, "behind": 2 * behind > len(rows)})
+    return [
+        Context(
+            row["prompt"], *((row["gold"], row["competitor"]) if row["behind"] else (row["competitor"], row["gold"]))
+        )
+        for row in _spread(fit, MANY)
+    ]
+
+
+def _measured(loaded: Loaded) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in CANDIDATES.read_text(encoding="utf-8").splitlines()]
+    contexts = [Context(row["prompt"], *row["words"]) for row in rows]
+    return probe(loaded.model, loaded.tokenizer, contexts, only=("gold_overlap", "logit_gap", "born_gap")).to_dicts()
+
+
+def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     rows = sorted(rows, key=lambda row: row["gold_overlap"])
     chosen: list[dict[str, Any]] = []
-    for target in torch.linspace(rows[0]["gold_overlap"], rows[-1]["gold_overlap"], COUNT).tolist():
+    for target in torch.linspace(rows[0]["gold_overlap"], rows[-1]["gold_overlap"], count).tolist():
         left = [
             row for row in rows if all({row["gold"], row["competitor"]} != {c["gold"], c["competitor"]} for c in chosen)
         ]
