@@ -11,7 +11,7 @@ import borngap
 from borngap.cli import app, main
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf.collocation import Course, factors, root
+from borngap.hf.collocation import Course, factors, root, secants
 from borngap.hf.critical import Searcher
 from borngap.hf.finetune import FineTune, weights_digest
 from borngap.hf.forecast import forecast, forecast_entry, rate_to_use
@@ -201,6 +201,31 @@ def test_roots_are_looked_for_outwards():
     assert root(lambda x: x + 1.0, 0.0) == pytest.approx(-1.0, abs=1e-3)
     assert root(lambda x: -1.0, 0.0) is None
     assert root(lambda x: math.nan, 0.0) is None
+
+
+def test_secants_take_few_evaluations():
+    asked = []
+
+    def curve(x):
+        asked.append(x)
+        return math.exp(x) - 2
+
+    assert secants(curve, 0.6, 2.0) == pytest.approx(math.log(2), abs=1e-4)
+    assert len(asked) <= 4
+    assert secants(lambda x: x - 0.3, 0.0, -1.0) is None  # a falling slope
+    assert secants(lambda x: x - 9.0, 0.0, 1.0) is None  # too far
+    assert secants(lambda x: 1.0 - x, 0.9, 1.0) is None  # falls where a rise was expected
+    assert secants(lambda _: math.nan, 0.0, 1.0) is None
+
+
+def test_what_was_solved_before_shortens_the_search_and_leaves_the_rate():
+    search = searcher(count=3)
+    with search.land.evaluating():
+        first = search.collocate(2)[0]
+        search.collocate(1)
+        again = search.collocate(2)[0]
+    assert again.forward_passes < first.forward_passes
+    assert again.rate == pytest.approx(first.rate, rel=5e-3)
 
 
 def test_a_finer_grid_changes_little():

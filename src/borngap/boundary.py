@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -175,9 +176,11 @@ def interval(values: Array, seed: int = 0) -> tuple[float | None, float | None]:
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return float(values[0]), float(values[0])
     for method in ("BCa", "percentile"):
-        found = stats.bootstrap(
-            (values,), np.mean, n_resamples=_MEANS, method=method, rng=np.random.default_rng(seed)
-        ).confidence_interval
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # then percentile's turn has come
+            found = stats.bootstrap(
+                (values,), np.mean, n_resamples=_MEANS, method=method, rng=np.random.default_rng(seed)
+            ).confidence_interval
         if math.isfinite(found.low + found.high):
             return float(found.low), float(found.high)
     return None, None

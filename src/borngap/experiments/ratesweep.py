@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from borngap.experiments.select import chosen, short
+from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table
 from borngap.phase import Phase, Point, phase
@@ -70,13 +70,13 @@ def figures(study: Study) -> list[Figure]:
             "model": run["model"],
             "outcome": run["outcome_born"],
         }
-        for run in chosen(study, "full").to_dicts()
+        for run in transitions(chosen(study, "full")).to_dicts()
         if run["jump_ratio"] is not None
     ]
     first = Figure(
         "boundary",
         "Jump ratio against kappa",
-        "Full fine-tuning, all rates; catapults lie at 8 and above.",
+        "Full fine-tuning, all rates, runs that start with the rival ahead; catapults lie at 8 and above.",
         "point",
         ("kappa", "kappa = rate x Gmax"),
         ("ratio", "jump ratio"),

@@ -13,6 +13,7 @@ from borngap.report.pictures import Picture
 
 _WIDTH, _HEIGHT = 230, 170
 _SINGLE = (460, 260)
+_TINY = 1e-2  # below it numbers are written with an exponent
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left", "triangle-right")
 
 
@@ -70,11 +71,16 @@ def _axis(kind: Any, figure: Figure, side: str) -> Any:
     column, title = figure.x if side == "x" else figure.y
     if any(isinstance(row[column], str) for row in figure.rows):
         return kind(f"{column}:N", title=title or None)
+    largest = max((abs(row[column]) for row in figure.rows if row[column] is not None), default=0.0)
+    numbers = ".1~e" if 0 < largest < _TINY else ".4~r"
     if side in figure.log:
         return kind(
-            f"{column}:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=alt.Axis(tickCount=4, format="~g")
+            f"{column}:Q",
+            title=title,
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(tickCount=4, format=numbers),
         )
-    return kind(f"{column}:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format="~g"))
+    return kind(f"{column}:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format=numbers))
 
 
 def _absent() -> Any:
