@@ -153,8 +153,15 @@ def test_stopping_saves_and_keeps():
 
 
 def test_collapse_is_a_geometric_mean():
-    made = runs(lambda _, c: {"collapse": 5.0 if c % 2 else 20.0})
+    made = runs(lambda _, c: {"collapse": 5.0 if c % 2 else 20.0, "base_participation_ratio": 30.0})
     assert quantities.collapse_factor(made).value == pytest.approx(10.0)
+
+
+def test_what_starts_small_cannot_collapse():
+    made = runs(lambda _, c: {"collapse": 2.0, "base_participation_ratio": 4.0 + c})
+    found = verdict_of("collapse", made)
+    assert found["verdict"] == "not testable here"
+    assert "it starts at 9 at most here and can't fall by 10" in found["why"]
 
 
 def test_head_pairs_need_a_head_of_their_own():

@@ -24,6 +24,7 @@ from borngap.experiments.stats import (
 from borngap.experiments.study import Study
 
 ABOVE, NEAR = f"H={WELL_ABOVE:g}", f"H={AT_THRESHOLD:g}"
+COLLAPSE = 10.0  # a factor that counts as a collapse
 _CATAPULT, _JUMP = 8.0, 5.0
 
 
@@ -171,14 +172,20 @@ def buried_at_start(study: Study) -> Quantity:
 
 def collapse_factor(study: Study) -> Quantity:
     """Largest fall of the participation ratio within 5 steps, as a factor: geometric mean over runs that resolve."""
+    # the ratio is 1 at least and can't fall by more than it is: runs that start below the cut tell nothing
     rows = study.runs.filter(
         pl.col("group").is_in(["full", "lora"]),
         pl.col("outcome_born") == "resolved",
         pl.col("label") == ABOVE,
         pl.col("seed") == 0,
         pl.col("collapse") > 0,
-    )
-    return averaged(rows, "collapse", lambda x: float(np.exp(np.mean(np.log(x)))))
+    ).drop_nulls("base_participation_ratio")
+    able = rows.filter(pl.col("base_participation_ratio") >= COLLAPSE)
+    if rows.height and not able.height:
+        most, seen = (float(np.max(rows[name].to_numpy())) for name in ("base_participation_ratio", "collapse"))
+        why = f"it starts at {most:.3g} at most here and can't fall by {COLLAPSE:g}; it falls by {seen:.3g} at most"
+        return nothing(why, rows.n_unique(["model", "context"]), "contexts")
+    return averaged(able, "collapse", lambda x: float(np.exp(np.mean(np.log(x)))))
 
 
 def steps_saved(study: Study) -> Quantity:
