@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -176,14 +177,23 @@ def interval(values: Array, seed: int = 0) -> tuple[float | None, float | None]:
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return float(values[0]), float(values[0])
     for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # then percentile's turn has come
+        with _quiet():  # where BCa does not exist percentile's turn has come
             found = stats.bootstrap(
                 (values,), np.mean, n_resamples=_MEANS, method=method, rng=np.random.default_rng(seed)
             ).confidence_interval
         if math.isfinite(found.low + found.high):
             return float(found.low), float(found.high)
     return None, None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without scipy's warning that a resampled distribution is degenerate."""
+    from scipy import stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        yield
 
 
 def _unseen(values: Array, catapult: Array, contexts: Array) -> Array:
@@ -215,10 +225,15 @@ def _interval(values: Array, catapult: Array, contexts: Array, cut: float, seed:
         kind = catapult[index]
         return np.nan if kind.all() or not kind.any() else fit(values[index], kind)[0]
 
-    found = stats.bootstrap(
-        (np.arange(len(groups)),), statistic, n_resamples=_CUTS, vectorized=False, method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution  # fmt: skip
+    with _quiet():  # resamples without a cut are NaN
+        found = stats.bootstrap(
+            (np.arange(len(groups)),),
+            statistic,
+            n_resamples=_CUTS,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
     if not np.isfinite(found).any():
         return cut, cut
     low, high = np.nanpercentile(found, [2.5, 97.5])
