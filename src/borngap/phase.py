@@ -50,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Critical:
+class Crossing:
     """Critical rate of a context, as far as a sweep tells.
 
     Attributes:
@@ -132,7 +132,7 @@ class Phase:
     criterion: Criterion
     runs: int
     left_out: dict[str, int]
-    critical: list[Critical]
+    critical: list[Crossing]
     theta: Estimate
     fields: list[Field]
     boundaries: list[Boundary]
@@ -177,7 +177,7 @@ def phase(
     return Phase(criterion, len(points), left_out, critical, theta, fields, boundaries, comparisons)
 
 
-def theta_star(critical: Sequence[Critical], seed: int = 0) -> Estimate:
+def theta_star(critical: Sequence[Crossing], seed: int = 0) -> Estimate:
     """Mean of ``theta_i = eta_c * Gmax`` over contexts, with a 95 % bootstrap interval (BCa, over contexts).
 
     Source: spec section 7.
@@ -207,11 +207,11 @@ def _by_context(points: Sequence[Point]) -> Any:
     return groupby(sorted(points, key=order), order)
 
 
-def _critical(context: int, points: list[Point]) -> Critical:
+def _critical(context: int, points: list[Point]) -> Crossing:
     """Combine the brackets of all seeds of a context."""
     overlap = points[0].gold_overlap
     if any(point.outcome in {"pre-resolved", "lost"} for point in points):
-        return Critical(context, overlap, "pre-resolved", None, None, None, None)
+        return Crossing(context, overlap, "pre-resolved", None, None, None, None)
     by_seed = {seed: [p for p in points if p.seed == seed] for seed in dict.fromkeys(p.seed for p in points)}
     brackets = [_bracket(sorted(group, key=lambda p: p.rate)) for group in by_seed.values()]
     statuses = {status for status, _, _, _ in brackets}
@@ -220,9 +220,9 @@ def _critical(context: int, points: list[Point]) -> Critical:
     low = min(lows) if len(lows) == len(brackets) else None
     high = max(highs) if len(highs) == len(brackets) else None
     if status != "ok":
-        return Critical(context, overlap, status, None, low, high, None)
+        return Crossing(context, overlap, status, None, low, high, None)
     rate = min(max(geometric_mean(b[3] for b in brackets), low or 0.0), high or math.inf)
-    return Critical(context, overlap, status, rate, low, high, rate * overlap)
+    return Crossing(context, overlap, status, rate, low, high, rate * overlap)
 
 
 def _bracket(points: list[Point]) -> tuple[Status, float | None, float | None, float]:
@@ -255,7 +255,7 @@ def _kinds(points: Sequence[Point]) -> tuple[NDArray[Any], dict[str, int]]:
     return kinds, dict(left_out)
 
 
-def _candidates(points: Sequence[Point], critical: Sequence[Critical]) -> dict[str, NDArray[Any]]:
+def _candidates(points: Sequence[Point], critical: Sequence[Crossing]) -> dict[str, NDArray[Any]]:
     rate = np.array([point.rate for point in points])
     overlap = np.array([point.gold_overlap for point in points])
     known = {entry.context: entry.rate for entry in critical}
@@ -263,7 +263,7 @@ def _candidates(points: Sequence[Point], critical: Sequence[Critical]) -> dict[s
     return {"kappa": rate * overlap, "rate": rate, "drive": rate * (1 - overlap), "dose": rate / own}
 
 
-def _fields(points: Sequence[Point], critical: Sequence[Critical], theta: Estimate) -> list[Field]:
+def _fields(points: Sequence[Point], critical: Sequence[Crossing], theta: Estimate) -> list[Field]:
     if theta.value is None or theta.value <= 0:
         return []
     overlaps = [entry.gold_overlap for entry in critical]
