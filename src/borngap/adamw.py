@@ -89,7 +89,7 @@ def piece(first: int, last: int, schedule: Sequence[float], beta1: float = 0.9, 
     return Piece(_tensor(means), _tensor(squares), _tensor(weights), (1 - beta1**last, 1 - beta2**last))
 
 
-def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State) -> None:
+def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State, *, moments: bool = True) -> None:
     """Do the updates of a piece.
 
     ``displacement -= sum of schedule * m / (sqrt(v) + eps)``. Cost: some 30 passes over the parameters, whatever the
@@ -101,6 +101,7 @@ def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State
         part: the piece.
         eps: AdamW's epsilon.
         out: takes the state at the second node; may be ``state`` itself.
+        moments: whether its moments are wanted too; else they are left as they are.
     """
     size, points = min(_BLOCK, gradients.shape[1]), len(part.means)
     means, squares, weights = (x.to(gradients.device) for x in (part.means, part.squares, part.weights))
@@ -116,8 +117,9 @@ def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State
         torch.mm(squares, products, out=v)
         # rounding can take a sum of squares just below 0
         v.clamp_(min=0)
-        torch.mul(m[-1], part.corrections[0], out=out.mean[block])
-        torch.mul(v[-1], part.corrections[1], out=out.square[block])
+        if moments:
+            torch.mul(m[-1], part.corrections[0], out=out.mean[block])
+            torch.mul(v[-1], part.corrections[1], out=out.square[block])
         m.div_(v.sqrt_().add_(eps))
         torch.addmv(state.displacement[block], m.T, weights, alpha=-1, out=out.displacement[block])
 

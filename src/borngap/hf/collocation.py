@@ -34,7 +34,8 @@ Seen = Callable[[int, Tensor, Tensor | None], None]
 _PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
 _MOST_PIECES = 48
 _ROUNDS = 12
-_TOLERANCE = 1e-3
+_TOLERANCE = 2e-3
+_ROOT = 2.5e-4
 _GRID_ERROR = 1e-2
 _NEAR = 2e-2
 _WIDE = math.log(4.0)
@@ -94,13 +95,13 @@ class Course:
             pair = self.gradients[number - 1 : number + 1]
             if cold:
                 pair[1] = pair[0]
-            advance(state, pair, part, eps, ahead)
+            advance(state, pair, part, eps, ahead, moments=False)
             self._place(ahead.displacement, rate)
             logits, hidden = land.gradient(self._index, pair[1])
             self.margins[number] = land.margin(self._index, self._criterion, logits)
             if see is not None:
                 see(number, logits, hidden)
-            advance(state, pair, part, eps, state)
+            advance(state, pair, part, eps, state, moments=number < self.pieces)
         self.end = state.displacement
 
     def crossing(self, near: float, displacement: Tensor | None = None) -> float | None:
@@ -126,7 +127,7 @@ class Course:
             found = root(margin, begin)
         if found is None:
             return None
-        if abs(found - begin) > _TOLERANCE:
+        if abs(found - begin) > _ROOT:
             self._slope = -margin(begin) / (found - begin)
         return math.exp(found)
 
@@ -202,12 +203,14 @@ def solve(course: Course, start: float, limit: float) -> Solution:
     Returns:
         The solution, with the estimated error of the grid taken off.
     """
-    found = _approach(course, start, limit)
-    if isinstance(found, Solution):
-        return found
+    begun = _approach(course, start, limit)
+    if isinstance(begun, Solution):
+        return begun
+    found, seen = begun
     while True:
         last = 2 * course.pieces > min(_MOST_PIECES, course.nodes[-1])
-        found, change, shift = _iterate(course, found, last=last)
+        found, change, shift = _iterate(course, found, seen, last=last)
+        seen = []
         if last or (abs(shift) <= _GRID_ERROR and abs(change) <= _TOLERANCE):
             break
         course.refine()
@@ -219,8 +222,8 @@ def solve(course: Course, start: float, limit: float) -> Solution:
     return Solution(found * math.exp(-shift), error, "ok")
 
 
-def _approach(course: Course, start: float, limit: float) -> float | Solution:
-    """Sweep until the end of the run lies near the crossing."""
+def _approach(course: Course, start: float, limit: float) -> tuple[float, list[tuple[float, float]]] | Solution:
+    """Sweep until the end of the run lies near the crossing; return a rate near it, and what a sweep said of it."""
     rate, cold = min(start, limit), True
     for _ in range(4 * _ROUNDS):
         course.sweep(rate, cold=cold)
@@ -230,7 +233,7 @@ def _approach(course: Course, start: float, limit: float) -> float | Solution:
         if first is None:
             found = course.crossing(rate)
             if found is not None:
-                return found
+                return found, [(math.log(rate), math.log(found / rate))]
             if rate >= limit:
                 return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
             rate, cold = min(2 * rate, limit), True
@@ -239,24 +242,26 @@ def _approach(course: Course, start: float, limit: float) -> float | Solution:
         met = course.nodes[first - 1] + (course.nodes[first] - course.nodes[first - 1]) * before / (before - after)
         share = met / course.nodes[-1]
         if share > 0.6:
-            return rate * share if course.margins[-1] <= 0 else course.crossing(rate * share) or rate * share
+            found = None if course.margins[-1] <= 0 else course.crossing(rate * share)
+            return (rate * share, []) if found is None else (found, [(math.log(rate), math.log(found / rate))])
         course.shrink(share)
         rate, cold = rate * share, False
     return Solution(None, math.inf, "abstained", "no rate near the crossing was found")
 
 
-def _iterate(course: Course, rate: float, *, last: bool) -> tuple[float, float, float]:
+def _iterate(course: Course, rate: float, seen: list[tuple[float, float]], *, last: bool) -> tuple[float, float, float]:
     """Repeat sweep and crossing on one grid, speeded up by secants, until the rate stays or a finer grid is due.
 
     Args:
         course: a context's run.
         rate: near the crossing.
+        seen: (logarithm of a rate, change of it) of sweeps on this grid so far.
         last: whether there is no finer grid to go to.
 
     Returns:
         The rate, the last change of its logarithm, and the estimated error of the grid, inf where not known.
     """
-    x, seen, shift = math.log(rate), [], math.inf
+    x, seen, shift = math.log(rate), list(seen), math.inf
     for _ in range(_ROUNDS):
         course.sweep(math.exp(x))
         found = course.crossing(math.exp(x))
@@ -317,7 +322,7 @@ def secants(function: Callable[[float], float], near: float, slope: float) -> fl
         if not slope > 0 or not abs(value / slope) < 0.5:
             return None
         step = -value / slope
-        if abs(step) < _TOLERANCE / 4:
+        if abs(step) < _ROOT:
             return x + step
         after = function(x + step)
         slope = (after - value) / step
@@ -343,7 +348,7 @@ def root(function: Callable[[float], float], near: float) -> float | None:
             low, high = sorted((edge, other))
             if not math.isfinite(function(low)) or not math.isfinite(function(high)):
                 return None
-            return float(brentq(function, low, high, xtol=_TOLERANCE / 4))
+            return float(brentq(function, low, high, xtol=_ROOT))
         edge, step = other, 2 * step
     return None
 
