@@ -208,7 +208,10 @@ def more_catapults(more: str, less: str) -> Callable[[Study], Quantity]:
     """Return the measure: share of catapults with a part trained less that without, on untied heads."""
 
     def measure(study: Study) -> Quantity:
-        rows = paired(study, more, less).filter(~pl.col("tied"))
+        both = paired(study, more, less)
+        if not both.height:
+            return nothing("no such runs")
+        rows = both.filter(~pl.col("tied"))
         if not rows.height:
             return nothing("no model with a head of its own")
         gain = (pl.col("jumps").cast(pl.Float64) - pl.col("jumps_less").cast(pl.Float64)).alias("gain")
