@@ -128,7 +128,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, name):
 
 @pytest.mark.parametrize(("name", "reason"), [("", "Is a directory"), ("missing.csv", "No such file or directory")])
 def test_a_file_that_cannot_be_read(tmp_path, name, reason):
-    message = rf"contexts file can't be read\n  found: .*{name} \({reason}\)\n  fix: .*docs10, paper10"
+    message = rf"contexts file can't be read\n  found: .*{name} \({reason}\)\n  fix: .*docs10, docs40, paper10"
     with pytest.raises(UserError, match=message):
         read_contexts(tmp_path / name)
 
