@@ -1,13 +1,16 @@
-"""Fifty LoRA runs: stacked against one after the other, and against a loop of Hugging Face Trainer; paired, in turn.
+"""Fifty runs: stacked against one after the other, and against a loop of Hugging Face Trainer; paired, in turn.
 
-Run ``.venv/bin/python benchmarks/stacked.py``; ``--small`` is a smoke test. Ten contexts at five rates. Three readings:
+Run ``.venv/bin/python benchmarks/stacked.py``, ``--method full`` (LoRA unless given), ``--device cuda``; ``--small`` is
+a smoke test. Ten contexts at five rates. Three readings:
 
 * ``trained``: nothing is observed (the stack measures margins at every step, which it cannot leave out);
 * ``margins``: both sides measure the three margins, drag and loss at every step, what a search for a rate needs;
 * ``all``: both sides measure every observable at every step, as a sweep keeps them.
 
-Results are compared run by run. The floor is the arithmetic of the shared trunk: forward and backward of its matrix
-products for these tokens (activations' gradients only), at the rate this machine reaches on one such product.
+Results are compared run by run. The floor of LoRA is the arithmetic of the shared trunk: forward and backward of its
+matrix products for these tokens (activations' gradients only), at the rate this machine reaches on one such product.
+The floor of the other methods is what each run moves through memory: its weights read by forward and backward, its
+gradient written, AdamW reading four numbers a weight and writing three; at the rate of a copy of that size.
 """
 
 from __future__ import annotations
@@ -52,7 +55,8 @@ def trainer_loop(tuner: FineTune, lanes: list[Lane], steps: int) -> None:
         data = [{"input_ids": ids, "labels": [-100] * len(target.ids) + [target.gold_id]}] * steps
         with tempfile.TemporaryDirectory() as folder:
             settings = TrainingArguments(
-                folder, report_to="none", save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True,
+                folder, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+                use_cpu=tuner.model.device.type == "cpu",
                 max_steps=steps, per_device_train_batch_size=1, learning_rate=lane.rate, lr_scheduler_type="constant",
                 max_grad_norm=0.0, dataloader_pin_memory=False,
             )  # fmt: skip
@@ -69,6 +73,22 @@ def differences(left: list[list[Step]], right: list[list[Step]], lanes: list[Lan
         yield lane.rate, max(abs(a - b) for a, b in zip(*gaps, strict=True))
 
 
+def traffic(tuner: FineTune, lanes: list[Lane], steps: int) -> tuple[float, float]:
+    """What a stack of weights moves through memory in GB, and the seconds it takes at the speed of a copy."""
+    own = [p for p in tuner.model.parameters() if p.requires_grad]
+    size = len(lanes) * sum(p.numel() * p.element_size() for p in own)
+    work = size * (3 + 7) * steps
+    block, rounds = torch.empty(min(size, 1 << 28) // 4, device=tuner.model.device), 5
+    other = torch.zeros_like(block)
+    block.copy_(other).sum().item()
+    begin = time.perf_counter()
+    for _ in range(rounds):
+        block.copy_(other)
+    block[0].item()
+    speed = 2 * rounds * 4 * len(block) / (time.perf_counter() - begin)
+    return work / 1e9, work / speed
+
+
 def floor(tuner: FineTune, lanes: list[Lane], steps: int) -> tuple[float, float]:
     """Arithmetic of the stack in GFLOP, and the seconds it takes at the speed of one matrix product of its shape."""
     config = tuner.model.config.get_text_config()
@@ -80,10 +100,14 @@ def floor(tuner: FineTune, lanes: list[Lane], steps: int) -> tuple[float, float]
     tokens = sum(len(tuner.targets[lane.index].ids) for lane in lanes)
     head = len(lanes) * config.vocab_size * config.hidden_size
     work = 2 * (tokens * trunk + head) * (2 * steps + 1)
-    left, right = torch.randn(tokens, config.hidden_size), torch.randn(config.hidden_size, 4 * config.hidden_size)
+    device = tuner.model.device
+    left = torch.randn(tokens, config.hidden_size, device=device)
+    right = torch.randn(config.hidden_size, 4 * config.hidden_size, device=device)
+    (left @ right).sum().item()
     begin, rounds = time.perf_counter(), 50
     for _ in range(rounds):
-        left @ right
+        found = left @ right
+    found[0, 0].item()
     speed = 2 * rounds * left.numel() * right.shape[1] / (time.perf_counter() - begin)
     return work / 1e9, work / speed
 
@@ -93,6 +117,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--model", default="docs-gpt2-s")
+    parser.add_argument("--method", default="lora", choices=["lora", "full", "readout-only"])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--levels", default="none,margins,light")
@@ -101,11 +127,14 @@ def main() -> None:
     quiet()
     steps, rounds = (3, 1) if options.small else (options.steps, options.rounds)
     contexts = borngap.read_contexts("docs10")[: 3 if options.small else 10]
-    tuner = FineTune(borngap.load(options.model), contexts, Training(method="lora", steps=steps))
-    rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)[: 2 if options.small else 5]
+    tuner = FineTune(borngap.load(options.model, options.device), contexts, Training(options.method, steps=steps))
+    scale = 1.0 if options.method == "lora" else 0.1
+    rates = tuple(scale * rate for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)[: 2 if options.small else 5])
     lanes = [Lane(index, rate) for index in range(len(contexts)) for rate in rates]
     print(machine())
-    print(f"\n{options.model}, {len(lanes)} LoRA runs of {steps} steps, {rounds} rounds in turn; medians\n")
+    print(
+        f"\n{options.model}, {options.method}, {len(lanes)} runs of {steps} steps, {rounds} rounds in turn; medians\n"
+    )
     heads = [
         "observed",
         "one by one (s)",
@@ -132,8 +161,12 @@ def main() -> None:
         if "host" in seconds:
             host = f"{statistics.median(seconds['host']):.2f}"
             print(f"\nloop of Trainer: {host} s, {ratio(seconds['host'], seconds['many']):.1f} times the stack's\n")
-    work, least = floor(tuner, lanes, steps)
-    print(f"\nfloor: {work:.1f} GFLOP of matrix products, {least:.2f} s at the speed of one; {machine()}")
+    if options.method == "lora":
+        work, least = floor(tuner, lanes, steps)
+        print(f"\nfloor: {work:.1f} GFLOP of matrix products, {least:.2f} s at the speed of one; {machine()}")
+    else:
+        work, least = traffic(tuner, lanes, steps)
+        print(f"\nfloor: {work:.0f} GB through memory, {least:.2f} s at the speed of a copy; {machine()}")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def machine() -> str:
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
     date = dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
+    if torch.cuda.is_available():
+        cpu = f"{torch.cuda.get_device_name()}, {cpu}"
     return (
         f"{date}; {cpu}, {os.cpu_count()} CPUs, load {load}; Python {platform.python_version()}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads"

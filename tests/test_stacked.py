@@ -1,4 +1,4 @@
-"""Stacked LoRA runs equal separate PEFT runs; faults stay in their lane; the model stays as it is."""
+"""Stacked runs equal separate ones; faults stay in their lane; the model stays as it is."""
 
 import math
 
@@ -12,7 +12,8 @@ from borngap.errors import UserError
 from borngap.hf import stacked as engine
 from borngap.hf.finetune import FineTune
 from borngap.hf.load import Loaded
-from borngap.hf.stacked import Lane, stacked
+from borngap.hf.rowwise import Rowwise
+from borngap.hf.stacked import Lane, pays, stacked
 from borngap.training import Training
 
 CONTEXTS = [
@@ -35,8 +36,8 @@ def prepare(tokenizer):
     return make
 
 
-def separate(tuner, lane):
-    return list(tuner.alone(lane.index, rate=lane.rate))
+def separate(tuner, lane, **options):
+    return list(tuner.alone(lane.index, rate=lane.rate, **options))
 
 
 def together(tuner, lanes, **options):
@@ -62,17 +63,23 @@ def assert_same(left, right, index, tolerance=1e-5):
                 assert one[key] == pytest.approx(other[key], rel=wide, abs=wide, nan_ok=True), (a.step, key)
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("name", ["docs-gpt2-s", "docs-neox-s", "docs-llama"])
-def test_twenty_mixed_lanes_equal_separate_runs(name):
-    """Conv1D c_attn, fused query_key_value, and q_proj with v_proj; prompts of 3 to 8 tokens, four rates."""
+def test_twenty_mixed_lanes_equal_separate_runs(name, method):
+    """Conv1D c_attn, fused query_key_value, q_proj with v_proj; tied and untied; prompts of 3 to 8 tokens, four rates.
+
+    Of docs-llama a full run at 1e-4 is left out: its pool has a mass of 0.90000002, and rounding moves a token in.
+    """
     torch.set_num_threads(1)
-    tuner = FineTune(borngap.load(name), borngap.read_contexts("docs10")[3:8], Training(method="lora", steps=16))
-    lanes = [Lane(index, rate) for index in range(5) for rate in (1e-4, 3e-4, 1e-3, 3e-3)]
+    steps = 16 if method == "lora" else 8
+    tuner = FineTune(borngap.load(name), borngap.read_contexts("docs10")[3:8], Training(method=method, steps=steps))
+    rates = (1e-4, 3e-4, 1e-3, 3e-3) if method == "lora" else (1e-5, 3e-5, 8e-5, 3e-4)
+    lanes = [Lane(index, rate) for index in range(5) for rate in rates]
     assert len({len(target.ids) for target in tuner.targets}) >= 3
     stack = together(tuner, lanes, observe="margins")
     moved = 0.0
     for lane, steps in zip(lanes, stack, strict=True):
-        for one, other in zip(separate(tuner, lane), steps, strict=True):
+        for one, other in zip(separate(tuner, lane, observe="margins"), steps, strict=True):
             for key in ("born_gap", "logit_gap", "drag", "cross_entropy", "top1_margin"):
                 tolerance = 1e-5 if key == "born_gap" else 1e-4
                 assert other.records[lane.index][key] == pytest.approx(one.records[lane.index][key], abs=tolerance), key
@@ -87,15 +94,39 @@ def test_twenty_mixed_lanes_equal_separate_runs(name):
         ("gpt_neox", ("attention", "dense_4h_to_h")),
         ("llama-untied", ("attention", "readout")),
         ("llama-tied", ("gate_proj", "readout")),
+        ("gpt2", ("attention", "wte")),
+        ("bloom", ("attention",)),
     ],
 )
 def test_every_observable_is_that_of_a_separate_run(prepare, name, targets):
     tuner = prepare(name, lora_targets=targets)
+    assert Rowwise(tuner.model).shares == ("wte" not in targets)
     lanes = [Lane(0, 1e-2), Lane(2, 3e-3), Lane(0, 3e-2), Lane(1, 1e-2)]
     for lane, steps in zip(lanes, together(tuner, lanes), strict=True):
         assert_same(separate(tuner, lane), steps, lane.index)
         drift = steps[-1].records[lane.index]["overlap_drift"]
         assert (drift != 0.0) == ("readout" in targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gpt2", {"method": "full"}),
+        ("gpt_neox", {"method": "full"}),
+        ("llama-untied", {"method": "full", "freeze": ("readout",)}),
+        ("llama-untied", {"method": "full", "freeze": ("embeddings",), "geometry": "input"}),
+        ("gemma2", {"method": "full"}),
+        ("phi", {"method": "readout-only"}),
+        ("llama-tied", {"method": "readout-only"}),
+    ],
+)
+def test_every_observable_is_that_of_a_separate_run_by_other_methods(prepare, name, settings):
+    tuner = prepare(name, **settings)
+    lanes = [Lane(0, 1e-3), Lane(2, 3e-4), Lane(0, 3e-3), Lane(1, 1e-3)]
+    for lane, steps in zip(lanes, together(tuner, lanes), strict=True):
+        assert_same(separate(tuner, lane), steps, lane.index, tolerance=3e-5)
+        drift = steps[-1].records[lane.index]["overlap_drift"]
+        assert (drift != 0.0) == ("freeze" not in settings)
 
 
 @pytest.mark.parametrize(
@@ -106,11 +137,12 @@ def test_every_observable_is_that_of_a_separate_run(prepare, name, targets):
         {"clip": 1e-3, "lora_rank": 3, "lora_alpha": 7.0},
         {"beta1": 0.5, "beta2": 0.7, "eps": 1e-2},
         {"stop": "saturation", "steps": 40},
+        {"method": "full", "clip": 1e-2, "schedule": "cosine", "warmup": 2, "weight_decay": 0.3},
     ],
 )
 def test_every_setting_takes_effect_as_in_a_separate_run(prepare, settings):
     tuner = prepare(**settings)
-    lanes = [Lane(1, 2e-2), Lane(2, 5e-3)]
+    lanes = [Lane(1, 2e-3), Lane(2, 5e-4)] if settings.get("method") == "full" else [Lane(1, 2e-2), Lane(2, 5e-3)]
     stack = together(tuner, lanes)
     for lane, steps in zip(lanes, stack, strict=True):
         assert_same(separate(tuner, lane), steps, lane.index, tolerance=1e-4)
@@ -127,8 +159,9 @@ def test_seeds_are_those_of_peft(prepare):
     assert abs(first[-1].loss - second[-1].loss) > 1e-4
 
 
-def test_the_model_is_left_as_it_was(prepare):
-    tuner = prepare("llama-untied", lora_targets=("attention", "readout"))
+@pytest.mark.parametrize("settings", [{"lora_targets": ("attention", "readout")}, {"method": "full"}])
+def test_the_model_is_left_as_it_was(prepare, settings):
+    tuner = prepare("llama-untied", **settings)
     before = {name: value.clone() for name, value in tuner.model.state_dict().items()}
     ids = torch.tensor([[1, 2, 3]])
     logits = tuner.model(ids).logits.detach()
@@ -141,12 +174,13 @@ def test_the_model_is_left_as_it_was(prepare):
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert not any("forward" in module.__dict__ or module._forward_pre_hooks for module in tuner.model.modules())
-    assert list(tuner.model.peft_config) == ["default"]
+    assert list(getattr(tuner.model, "peft_config", ["default"])) == ["default"]
 
 
-def test_a_lane_that_diverges_touches_no_other(prepare):
-    tuner = prepare()
-    lanes = [Lane(0, 1e-2), Lane(1, 1e30), Lane(2, 1e-2)]
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_lane_that_diverges_touches_no_other(prepare, method):
+    tuner = prepare(method=method)
+    lanes = [Lane(0, 1e-3), Lane(1, 1e30), Lane(2, 1e-3)]
     stack = together(tuner, lanes)
     broken = stack[1]
     assert broken[-1].last
@@ -157,7 +191,23 @@ def test_a_lane_that_diverges_touches_no_other(prepare):
         assert_same(separate(tuner, lanes[number]), stack[number], number)
 
 
-def test_a_lane_leaves_when_told_to(prepare):
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_lane_leaves_when_told_to(prepare, method):
+    """Of four lanes at three rates: one of two at a rate first, then one alone at its rate."""
+    tuner = prepare(method=method)
+    lanes = [Lane(0, 1e-3), Lane(2, 1e-3), Lane(1, 2e-3), Lane(0, 5e-4)]
+    last = {0: 2, 2: 3}
+    stack = together(tuner, lanes, stop=lambda number, step: step.step == last.get(number))
+    assert [steps[-1].step for steps in stack] == [2, 5, 3, 5]
+    for number, (lane, steps) in enumerate(zip(lanes, stack, strict=True)):
+        assert steps[-1].last
+        alone = separate(tuner, lane)[: last.get(number, 5) + 1]
+        for one, other in zip(alone, steps, strict=True):
+            assert other.loss == pytest.approx(one.loss, abs=1e-5)
+            assert other.records[lane.index]["born_gap"] == pytest.approx(one.records[lane.index]["born_gap"], abs=1e-5)
+
+
+def test_stopping_is_asked_after_every_step_but_the_last(prepare):
     tuner = prepare()
     asked = []
 
@@ -178,9 +228,8 @@ def test_memory_is_bounded_by_smaller_stacks(prepare, monkeypatch):
     tuner = prepare()
     lanes = [Lane(index, rate) for rate in (1e-3, 1e-2) for index in range(3)]
     whole = together(tuner, lanes)
-    layers = engine._layers(tuner.model)
-    assert list(engine._split(tuner, lanes, layers, 1 << 30)) == [[1, 4, 2, 5, 0, 3]]
-    assert [len(stack) for stack in engine._split(tuner, lanes, layers, 1)] == [1] * 6
+    assert list(engine._split(tuner, lanes, 1 << 30)) == [[1, 4, 2, 5, 0, 3]]
+    assert [len(stack) for stack in engine._split(tuner, lanes, 1)] == [1] * 6
     for lane, one, other in zip(lanes, whole, together(tuner, lanes, memory=1), strict=True):
         assert_same(one, other, lane.index)
 
@@ -197,15 +246,30 @@ def test_margins_are_a_part_of_all(prepare):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "full"}, r"only LoRA runs can be stacked(.|\n)*engine sequential"),
         ({"dropout": True}, r"a stack can't do that(.|\n)*dropout"),
         ({"forward": "labels"}, r"a stack can't do that(.|\n)*forward labels"),
-        ({"lora_targets": ("wte",)}, r"only linear layers can be stacked(.|\n)*Embedding"),
+        ({"joint": True}, r"a stack can't do that(.|\n)*joint"),
+        ({"name": "bloom", "method": "full"}, r"this model's runs can't be stacked(.|\n)*engine sequential"),
     ],
 )
 def test_what_a_stack_refuses(prepare, settings, message):
+    tuner = prepare(**settings)
+    assert not pays(tuner)
     with pytest.raises(UserError, match=message):
-        next(stacked(prepare(**settings), [Lane(0, 1e-2)]))
+        next(stacked(tuner, [Lane(0, 1e-2)]))
+
+
+def test_where_a_stack_pays(prepare, monkeypatch):
+    assert pays(prepare())
+    assert pays(prepare(lora_targets=("wte",)))
+    full, bloom = prepare(method="full"), prepare("bloom", method="full")
+    assert not pays(full)
+    for tuner in (full, bloom):  # as if it lay on an accelerator
+        monkeypatch.setattr(type(tuner.model), "device", torch.device("xpu"))
+    assert pays(full)
+    assert not pays(bloom)
+    monkeypatch.setattr(engine, "_MEMORY", 1 << 10)
+    assert not pays(full)
 
 
 @pytest.mark.parametrize("lane", [Lane(3, 1e-2), Lane(-1, 1e-2), Lane(0, 0.0), Lane(0, math.nan)])

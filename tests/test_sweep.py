@@ -418,15 +418,23 @@ def test_ray_runs_what_a_lost_worker_was_at_again():
     ],
 )
 def test_auto_chooses(settings, processors, engine):
-    assert engines.choose_engine(planned(**settings), "auto", processors) == engine
+    assert engines.choose_engine(engines.Worker(planned(**settings)), "auto", processors) == engine
+
+
+def test_auto_starts_no_processes_on_an_accelerator(monkeypatch):
+    worker = engines.Worker(planned(method="full"))
+    monkeypatch.setattr(type(worker.tuner.model), "device", torch.device("xpu"))
+    assert engines.choose_engine(worker, "auto", 8) == "stacked"
+    monkeypatch.setattr(engines, "pays", lambda _: False)
+    assert engines.choose_engine(worker, "auto", 8) == "sequential"
 
 
 @pytest.mark.parametrize(
     ("settings", "engine", "message"),
     [
         ({}, "magic", "unknown engine"),
-        ({"method": "full"}, "stacked", r"can't carry out this plan(.|\n)*method full(.|\n)*--engine auto"),
-        ({"dropout": True}, "stacked", r"can't carry out this plan(.|\n)*dropout"),
+        ({"dropout": True}, "stacked", r"can't carry out this plan(.|\n)*dropout(.|\n)*--engine auto"),
+        ({"forward": "labels"}, "stacked", r"can't carry out this plan(.|\n)*forward labels"),
     ],
 )
 def test_engines_that_do_not_fit(settings, engine, message, tmp_path):
@@ -490,7 +498,6 @@ def test_plan_runs_nothing(tmp_path, contexts_file):
         ("--seeds a", "can't read the seeds"),
         ("--steps 0", "a sweep without steps"),
         ("--workers 0", "workers is out of range"),
-        ("--method full --engine stacked --out x", "can't carry out this plan"),
         ("", "no folder for the results"),
     ],
 )

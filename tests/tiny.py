@@ -16,6 +16,7 @@ CONFIGS = {
     "gpt_neox": ("gpt_neox", {**_WIDE, "max_position_embeddings": 64, "tie_word_embeddings": False}),
     "gemma2": ("gemma2", {**_LLAMA, "head_dim": 16, "final_logit_softcapping": 2.0, "sliding_window": 32}),
     "phi": ("phi", {**_LLAMA, "tie_word_embeddings": False}),
+    "bloom": ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 2}),  # can't be mapped over rows
 }
 TIED = ("gpt2", "llama-tied", "gemma2")
 UNTIED = ("llama-untied", "gpt_neox", "phi")

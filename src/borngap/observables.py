@@ -266,6 +266,7 @@ _TABLE = (
 )  # fmt: skip
 OBSERVABLES = {observable.id: observable for observable in _TABLE}
 _OF_ANGLES = frozenset({"localisation_length", "burial_depth"})
+_OF_PAIRS = _OF_ANGLES | {"purity", "participation_ratio", "born_rank"}
 INTEGER_IDS = frozenset({"gold_rank", "competitor_rank", "born_rank", "pool_size"})
 
 
@@ -313,8 +314,7 @@ def measure(
     logits, gold, competitor, hidden = _batched(logits, gold, competitor, hidden)
     wanted = _wanted(only)
     _check(logits, geometry, gold, competitor, hidden)
-    angles = not _OF_ANGLES.isdisjoint(wanted)
-    parts = _predictions(logits, geometry, gold, competitor, hidden, top_p, angles, pairs)
+    parts = _predictions(logits, geometry, gold, competitor, hidden, top_p, frozenset(wanted), pairs)
     results = [_evaluate(part, wanted) for part in parts]
     order = torch.cat([index for index, _ in results]).argsort()
     return {name: torch.cat([values[name] for _, values in results])[order].to(logits.device) for name in wanted}
@@ -372,7 +372,7 @@ def _predictions(
     competitor: Tensor,
     hidden: Tensor | None,
     top_p: float,
-    angles: bool,
+    wanted: frozenset[str],
     pairs: PairTable | None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
     """Split the batch, by pool size, into parts whose padded rows stay within a bounded memory."""
@@ -384,24 +384,26 @@ def _predictions(
     probs, logits = probs[:, : geometry.size], logits[:, : geometry.size]
     pools = pool(probs, gold, competitor, top_p)
     sizes = pools.mask.sum(1)
-    for index in _parts(sizes.cpu(), geometry.dimension):
+    # what is looked up by token costs little where a pool is padded; sums over pairs and gathered rows do
+    similar = 0.0 if pairs is not None and wanted.isdisjoint(_OF_PAIRS) else _SIMILAR
+    for index in _parts(sizes.cpu(), geometry.dimension, similar):
         on = index.to(logits.device)
         width = int(sizes[on].max())
         kept = Pool(pools.ids[on, :width], pools.mask[on, :width], pools.probs[on, :width], pools.mass[on])
         state = None if hidden is None else hidden[on]
         whole = (logits[on], normaliser[on].double(), tail_entropy[on])
+        angles = not wanted.isdisjoint(_OF_ANGLES)
         yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles, pairs)
 
 
-def _parts(sizes: Tensor, dimension: int) -> Iterator[Tensor]:
+def _parts(sizes: Tensor, dimension: int, similar: float) -> Iterator[Tensor]:
     """Split a batch into parts of pools of similar size, so that little is padding, largest first."""
     order = sizes.argsort(descending=True, stable=True)
     start = 0
     while start < len(order):
         width = int(sizes[order[start]])
-        least = _SIMILAR * width if width > _SMALL else 0
-        similar = int((sizes >= least).sum())
-        stop = min(similar, start + max(1, _CHUNK_ELEMENTS // (width * dimension)))
+        least = similar * width if width > _SMALL else 0
+        stop = min(int((sizes >= least).sum()), start + max(1, _CHUNK_ELEMENTS // (width * dimension)))
         yield order[start:stop]
         start = stop
 

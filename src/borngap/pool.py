@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,14 +86,24 @@ def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9) ->
 
 def _smallest_kept(probs: Tensor, top_p: float) -> Tensor:
     """Probability of the token at which the cumulative probability reaches top_p, shape (batch,)."""
-    vocabulary, k = probs.shape[-1], min(_FIRST, probs.shape[-1])
-    found, todo = probs.new_zeros(len(probs)), torch.arange(len(probs), device=probs.device)
-    while len(todo):
-        best, _ = largest(probs if len(todo) == len(probs) else probs[todo], k)
-        reached = best.double().cumsum(-1) >= top_p
-        done = reached[:, -1] if k < vocabulary else torch.ones_like(reached[:, -1])
+    few = min(_FIRST, probs.shape[-1])
+    found, reached = _reaching(largest(probs, few)[0], top_p)
+    wide = ~reached
+    if bool(wide.any()):
         # rounding can leave even the whole sum just below top_p: then every token is kept
-        first = torch.where(reached.any(-1), reached.int().argmax(-1), k - 1)
-        found[todo[done]] = best.gather(-1, first.unsqueeze(-1)).squeeze(-1)[done]
-        todo, k = todo[~done], min(8 * k, vocabulary)
+        found[wide], _ = _reaching(_descending(probs[wide]), top_p)
     return found
+
+
+def _reaching(ordered: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Entry of each row at which its cumulative sum reaches top_p, or the last one, and whether it does reach it."""
+    sums = ordered.cumsum(-1, dtype=torch.float64)
+    first = torch.searchsorted(sums, sums.new_full((len(sums), 1), top_p))
+    return ordered.gather(-1, first.clamp(max=ordered.shape[-1] - 1)).squeeze(-1), sums[:, -1] >= top_p
+
+
+def _descending(rows: Tensor) -> Tensor:
+    """Sorted rows, largest first; NumPy's sort is some ten times as fast as torch's on a CPU."""
+    if rows.device.type != "cpu":
+        return rows.sort(-1, descending=True).values
+    return torch.from_numpy(np.sort(rows.numpy(), axis=-1)).flip(-1)

@@ -129,11 +129,11 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
     from borngap.sweep.engines import Worker, choose_engine, estimate
     from borngap.sweepstore import SWEEP_FILE, read_sweep
 
-    processors = os.cpu_count() or 1
-    chosen = choose_engine(plan, engine, processors)
+    worker, most = Worker(plan, device), workers or os.cpu_count() or 1
+    chosen = choose_engine(worker, engine, most)
     done = read_sweep(out).finished if out is not None and (out / SWEEP_FILE).exists() else frozenset()
     missing = [run for run in plan.runs if run.number not in done]
-    seconds = estimate(Worker(plan, device), missing, chosen, workers or processors)
+    seconds = estimate(worker, missing, chosen, most)
     if json:
         head = {"schema": 1, "plan": plan.to_json(), "engine": chosen, "finished": len(done)}
         print_json(head | {"estimate_seconds": seconds, "runs": [asdict(run) for run in missing]})

@@ -88,7 +88,7 @@ def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device:
         run_sweep(
             planned,
             folder_of,
-            engine="stacked" if arm.training["method"] == "lora" else "sequential",
+            workers=1,  # models share the processors already
             device=device,
             on_run=lambda done, total, arm=arm: report(model, arm.title, done, total),  # type: ignore[misc]
         )

@@ -1,8 +1,9 @@
-"""Many LoRA runs in one forward: each row of a batch has adapters and a rate of its own (spec section 8).
+"""Many runs in one forward: each row of a batch has weights and a rate of its own (spec section 8).
 
-The trunk is frozen and shared, so R runs are one batch of R prompts, and only the low-rank products differ by row:
-``y_r = W x_r + s B_r A_r x_r`` with A of shape (R, rank, d_in) and B of shape (R, d_out, rank). The result equals R
-runs of ``FineTune.alone`` to float32 rounding: initial adapters are PEFT's own for each seed, the optimiser is torch's.
+LoRA's trunk is frozen and shared, so R runs are one batch of R prompts, and only the low-rank products differ by row:
+``y_r = W x_r + s B_r A_r x_r`` with A of shape (R, rank, d_in) and B of shape (R, d_out, rank). Under the other methods
+the rows have copies of all that is trained. The result equals R runs of ``FineTune.alone`` to float32 rounding: initial
+adapters are PEFT's own for each seed, the optimiser is torch's.
 
     tuner = FineTune(loaded, contexts, Training(method="lora", steps=50))
     lanes = [Lane(index, rate, seed) for index in range(len(contexts)) for rate in (1e-4, 1e-3) for seed in (0, 1)]
@@ -18,27 +19,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear as LoraLinear
-from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers import get_scheduler
 
 from borngap.errors import UserError
 from borngap.hf.finetune import FineTune, Step
 from borngap.hf.observe import MEASURED, Observe, Observer, Record
+from borngap.hf.rowwise import Rowwise
 from borngap.training import Training
 from borngap.watch import Watch, is_evaluation
 
 Stop = Callable[[int, Step], bool]
-MEMORY = 1 << 30
+_MEMORY = 1 << 30
+_OF_A_GPU = 0.5  # of its memory; the weights, other processes and what the kernels need have the rest
 _ADAPTER = "borngap_seed"
-_COPIES = 6  # of a lane's adapters: itself, its stack, gradients of both, two moments
+_COPIES = 6  # of what a lane trains: itself, its gradient, two moments, and two while gradients are summed
 _WIDTHS = 48  # floats that the backward keeps per token and layer, over the model's width (measured: 35 to 45)
 
 
@@ -63,103 +61,152 @@ def stacked(
     *,
     observe: Observe = "all",
     stop: Stop | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> Iterator[tuple[int, Step]]:
     """Train every lane from the base weights; the settings but index, rate and seed are the tuner's.
 
     Args:
-        tuner: prepared for LoRA; its weights stay as they are.
+        tuner: its weights stay as they are.
         lanes: the runs.
         observe: what is measured at every step, as for ``FineTune.alone``: ``all``, ``light`` or ``margins``.
         stop: asked after each step but the last with the lane's number and entry; a lane for which it is true leaves.
-        memory: bound on what a stack of lanes takes, unit byte; lanes beyond it wait for the next stack.
+        memory: bound on what a stack of lanes takes, unit byte; lanes beyond it wait for the next stack. By default
+            1 GiB, or half of the memory of the GPU that the model is on.
 
     Yields:
         Number of the lane and what was seen after its step's updates.
 
     Raises:
-        UserError: the settings are none that a stack can honour, or a lane's rate or index is out of range.
+        UserError: the settings or the model are none that a stack can honour, or a lane's rate or index is out of
+            range.
 
     Cost:
-        A step is one forward and one backward of the trunk for all lanes, without gradients of weights.
+        A step is one forward and one backward of all lanes. Under LoRA the trunk is read once for all, without
+        gradients of its weights. Else each lane reads and updates weights of its own: what is saved is the launching
+        of kernels, which is most of the time of a small model on a GPU, and nothing on a CPU.
     """
     _check(tuner, lanes)
-    layers = _layers(tuner.model)
-    initial = {seed: _initial(tuner, layers, seed) for seed in {lane.seed for lane in lanes}}
-    for numbers in _split(tuner, lanes, layers, memory):
-        yield from _Stack(tuner, layers, {n: lanes[n] for n in numbers}, initial, observe, stop).run()
+    tuner.restore()
+    rowwise = Rowwise(tuner.model)
+    initial = {seed: _initial(tuner, rowwise, seed) for seed in {lane.seed for lane in lanes}}
+    for numbers in _split(tuner, lanes, _memory(tuner) if memory is None else memory):
+        own = {n: lanes[n] for n in sorted(numbers, key=lambda n: lanes[n].rate)}
+        yield from _Stack(tuner, rowwise, own, initial, observe, stop).run()
+
+
+def pays(tuner: FineTune) -> bool:
+    """Return whether runs are faster in a stack than one after the other.
+
+    LoRA's are, since rows share the trunk. Others are on a GPU, if two fit and the model can be mapped over rows
+    (reckoned from what a step launches; no GPU was at hand to measure it). On a CPU they are not: measured.
+
+    Args:
+        tuner: the model and the settings.
+    """
+    if refused(tuner.training):
+        return False
+    rowwise = Rowwise(tuner.model)
+    if rowwise.shares:
+        return True
+    if tuner.training.method != "lora" and tuner.model.device.type == "cpu":
+        return False
+    shortest = min(range(len(tuner.targets)), key=lambda i: len(tuner.targets[i].ids))
+    if 2 * _lane_bytes(tuner, len(tuner.targets[shortest].ids)) > _memory(tuner):
+        return False
+    rows = {name: p.detach().unsqueeze(0) for name, p in rowwise.parameters.items()}
+    try:
+        with torch.no_grad():
+            rowwise.forward(rows, [tuner.targets[shortest].ids])
+    except UserError:
+        return False
+    return True
 
 
 class _Stack:
-    """Lanes that go through the model together."""
+    """Lanes that go through the model together, in the order of their rates."""
 
     def __init__(
         self,
         tuner: FineTune,
-        layers: list[Any],
+        rowwise: Rowwise,
         lanes: dict[int, Lane],
-        initial: dict[int, Tensor],
+        initial: dict[int, dict[str, Tensor]],
         observe: Observe,
         stop: Stop | None,
     ) -> None:
-        self._model, self._training, self._layers, self._lanes = tuner.model, tuner.training, layers, lanes
+        self._training, self._rowwise, self._lanes = tuner.training, rowwise, lanes
         self._whole, self._stop = observe != "margins", stop
         self._targets = {n: tuner.targets[lane.index] for n, lane in lanes.items()}
         self._slots = {n: slot for slot, n in enumerate(lanes)}  # of the observer, which keeps all lanes
         settings, targets = tuner.training, list(self._targets.values())
         only = MEASURED[observe]
-        self._observer = Observer(self._model, tuner.tokenizer, targets, settings.geometry, settings.top_p, only)
+        self._observer = Observer(tuner.model, tuner.tokenizer, targets, settings.geometry, settings.top_p, only)
         self._watches = {n: Watch(settings.stop) for n in lanes}
-        self._adapters = {n: initial[lane.seed].clone() for n, lane in lanes.items()}
-        self._optimiser = _optimiser(self._adapters, lanes, settings)
+        self._rows = {
+            name: torch.stack([initial[lane.seed][name] for lane in lanes.values()]) for name in rowwise.parameters
+        }
+        self._optimiser = _optimiser(self._rows, [lane.rate for lane in lanes.values()], settings)
         self._factors = _factors(settings)
 
     def run(self) -> Iterator[tuple[int, Step]]:
         """Yield number and entry of every lane and step."""
         for step in range(self._training.steps + 1):
-            stack = torch.stack(list(self._adapters.values())).requires_grad_()
-            losses, logits, hidden = self._forward(stack)
-            entries = self._look(step, stack.detach(), losses.tolist(), logits, hidden)
+            leaves = {name: values.detach().requires_grad_() for name, values in self._rows.items()}
+            losses, logits, hidden = self._forward(leaves)
+            entries = self._look(step, losses.tolist(), logits, hidden)
             yield from entries.items()
-            going = [slot for slot, entry in enumerate(entries.values()) if not entry.last]
-            self._drop([n for n, entry in entries.items() if entry.last])
+            going = [row for row, entry in enumerate(entries.values()) if not entry.last]
             if not going:
                 return
-            self._update(step, stack, losses[going], going)
+            gradients = torch.autograd.grad(losses[going].sum(), list(leaves.values()), allow_unused=True)
+            if len(going) < len(entries):
+                gradients = tuple(None if g is None else g[going] for g in gradients)
+                self._keep(going)
+            self._update(step, gradients)
 
-    def _forward(self, stack: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _forward(self, leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Losses, detached logits and hidden states at the last position of each lane's prompt."""
         targets = list(self._targets.values())
-        with _rows_adapted(self._layers, stack):
-            logits, hidden = _last_positions(self._model, [t.ids for t in targets])
+        logits, *hidden = self._rowwise.forward(leaves, [t.ids for t in targets])
         gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
         losses = nn.functional.cross_entropy(logits.float(), gold, reduction="none")
-        return losses, logits.detach(), hidden
+        return losses, logits.detach(), hidden[0].detach() if hidden else None
 
-    def _update(self, step: int, stack: Tensor, losses: Tensor, going: list[int]) -> None:
-        (gradient,) = torch.autograd.grad(losses.sum(), stack)
-        for parameter, row in zip(self._adapters.values(), gradient[going], strict=True):
-            parameter.grad = row
-            if self._training.clip:
-                nn.utils.clip_grad_norm_([parameter], self._training.clip)
+    def _update(self, step: int, gradients: Sequence[Tensor | None]) -> None:
+        if self._training.clip:
+            norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients if g is not None]).norm(dim=0)
+            shrink = (self._training.clip / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+            gradients = [None if g is None else g * shrink.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
+        start = 0
         for group in self._optimiser.param_groups:
             group["lr"] = group["rate"] * self._factors[step]
+            end = start + len(group["params"][0])
+            for parameter, gradient in zip(group["params"], gradients, strict=True):
+                # the fused kernel walks through both in the parameter's order
+                parameter.grad = None if gradient is None else gradient[start:end].contiguous()
+            start = end
         self._optimiser.step()
 
-    def _drop(self, numbers: list[int]) -> None:
-        """Let lanes leave: neither their adapters nor their moments take part any more."""
-        gone = {id(self._adapters[n]) for n in numbers}
+    def _keep(self, going: list[int]) -> None:
+        """Let the other lanes leave: neither their weights nor their moments take part any more."""
+        numbers = list(self._targets)
+        self._targets = {numbers[row]: self._targets[numbers[row]] for row in going}
+        self._rows = {name: values[going] for name, values in self._rows.items()}
+        start = first = 0
         for group in self._optimiser.param_groups:
-            group["params"] = [p for p in group["params"] if id(p) not in gone]
-        for n in numbers:
-            self._optimiser.state.pop(self._adapters.pop(n), None)
-            del self._targets[n]
+            end = start + len(group["params"][0])
+            kept = [row - start for row in going if start <= row < end]
+            for parameter, values in zip(group["params"], self._rows.values(), strict=True):
+                parameter.data = values[first : first + len(kept)]
+                state = self._optimiser.state.get(parameter, {})
+                for moment in state.keys() & {"exp_avg", "exp_avg_sq"}:
+                    state[moment] = state[moment][kept]
+            start, first = end, first + len(kept)
+        self._optimiser.param_groups = [group for group in self._optimiser.param_groups if len(group["params"][0])]
 
-    def _look(
-        self, step: int, stack: Tensor, losses: list[float], logits: Tensor, hidden: Tensor | None
-    ) -> dict[int, Step]:
+    def _look(self, step: int, losses: list[float], logits: Tensor, hidden: Tensor | None) -> dict[int, Step]:
         """Measure all lanes, and say which of them end here."""
-        records = self._records(step, stack, logits, hidden)
+        records = self._records(step, logits, hidden)
         entries, dear = {}, []
         for row, (n, loss) in enumerate(zip(self._targets, losses, strict=True)):
             watch = self._watches[n]
@@ -172,34 +219,32 @@ class _Stack:
             if (events or entry.last or step == 0) and math.isfinite(records[n]["cross_entropy"] or 0.0):
                 dear.append(row)
         if self._whole:
-            self._complete(step, records, dear, stack, logits)
+            self._complete(step, records, dear, logits)
         return entries
 
-    def _records(self, step: int, stack: Tensor, logits: Tensor, hidden: Tensor | None) -> dict[int, Record]:
+    def _records(self, step: int, logits: Tensor, hidden: Tensor | None) -> dict[int, Record]:
         def measure(rows: list[int]) -> list[Record]:
             return self._observer.records(logits[rows], None if hidden is None else hidden[rows], self._at(rows))
 
-        return self._measured(step, list(range(len(self._targets))), stack, measure)
+        return self._measured(step, list(range(len(self._targets))), measure)
 
-    def _complete(self, step: int, records: dict[int, Record], rows: list[int], stack: Tensor, logits: Tensor) -> None:
+    def _complete(self, step: int, records: dict[int, Record], rows: list[int], logits: Tensor) -> None:
         """Add the dear observables of some rows."""
 
         def measure(rows: list[int]) -> list[Record]:
             return self._observer.dear(logits[rows], self._at(rows))
 
-        for n, record in self._measured(step, rows, stack, measure).items():
+        for n, record in self._measured(step, rows, measure).items():
             records[n] |= record
 
-    def _measured(
-        self, step: int, rows: list[int], stack: Tensor, measure: Callable[[list[int]], list[Record]]
-    ) -> dict[int, Record]:
+    def _measured(self, step: int, rows: list[int], measure: Callable[[list[int]], list[Record]]) -> dict[int, Record]:
         """Lane -> record of some rows of the batch, as each lane's own geometry has it."""
         numbers = list(self._targets)
         contexts = {row: self._lanes[numbers[row]].index for row in rows}
         found: dict[int, Record] = {}
-        if self._observer.moving:  # an adapter on the head gives each lane a geometry of its own
+        if step and self._observer.moving:  # where the head is trained each lane has a geometry of its own
             for row in rows:
-                with _installed(self._layers, stack[row]):
+                with self._rowwise.installed(self._rows, row):
                     found |= zip([row], measure([row]), strict=True)
         elif step and rows:
             found |= zip(rows, measure(rows), strict=True)
@@ -215,62 +260,64 @@ class _Stack:
         return [self._slots[numbers[row]] for row in rows]
 
 
+def refused(training: Training) -> str | None:
+    """Return what a stack can't do of the settings, or None."""
+    if training.dropout:
+        return "dropout"
+    return "joint" if training.joint else f"forward {training.forward}" if training.forward != "last" else None
+
+
 def _check(tuner: FineTune, lanes: Sequence[Lane]) -> None:
-    training = tuner.training
-    fix = "use the engine sequential"
-    if training.method != "lora":
-        raise UserError("only LoRA runs can be stacked", rule="method lora", found=training.method, fix=fix)
-    if training.dropout or training.forward != "last" or training.joint:
-        found = "dropout" if training.dropout else "joint" if training.joint else f"forward {training.forward}"
-        raise UserError("a stack can't do that", rule="no dropout, forward last, each alone", found=found, fix=fix)
+    if found := refused(tuner.training):
+        rule, fix = "no dropout, forward last, each alone", "use the engine sequential"
+        raise UserError("a stack can't do that", rule=rule, found=found, fix=fix)
     bad = [lane for lane in lanes if not (0 < lane.rate < math.inf and 0 <= lane.index < len(tuner.targets))]
     if bad:
         rule = f"a positive, finite rate and an index below {len(tuner.targets)}"
         raise UserError("a lane is out of range", rule=rule, found=bad[0])
 
 
-def _layers(model: Any) -> list[Any]:
-    """The adapted modules, in PEFT's order."""
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    strange = sorted({type(m).__name__ for m in layers if not isinstance(m, LoraLinear) or m.lora_variant})
-    if strange:
-        raise UserError(
-            "only linear layers can be stacked", found=f"LoRA on {strange}", fix="use the engine sequential"
-        )
-    return layers
-
-
-def _flat(layers: Sequence[Any], adapter: str) -> Tensor:
-    """A and B of every layer in one vector."""
-    pairs = ((layer.lora_A[adapter].weight, layer.lora_B[adapter].weight) for layer in layers)
-    return torch.cat([matrix.detach().flatten() for pair in pairs for matrix in pair])
-
-
-def _initial(tuner: FineTune, layers: list[Any], seed: int) -> Tensor:
-    """Adapters as PEFT initialises them for a seed, in one vector."""
-    model = tuner.model
-    if seed == tuner.training.seed:
-        tuner.restore()
-        return _flat(layers, "default")
+def _initial(tuner: FineTune, rowwise: Rowwise, seed: int) -> dict[str, Tensor]:
+    """Weights at the start of a run: the base model's, adapters as PEFT initialises them for a seed."""
+    model, names = tuner.model, list(rowwise.parameters)
+    if tuner.training.method != "lora" or seed == tuner.training.seed:
+        return {name: parameter.detach().clone() for name, parameter in rowwise.parameters.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(_ADAPTER, replace(model.peft_config["default"]))
     try:
-        return _flat(layers, _ADAPTER)
+        there = dict(model.named_parameters())
+        return {name: there[_renamed(name)].detach().clone() for name in names}
     finally:
         model.delete_adapter(_ADAPTER)
 
 
-def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[Any], memory: int) -> Iterator[list[int]]:
-    """Stacks of lanes with prompts of similar length, each within a bounded memory."""
+def _renamed(name: str) -> str:
+    """Name of a parameter in the adapter of another seed."""
+    head, _, tail = name.rpartition(".default")
+    return f"{head}.{_ADAPTER}{tail}"
+
+
+def _memory(tuner: FineTune) -> int:
+    """Bound on what a stack takes: of the device, not of the moment, so that a resumed sweep stacks as before."""
+    device = tuner.model.device
+    return int(torch.cuda.mem_get_info(device)[1] * _OF_A_GPU) if device.type == "cuda" else _MEMORY
+
+
+def _lane_bytes(tuner: FineTune, length: int) -> int:
     config = tuner.model.config.get_text_config()
-    adapters = _COPIES * sum(shape.numel() for shape in _shapes(layers))
+    own = sum(p.numel() * p.element_size() for p in tuner.model.parameters() if p.requires_grad)
     token = _WIDTHS * config.num_hidden_layers * config.hidden_size
+    return _COPIES * own + 4 * (token * length + 4 * config.vocab_size)
+
+
+def _split(tuner: FineTune, lanes: Sequence[Lane], memory: int) -> Iterator[list[int]]:
+    """Stacks of lanes with prompts of similar length, each within a bounded memory."""
     stack: list[int] = []
     for number in sorted(range(len(lanes)), key=lambda n: len(tuner.targets[lanes[n].index].ids)):
         # sorted, so this lane's prompt is the stack's longest and all are padded to it
-        lane_bytes = 4 * (adapters + token * len(tuner.targets[lanes[number].index].ids) + 4 * config.vocab_size)
-        if stack and (len(stack) + 1) * lane_bytes > memory:
+        each = _lane_bytes(tuner, len(tuner.targets[lanes[number].index].ids))
+        if stack and (len(stack) + 1) * each > memory:
             yield stack
             stack = []
         stack.append(number)
@@ -278,90 +325,13 @@ def _split(tuner: FineTune, lanes: Sequence[Lane], layers: list[Any], memory: in
         yield stack
 
 
-def _shapes(layers: Sequence[Any]) -> list[torch.Size]:
-    """Shapes of A and B of every layer."""
-    return [m["default"].weight.shape for layer in layers for m in (layer.lora_A, layer.lora_B)]
-
-
-def _pieces(layers: Sequence[Any], stack: Tensor) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """Each layer with its A, shape (R, rank, d_in), and B, shape (R, d_out, rank), as views of a stack of vectors."""
-    shapes = _shapes(layers)
-    pieces = stack.split([shape.numel() for shape in shapes], -1)
-    views = iter([piece.unflatten(-1, shape) for piece, shape in zip(pieces, shapes, strict=True)])
-    for layer in layers:
-        yield layer, next(views), next(views)
-
-
-@contextmanager
-def _rows_adapted(layers: Sequence[Any], stack: Tensor) -> Iterator[None]:
-    """Let each row of a batch go through adapters of its own; the model is as before on leaving."""
-    try:
-        for layer, down, up in _pieces(layers, stack):
-            layer.forward = partial(_adapted_forward, layer, down, up)
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
-
-
-def _adapted_forward(layer: Any, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
-    """``W x_r + s B_r A_r x_r``, x of shape (R, positions, d_in)."""
-    base = layer.base_layer(x)
-    inner = torch.bmm(x.to(down.dtype), down.mT)
-    return torch.baddbmm(base.to(down.dtype), inner, up.mT, alpha=layer.scaling["default"]).to(base.dtype)
-
-
-@contextmanager
-def _installed(layers: Sequence[Any], adapters: Tensor) -> Iterator[None]:
-    """Put one lane's adapters into PEFT's modules, for whoever reads the effective head."""
-    kept = _flat(layers, "default")
-    try:
-        _install(layers, adapters)
-        yield
-    finally:
-        _install(layers, kept)
-
-
-def _install(layers: Sequence[Any], adapters: Tensor) -> None:
-    with torch.no_grad():
-        for layer, down, up in _pieces(layers, adapters):
-            layer.lora_A["default"].weight.copy_(down)
-            layer.lora_B["default"].weight.copy_(up)
-
-
-def _last_positions(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor | None]:
-    """Logits, shape (R, V), and detached hidden states, (R, d), at the last positions of right-padded prompts."""
-    # only these positions enter the head: its product over all of them would cost more than a small model's trunk
-    device = model.get_input_embeddings().weight.device
-    last = torch.tensor([len(p) - 1 for p in prompts], device=device)
-    rows = torch.arange(len(prompts), device=device)
-    ids = nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(device)
-    seen: list[Tensor] = []
-
-    def keep_last(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if args[0].ndim != 3 or args[0].shape[:2] != ids.shape:
-            return None
-        kept = args[0][rows, last].unsqueeze(1)
-        seen.append(kept.detach().squeeze(1))
-        return (kept, *args[1:])
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(keep_last)
-    try:
-        # no position sees a later one, so a mask of padding changes nothing; one of ones takes the faster kernels
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-    finally:
-        hook.remove()
-    if logits.shape[1] == 1 and seen:
-        return logits[:, 0], seen[0]
-    return logits[rows, last], None
-
-
-def _optimiser(adapters: dict[int, Tensor], lanes: dict[int, Lane], training: Training) -> torch.optim.AdamW:
-    """AdamW as torch has it, one vector a lane, grouped by rate."""
-    groups = [
-        {"params": [adapters[n] for n, lane in lanes.items() if lane.rate == rate], "lr": rate, "rate": rate}
-        for rate in dict.fromkeys(lane.rate for lane in lanes.values())
-    ]
+def _optimiser(rows: dict[str, Tensor], rates: list[float], training: Training) -> torch.optim.AdamW:
+    """AdamW as torch has it; the lanes of one rate, which lie together, are a group."""
+    groups, start = [], 0
+    for rate in dict.fromkeys(rates):
+        end = start + rates.count(rate)
+        groups.append({"params": [values[start:end] for values in rows.values()], "lr": rate, "rate": rate})
+        start = end
     return torch.optim.AdamW(
         groups, betas=(training.beta1, training.beta2), eps=training.eps, weight_decay=training.weight_decay, fused=True
     )

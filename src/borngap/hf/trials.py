@@ -11,14 +11,18 @@ import torch
 from borngap.hf.finetune import Step, make_optimiser
 from borngap.hf.landscape import Landscape
 from borngap.hf.probe import last_logits
-from borngap.hf.stacked import Lane, stacked
+from borngap.hf.stacked import Lane, pays, stacked
 from borngap.trajectory import MARGINS, Criterion
 
 
 class Trials:
     """Flip times of single contexts at given rates.
 
-    LoRA runs of contexts that are trained alone go through the model together; joint runs are done once a rate.
+    Runs of contexts that are trained alone go through the model together where that pays; joint runs are done once a
+    rate.
+
+    Attributes:
+        stacks: whether runs of several contexts go through the model together.
     """
 
     def __init__(self, land: Landscape, criterion: Criterion, seed: int, *, whole: bool = False) -> None:
@@ -33,12 +37,7 @@ class Trials:
         self._whole = whole
         self._land, self._criterion, self._seed = land, criterion, seed
         self._joint: dict[float, dict[int, float | None]] = {}
-
-    @property
-    def stacks(self) -> bool:
-        """Whether runs of several contexts go through the model together."""
-        settings = self._land.tuner.training
-        return settings.method == "lora" and not (settings.joint or settings.dropout or settings.forward != "last")
+        self.stacks = pays(land.tuner)
 
     def __call__(self, wanted: Sequence[tuple[int, float]]) -> list[float | None]:
         """Do runs.

@@ -12,7 +12,7 @@ from borngap.errors import UserError
 from borngap.hf.finetune import FineTune, Step
 from borngap.hf.load import load
 from borngap.hf.observe import Observe
-from borngap.hf.stacked import Lane, stacked
+from borngap.hf.stacked import Lane, pays, refused, stacked
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweepstore import Result, entry_of
 
@@ -50,7 +50,7 @@ class Worker:
         return self.result(run, steps, "sequential")
 
     def stacked(self, runs: Sequence[SweepRun]) -> Iterator[Result]:
-        """Carry out LoRA runs in one forward a step."""
+        """Carry out runs in one forward a step."""
         lanes = [Lane(run.context, run.rate, run.seed) for run in runs]
         seen: list[list[Step]] = [[] for _ in runs]
         for number, step in stacked(self.tuner, lanes, observe=OBSERVED):
@@ -94,7 +94,7 @@ def in_sequence(worker: Worker, runs: Sequence[SweepRun]) -> Iterator[list[Resul
 
 
 def in_stacks(worker: Worker, runs: Sequence[SweepRun]) -> Iterator[list[Result]]:
-    """Carry out LoRA runs in stacks of up to 64.
+    """Carry out runs in stacks of up to 64.
 
     Args:
         worker: holds the model.
@@ -110,13 +110,14 @@ def in_stacks(worker: Worker, runs: Sequence[SweepRun]) -> Iterator[list[Result]
             yield sorted(worker.stacked(missing), key=lambda result: result.entry["run"])
 
 
-def choose_engine(plan: SweepPlan, engine: str, processors: int) -> Engine:
+def choose_engine(worker: Worker, engine: str, workers: int) -> Engine:
     """Return the engine for a plan.
 
     Args:
-        plan: the plan.
-        engine: a name, or ``auto``: stacked for LoRA, otherwise processes where there is more than one processor.
-        processors: how many there are.
+        worker: holds the plan and the model.
+        engine: a name, or ``auto``: stacked where that pays (LoRA, and other methods on a GPU); otherwise processes on
+            a CPU, if there may be several.
+        workers: how many processes there may be.
 
     Returns:
         Its name.
@@ -126,15 +127,13 @@ def choose_engine(plan: SweepPlan, engine: str, processors: int) -> Engine:
     """
     if engine not in {*ENGINES, "auto"}:
         raise UserError("unknown engine", rule=f"one of auto, {', '.join(ENGINES)}", found=engine)
-    training = plan.training
-    stackable = training.method == "lora" and not training.dropout and training.forward == "last"
-    if engine == "stacked" and not stackable:
-        found = "dropout" if training.dropout else f"method {training.method}, forward {training.forward}"
-        rule = "LoRA without dropout and with forward last can be stacked"
+    found = refused(worker.plan.training)
+    if engine == "stacked" and found:
+        rule = "no dropout, and forward last"
         raise UserError("the engine stacked can't carry out this plan", rule=rule, found=found, fix="--engine auto")
     if engine == "auto":
-        many = processors > 1 and len(plan.runs) > 1
-        return "stacked" if stackable else "processes" if many else "sequential"
+        many = workers > 1 and len(worker.plan.runs) > 1 and worker.tuner.model.device.type == "cpu"
+        return "stacked" if pays(worker.tuner) else "processes" if many else "sequential"
     return next(name for name in ENGINES if name == engine)
 
 

@@ -33,8 +33,8 @@ def run_sweep(
     Args:
         plan: the runs.
         out: the SWEEP.
-        engine: ``sequential``, ``stacked`` (LoRA, many runs in one forward), ``processes`` (one thread each), ``ray``
-            (an extra; a local cluster unless an address is given), or ``auto``.
+        engine: ``sequential``, ``stacked`` (many runs in one forward), ``processes`` (one thread each), ``ray`` (an
+            extra; a local cluster unless an address is given), or ``auto``.
         workers: processes of the engines that have some; one a processor unless given.
         device: torch device.
         ray_address: a running Ray cluster.
@@ -43,15 +43,15 @@ def run_sweep(
     Returns:
         The whole SWEEP.
     """
-    chosen = choose_engine(plan, engine, os.cpu_count() or 1)
-    worker = Worker(plan, device)
+    worker, most = Worker(plan, device), workers or os.cpu_count() or 1
+    chosen = choose_engine(worker, engine, most)
     head = plan.to_json() | {"weights": worker.tuner.digest, "notes": [*plan.notes, *worker.tuner.notes]}
     machine = environment() | {"threads": torch.get_num_threads(), "device": device, "engine": chosen}
     with SweepStore(out, head, machine) as store:
         missing = [run for run in plan.runs if run.number not in store.finished]
         report = on_run or (lambda *_: None)
         report(len(store.finished), len(plan.runs))
-        for results in _carried_out(chosen, worker, missing, workers or os.cpu_count() or 1, device, ray_address):
+        for results in _carried_out(chosen, worker, missing, most, device, ray_address):
             store.add(results)
             report(len(store.finished), len(plan.runs))
         store.merge()
