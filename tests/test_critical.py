@@ -11,7 +11,7 @@ import borngap
 from borngap.cli import app, main
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf.collocation import Course, factors, root, secants
+from borngap.hf.collocation import Course, _unmet, factors, root, secants
 from borngap.hf.critical import Searcher
 from borngap.hf.finetune import FineTune, weights_digest
 from borngap.hf.forecast import forecast, forecast_entry, rate_to_use
@@ -105,6 +105,36 @@ def test_stacked_and_single_trials_agree():
     single = searcher(count=2, forward="labels")  # the stack knows one forward only: this one runs alone
     rates = [[e.critical.rate for e in s.search("grid", rates=[1e-4, 2e-4, 4e-4, 8e-4])] for s in (search, single)]
     assert rates[0] == rates[1]
+
+
+def test_collocation_where_the_margin_falls_before_it_rises():
+    """Usually/typically on docs-neox-m: scaled back, the end of a run meets the criterion far from where a run does."""
+    context = borngap.read_contexts("docs10")[9:]
+    search = Searcher(borngap.load("docs-neox-m"), context, Training(method="lora", steps=50))
+    (real,), (solved,) = search.search("bisect"), search.search("collocation")
+    assert solved.critical.status == "ok"
+    assert solved.critical.rate == pytest.approx(real.critical.rate, rel=0.02)
+    assert solved.critical.forward_passes < real.critical.forward_passes
+
+
+@pytest.mark.parametrize("start", [1e-5, 3e-3])
+def test_collocation_finds_the_rate_from_afar(start):
+    search = searcher(count=1, steps=50)
+    (real,) = search.search("bisect")
+    found, _ = search.collocate(0, start)
+    assert found.status == "ok"
+    assert found.rate == pytest.approx(real.critical.rate, rel=0.02)
+
+
+def test_beyond_is_claimed_only_where_sweeps_agree():
+    """At the rate 0.3 every sweep says something else: that is no evidence that nothing meets the criterion there."""
+    course = Course(searcher(count=1).land, 0, "rank", 6)
+    course.sweep(0.3, cold=True)
+    lost = _unmet(course, 0.3)
+    assert (lost.rate, lost.status) == (None, "abstained")
+    assert "do not settle" in lost.why
+    course.sweep(1e-6, cold=True)
+    assert _unmet(course, 1e-6).status == "beyond"
 
 
 def test_what_is_ahead_has_no_rate():

@@ -39,6 +39,8 @@ _ROOT = 2.5e-4
 _GRID_ERROR = 1e-2
 _NEAR = 2e-2
 _WIDE = math.log(4.0)
+_TRUSTED = math.log(1.5)
+_SETTLED = 0.1
 
 
 class Course:
@@ -69,6 +71,11 @@ class Course:
     def pieces(self) -> int:
         """How many pieces the run is cut into."""
         return len(self.nodes) - 1
+
+    @property
+    def finest(self) -> bool:
+        """Whether the grid is as fine as it gets."""
+        return 2 * self.pieces > min(_MOST_PIECES, self.nodes[-1])
 
     @property
     def first(self) -> Record:
@@ -130,6 +137,15 @@ class Course:
         if abs(found - begin) > _ROOT:
             self._slope = -margin(begin) / (found - begin)
         return math.exp(found)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the run after which the margins rise through 0, up to 1.5 by the last slope; None if they fall."""
+        steps, margins = self.nodes, self.margins
+        number = next((k for k, margin in enumerate(margins) if margin > 0), len(steps) - 1)
+        slope = (margins[number] - margins[number - 1]) / (steps[number] - steps[number - 1])
+        met = steps[number] - margins[number] / slope if slope > 0 else math.inf
+        return met / steps[-1] if met < math.exp(_TRUSTED) * steps[-1] else None
 
     def coarser(self) -> Tensor | None:
         """Return the end's displacement with every second node left out; None where the grid has an odd number."""
@@ -203,17 +219,19 @@ def solve(course: Course, start: float, limit: float) -> Solution:
     Returns:
         The solution, with the estimated error of the grid taken off.
     """
-    begun = _approach(course, start, limit)
-    if isinstance(begun, Solution):
-        return begun
-    found, seen = begun
+    begun, before = _approach(course, start, limit), None
     while True:
-        last = 2 * course.pieces > min(_MOST_PIECES, course.nodes[-1])
-        found, change, shift = _iterate(course, found, seen, last=last)
-        seen = []
+        if isinstance(begun, Solution):
+            return begun
+        last = course.finest
+        found, change, shift = _iterate(course, *begun, last=last)
+        if math.isinf(shift) and before is not None:
+            shift = math.log(before / found) / 3
+        before = found if abs(change) <= _TOLERANCE else None
         if last or (abs(shift) <= _GRID_ERROR and abs(change) <= _TOLERANCE):
             break
         course.refine()
+        begun = _approach(course, found, limit) if math.isinf(change) else (found, [])
     if found > limit:
         return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
     error = max(abs(change), abs(shift) / 2)
@@ -226,27 +244,38 @@ def _approach(course: Course, start: float, limit: float) -> tuple[float, list[t
     """Sweep until the end of the run lies near the crossing; return a rate near it, and what a sweep said of it."""
     rate, cold = min(start, limit), True
     for _ in range(4 * _ROUNDS):
+        if cold and rate > 2 * start and not course.finest:
+            course.refine()  # a piece must not lead too far
         course.sweep(rate, cold=cold)
         if any(math.isnan(margin) for margin in course.margins):
             return Solution(None, math.inf, "diverged", f"logits are not finite at the rate {rate:.3g}")
-        first = next((k for k, margin in enumerate(course.margins) if margin > 0), None)
-        if first is None:
+        share = course.share
+        if share is None or max(course.margins) <= 0:
             found = course.crossing(rate)
             if found is not None:
                 return found, [(math.log(rate), math.log(found / rate))]
             if rate >= limit:
-                return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
+                return _unmet(course, limit)
             rate, cold = min(2 * rate, limit), True
             continue
-        before, after = course.margins[first - 1], course.margins[first]
-        met = course.nodes[first - 1] + (course.nodes[first] - course.nodes[first - 1]) * before / (before - after)
-        share = met / course.nodes[-1]
         if share > 0.6:
             found = None if course.margins[-1] <= 0 else course.crossing(rate * share)
-            return (rate * share, []) if found is None else (found, [(math.log(rate), math.log(found / rate))])
+            if found is None or _is_far(found, rate * share):
+                return rate * share, []
+            return found, [(math.log(rate), math.log(found / rate))]
         course.shrink(share)
         rate, cold = rate * share, False
     return Solution(None, math.inf, "abstained", "no rate near the crossing was found")
+
+
+def _unmet(course: Course, limit: float) -> Solution:
+    """Say that the largest rate does not meet the criterion, if sweeps at it agree."""
+    before = course.margins[-1]
+    course.sweep(limit)
+    after = course.margins[-1]
+    if max(course.margins) <= 0 and abs(after - before) <= _SETTLED * abs(after):
+        return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
+    return Solution(None, math.inf, "abstained", f"not met up to the rate {limit:.3g}, where sweeps do not settle")
 
 
 def _iterate(course: Course, rate: float, seen: list[tuple[float, float]], *, last: bool) -> tuple[float, float, float]:
@@ -265,6 +294,8 @@ def _iterate(course: Course, rate: float, seen: list[tuple[float, float]], *, la
     for _ in range(_ROUNDS):
         course.sweep(math.exp(x))
         found = course.crossing(math.exp(x))
+        if (found is None or _is_far(found, math.exp(x))) and course.share is not None:
+            found = math.exp(x) * course.share  # as if a rate acted by its dose
         if found is None:
             return math.exp(x), math.inf, shift
         change = math.log(found) - x
@@ -303,7 +334,12 @@ def _grid_shift(course: Course, rate: float) -> float:
     """Estimate the grid's error of log rate: a third of what leaving out every second node changes (order 2)."""
     displacement = course.coarser()
     found = None if displacement is None else course.crossing(rate, displacement)
-    return math.inf if found is None else math.log(found / rate) / 3
+    return math.inf if found is None or _is_far(found, rate) else math.log(found / rate) / 3
+
+
+def _is_far(found: float, rate: float) -> bool:
+    """Whether a crossing is too far to be believed: scaled that much, the end of a run is not that of another rate."""
+    return abs(math.log(found / rate)) > _TRUSTED
 
 
 def secants(function: Callable[[float], float], near: float, slope: float) -> float | None:

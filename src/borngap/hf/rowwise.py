@@ -142,7 +142,7 @@ def _at_last(
     def keep_last(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if args[0].ndim != 3 or args[0].shape[:2] != ids.shape:
             return None
-        kept = args[0][at, last].unsqueeze(1)
+        kept = args[0][at.to(args[0].device), last.to(args[0].device)].unsqueeze(1)
         seen.append(kept.detach().squeeze(1))
         return (kept, *args[1:])
 
@@ -155,4 +155,4 @@ def _at_last(
         hook.remove()
     if seen and logits.shape[1] == 1:
         return logits[:, 0], seen[0]
-    return (logits[at, last],)
+    return (logits[at.to(logits.device), last.to(logits.device)],)

@@ -186,6 +186,7 @@ class _Stack:
                 parameter.grad = None if gradient is None else gradient[start:end].contiguous()
             start = end
         self._optimiser.step()
+        self._optimiser.zero_grad()
 
     def _keep(self, going: list[int]) -> None:
         """Let the other lanes leave: neither their weights nor their moments take part any more."""
