@@ -3,9 +3,9 @@
 Run ``.venv/bin/python benchmarks/stacked.py``, ``--method full`` (LoRA unless given), ``--device cuda``; ``--small`` is
 a smoke test. Ten contexts at five rates. Three readings:
 
-* ``trained``: nothing is observed (the stack measures margins at every step, which it cannot leave out);
+* ``none``: nothing is observed (the stack measures margins at every step, which it cannot leave out);
 * ``margins``: both sides measure the three margins, drag and loss at every step, what a search for a rate needs;
-* ``all``: both sides measure every observable at every step, as a sweep keeps them.
+* ``light``: both sides measure at every step what a sweep keeps: all but the angles of pairs and the Born rank.
 
 Results are compared run by run. The floor of LoRA is the arithmetic of the shared trunk: forward and backward of its
 matrix products for these tokens (activations' gradients only), at the rate this machine reaches on one such product.

@@ -1,8 +1,8 @@
 """Train a small model of a family that is not bundled, to try forecasts on what they were not made on.
 
 Run ``make corpus``, then ``.venv/bin/python docs/make_strangers.py gemma2 OUT`` (or ``qwen3``): three layers, 96 wide,
-700 steps of ten windows, some seven minutes on one thread. It has the tokenizer of the bundled models, so docs10 fits:
-``.venv/bin/python benchmarks/forecasts.py --models OUT --out FILE``.
+600 or 700 steps of ten windows, some seven minutes on one thread. It has the tokenizer of the bundled models, so docs10
+fits: ``.venv/bin/python benchmarks/forecasts.py --models OUT --out FILE``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import borngap
 from borngap.hf.load import new_model
 from borngap.zoo.make import cached_corpus
 from borngap.zoo.recipe import CONTEXT, RECIPES, VOCABULARY
-from borngap.zoo.train import encode, learning_rate, loss_of, windows
+from borngap.zoo.train import encode, optimiser_of, update, windows
 
 _SHARED = {
     "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "hidden_size": 96,
@@ -49,22 +49,15 @@ def main() -> None:
     data = windows(encode(tokenizer.backend_tokenizer, texts), seed=1)
     torch.manual_seed(5)
     model = new_model(options.family, _SHARED | FAMILIES[options.family]).train()
-    recipe = replace(RECIPES["docs-gpt2-s"], steps=STEPS[options.family])
-    optimiser = torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    recipe = replace(RECIPES["docs-gpt2-s"], steps=STEPS[options.family], batch=_BATCH)
+    optimiser = optimiser_of(model, recipe)
     for step in range(recipe.steps):
-        rows = (torch.arange(_BATCH) + step * _BATCH) % len(data)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        loss = loss_of(model, data[rows])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        optimiser.zero_grad()
+        loss = update(model, optimiser, recipe, data, step)
         if step % _EVERY == 0:
-            print(f"step {step}: {float(loss.detach()):.3f} nat", flush=True)
+            print(f"step {step}: {loss:.3f} nat", flush=True)
     model.eval().save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
-    print(f"kept in {options.out}, {float(loss.detach()):.3f} nat")
+    print(f"kept in {options.out}, {loss:.3f} nat")
 
 
 if __name__ == "__main__":

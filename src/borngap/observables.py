@@ -383,7 +383,7 @@ def _predictions(
     tail_entropy = -torch.special.xlogy(tail, tail).sum(1, dtype=torch.float64)
     probs, logits = probs[:, : geometry.size], logits[:, : geometry.size]
     pools = pool(probs, gold, competitor, top_p)
-    sizes = pools.mask.sum(1)
+    sizes, angles = pools.mask.sum(1), not wanted.isdisjoint(_OF_ANGLES)
     # what is looked up by token costs little where a pool is padded; sums over pairs and gathered rows do
     similar = 0.0 if pairs is not None and wanted.isdisjoint(_OF_PAIRS) else _SIMILAR
     for index in _parts(sizes.cpu(), geometry.dimension, similar):
@@ -392,7 +392,6 @@ def _predictions(
         kept = Pool(pools.ids[on, :width], pools.mask[on, :width], pools.probs[on, :width], pools.mass[on])
         state = None if hidden is None else hidden[on]
         whole = (logits[on], normaliser[on].double(), tail_entropy[on])
-        angles = not wanted.isdisjoint(_OF_ANGLES)
         yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles, pairs)
 
 

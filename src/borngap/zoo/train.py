@@ -98,6 +98,35 @@ def loss_of(model: Any, batch: Tensor) -> Tensor:
     return _HeadCrossEntropy.apply(hidden.flatten(0, 1), weight, batch[:, 1:].flatten())
 
 
+def optimiser_of(model: Any, recipe: Recipe) -> torch.optim.AdamW:
+    """Return AdamW over all parameters, as a recipe has it; ``update`` sets the rate."""
+    return torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+
+
+def update(model: Any, optimiser: torch.optim.Optimizer, recipe: Recipe, data: Tensor, step: int) -> float:
+    """Do one update of a training.
+
+    Args:
+        model: in train mode.
+        optimiser: of all its parameters.
+        recipe: batch, rate and clipping.
+        data: windows, int64, shape (n, CONTEXT + 1).
+        step: number of the update, from 0; says which windows it reads.
+
+    Returns:
+        The batch's loss before the update, unit nat.
+    """
+    rows = (torch.arange(recipe.batch) + step * recipe.batch) % len(data)
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+    loss = loss_of(model, data[rows])
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    optimiser.step()
+    optimiser.zero_grad()
+    return float(loss.detach())
+
+
 def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = None) -> tuple[Any, float]:
     """Train one model; a rerun with the same ``work`` folder goes on from the last checkpoint.
 
@@ -112,20 +141,13 @@ def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = 
     """
     model = _initial_model(recipe)
     model.train()
-    optimiser = torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    optimiser = optimiser_of(model, recipe)
     first, spent = _restore(work, model, optimiser)
     started = time.monotonic() - spent
     for step in range(first, recipe.steps):
-        rows = (torch.arange(recipe.batch) + step * recipe.batch) % len(data)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        loss = loss_of(model, data[rows])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        optimiser.zero_grad()
+        loss = update(model, optimiser, recipe, data, step)
         if progress:
-            progress(step + 1, float(loss.detach()))
+            progress(step + 1, loss)
         if (step + 1) % CHECKPOINT_EVERY == 0:
             _save(work, model, optimiser, step + 1, time.monotonic() - started)
     return model.eval(), time.monotonic() - started
