@@ -14,8 +14,9 @@ from borngap.errors import UserError
 from borngap.hf.collocation import Course, _unmet, factors, root, secants
 from borngap.hf.critical import Searcher
 from borngap.hf.finetune import FineTune, weights_digest
-from borngap.hf.forecast import forecast, forecast_entry, rate_to_use
+from borngap.hf.forecast import Forecast, forecast, forecast_entry, rate_to_use
 from borngap.hf.landscape import Landscape
+from borngap.threshold import Critical
 from borngap.training import Training
 
 BEHIND = [
@@ -24,6 +25,7 @@ BEHIND = [
 ]
 AHEAD = Context("The function raises an", " error", " exception")
 STEPS = 12
+ALONE = "each context trained alone, 12 steps on its one prompt; a run on a data set moves it far less"
 
 
 @pytest.fixture(autouse=True)
@@ -299,6 +301,18 @@ def test_a_forecast_says_whether_lora_does():
     assert row["class_mean"]["embedding_class"] in {"A", "B", "intermediate"}
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert rate_to_use([entry]) == entry.critical.high
+    assert repr(entry).endswith(f"[{entry.critical.low:.3g}, {entry.critical.high:.3g}], planned 0.0001: "
+                                f"{entry.prospect} ({ALONE})>")  # fmt: skip
+
+
+def test_the_rate_to_use_is_above_every_interval():
+    def found(status, high):
+        critical = Critical(high and high / 2, high and high / 4, high, status, "collocation")
+        return Forecast(None, 0.9, 1e-4, critical, "at risk", None, {}, "collocation", None, None, "A", ALONE)
+
+    known = [found("ok", 1e-4), found("ok", 4e-4), found("ok", 2e-4)]
+    assert rate_to_use([*known, found("beyond", 1.0), found("ok", None), found("pre-resolved", None)]) == 4e-4
+    assert rate_to_use([found("pre-resolved", None)]) is None
 
 
 def test_seeds_widen_the_interval():
@@ -348,18 +362,33 @@ def test_the_commands(tmp_path):
     file = write(tmp_path / "c.jsonl", 1)
     common = ["-m", "docs-gpt2-s", "-c", file, "--method", "lora", "--steps", "12"]
     found = json.loads(run("critical", *common, "--json"))
-    assert found["schema"] == 1
+    assert (found["schema"], found["scope"]) == (1, ALONE)
     assert [row["status"] for row in found["critical"]] == ["ok", "pre-resolved"]
     ahead = json.loads(run("forecast", *common, "--lr", "3e-3", "--json"))
+    assert ahead["scope"] == ALONE
     first, second = ahead["forecasts"]
     assert first["critical_rate"] == pytest.approx(found["critical"][0]["critical_rate"], rel=1e-6)
     assert (first["will_resolve"], first["outcome"], second["prospect"]) == (True, "resolved", "pre-resolved")
     assert ahead["environment"]["versions"]["torch"]
     text = run("forecast", *common, "--lr", "1e-5", "--by", "class-mean")
-    assert "Of 1 contexts to train (1 more are ahead already) 0 will resolve" in text
+    assert text.startswith(f"E{ALONE[1:]}.\n")
+    assert "Of 1 contexts to train (1 more are ahead already), each alone, 0 will resolve" in text
+    assert "Rate to use if each is trained alone: " in text
     assert "class-mean" in text
     text = run("critical", *common, "--by", "grid", "--lrs", "1e-4:1e-3:4")
+    assert text.startswith(f"E{ALONE[1:]}.\n")
     assert "cost: 46 optimiser steps" in text  # four runs of 12, the last ends at its flip
+
+
+@pytest.mark.parametrize("command", ["forecast", "critical"])
+def test_help_says_that_contexts_are_trained_alone(command):
+    told = " ".join(run(command, "--help").split())
+    assert "each context trained alone, all steps on its one prompt; a run on a data set moves it far less" in told
+
+
+def test_the_scope_of_other_plans():
+    joint = Training(steps=1, joint=True).scope
+    assert joint == "these contexts trained together, 1 step on them alone; a run on a data set moves them far less"
 
 
 @pytest.mark.parametrize(

@@ -270,9 +270,12 @@ def test_wrong_inputs_are_refused(tmp_path):
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):
             of(tmp_path / name)
-    (tmp_path / "fine.json").write_text('{"schema": 1, "forecasts": [{"gold": " g"}]}')
+    (tmp_path / "fine.json").write_text('{"schema": 1, "scope": "x", "forecasts": [{"gold": " g"}]}')
     with pytest.raises(UserError, match="nothing to report on"):
         of(tmp_path / "fine.json")
+
+
+ALONE = "each context trained alone, 50 steps on its one prompt; a run on a data set moves it far less"
 
 
 def test_a_forecast_stands_beside_what_happened(tmp_path, folder):
@@ -287,7 +290,7 @@ def test_a_forecast_stands_beside_what_happened(tmp_path, folder):
         {"prompt": "Elsewhere", "gold": " gold0", "competitor": " rival0", "critical_rate": 1.0},
     ]  # fmt: skip
     path = tmp_path / "forecast.json"
-    path.write_text(json.dumps({"schema": 1, "method": "full", "steps": 50, "forecasts": entries}))
+    path.write_text(json.dumps({"schema": 1, "scope": ALONE, "method": "full", "steps": 50, "forecasts": entries}))
     made = of(folder, path)
     forecast, contexts = made.summary["forecast"], made.summary["contexts"]
     assert (forecast["hits"], forecast["told"], forecast["unmatched"]) == (2, 3, 2)
@@ -298,14 +301,24 @@ def test_a_forecast_stands_beside_what_happened(tmp_path, folder):
     assert [row["told"] for row in forecast["rows"]] == ["gold ahead", "gold ahead", "not told", "gold ahead"]
     assert [row["agrees"] for row in forecast["rows"]] == [True, False, None, True]
     assert "5e−5 [4e−5, 6e−5]" in made.html
-    assert "2 of 3 outcomes came as forecast." in made.markdown
+    told = f"E{ALONE[1:]}. 2 of 3 outcomes came as forecast."
+    assert forecast["sentence"].startswith(told)
+    for text in (made.markdown, made.html):
+        assert told in text
+        assert f"The forecasts are of {ALONE}." in text
+
+
+def test_a_forecast_that_does_not_say_what_it_holds_of_is_refused(tmp_path, folder):
+    (tmp_path / "f.json").write_text('{"schema": 1, "forecasts": [{"gold": " g"}]}')
+    with pytest.raises(UserError, match="does not say what its rates hold of"):
+        of(folder, tmp_path / "f.json")
 
 
 @pytest.mark.parametrize("head", [{"method": "lora"}, {"steps": 20}, {"criterion": "born"}, {"model": "another"}])
 def test_a_forecast_of_another_plan_is_left_out(tmp_path, folder, head):
     entry = {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5}
     path = tmp_path / "forecast.json"
-    path.write_text(json.dumps({"schema": 1, "forecasts": [entry]} | head))
+    path.write_text(json.dumps({"schema": 1, "scope": ALONE, "forecasts": [entry]} | head))
     made = of(folder, path)
     assert made.summary["forecast"]["rows"] == []
     assert made.summary["forecast"]["unmatched"] == 1

@@ -54,6 +54,11 @@ class Target:
     notes: dict[str, str]
     fragment: bool
 
+    @property
+    def words(self) -> str:
+        """Gold and its competitor, in a few words."""
+        return f"{self.context.gold!r} over {self.context.competitor!r}"
+
 
 def read_contexts(source: str | Path) -> list[Context]:
     """Read contexts from a file, from standard input (``-``) or by bundled name.

@@ -52,6 +52,14 @@ class Critical:
     optimizer_steps: int = 0
     forward_passes: int = 0
 
+    @property
+    def text(self) -> str:
+        """The rate with its interval, or why there is none, in a few words."""
+        if self.rate is None:
+            return f"{self.status} ({self.why})" if self.why else self.status
+        ends = "" if self.low is None or self.high is None else f" [{self.low:.3g}, {self.high:.3g}]"
+        return f"takes rate {self.rate:.3g}{ends}"
+
 
 def prospect(critical: Critical, planned: float) -> Prospect:
     """Return what a planned rate will come to.

@@ -106,6 +106,14 @@ class Training:
         """The learning rate, never None."""
         return STANDARD_RATES[self.method] if self.rate is None else self.rate
 
+    @property
+    def scope(self) -> str:
+        """What a rate or an outcome forecast from these settings holds of; it stands before every such number."""
+        steps = f"{self.steps} step" if self.steps == 1 else f"{self.steps} steps"
+        if self.joint:
+            return f"these contexts trained together, {steps} on them alone; a run on a data set moves them far less"
+        return f"each context trained alone, {steps} on its one prompt; a run on a data set moves it far less"
+
     def _check_parts(self) -> None:
         unknown = sorted(set(self.freeze) - set(get_args(Part)))
         if unknown:

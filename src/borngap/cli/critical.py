@@ -41,6 +41,7 @@ from borngap.cli.show import console, counting, number, print_json, table, word
 
 if TYPE_CHECKING:
     from borngap.hf.critical import Threshold
+    from borngap.training import Training
 
 
 class ByName(StrEnum):
@@ -88,7 +89,10 @@ def critical(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Find the smallest learning rate at which each context resolves within the steps."""
+    """Find the smallest learning rate at which each context resolves within the steps.
+
+    It holds of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
+    """
     from borngap.context import read_contexts
     from borngap.hf.critical import critical_entry, critical_rates
     from borngap.hf.load import load, quiet
@@ -111,10 +115,13 @@ def critical(
         )
     entries = [critical_entry(i, entry) for i, entry in enumerate(found)]
     if json:
-        head = {"schema": 1, "model": model, "method": method.value, "steps": steps, "criterion": criterion.value}
-        print_json(head | {"seed": seed, "critical": entries, "environment": environment()})
+        head = {"schema": 1, "scope": training.scope, "model": model, "method": method.value, "steps": steps}
+        print_json(
+            head | {"criterion": criterion.value, "seed": seed, "critical": entries, "environment": environment()}
+        )
         return
     out = console()
+    out.print(opening(training), markup=False, highlight=False)
     title = f"{model}: {method.value}, {steps} steps, criterion {criterion.value}, by {by.value}"
     out.print(title, soft_wrap=True, markup=False, highlight=False)
     out.print(_table(found))
@@ -123,6 +130,11 @@ def critical(
             out.print(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}", markup=False, highlight=False)
     spent = [sum(getattr(t.critical, name) for t in found) for name in ("optimizer_steps", "forward_passes")]
     out.print(f"cost: {spent[0]} optimiser steps, {spent[1]} forwards of one context", markup=False, highlight=False)
+
+
+def opening(training: Training) -> str:
+    """Return the first line of every output that names a rate: what it holds of."""
+    return f"{training.scope[:1].upper()}{training.scope[1:]}."
 
 
 def _table(found: list[Threshold]) -> Any:

@@ -36,8 +36,9 @@ from borngap.cli.arguments import (
     modules,
     numbers,
 )  # fmt: skip
-from borngap.cli.critical import Largest
+from borngap.cli.critical import Largest, opening
 from borngap.cli.show import MISSING, console, counting, number, print_json, table, word
+from borngap.errors import UserError
 
 if TYPE_CHECKING:
     from borngap.hf.forecast import Forecast
@@ -79,18 +80,18 @@ def forecast(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Say, without training, which contexts a plan will resolve, what rate each takes, and whether LoRA does."""
+    """Say, without training, which contexts a plan will resolve, what rate each takes, and whether LoRA does.
+
+    It is a forecast of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
+    """
     from borngap.context import read_contexts
-    from borngap.errors import UserError
     from borngap.hf.forecast import forecast as look_ahead
     from borngap.hf.forecast import forecast_entry, rate_to_use
     from borngap.hf.load import load, quiet
     from borngap.store import environment
     from borngap.training import Training
 
-    if by not in {"collocation", "class-mean"}:
-        fix = "`borngap critical --by` has the other ways"
-        raise UserError("unknown way to forecast", rule="collocation or class-mean", found=by, fix=fix)
+    _check_way(by)
     chosen = numbers(seeds, "seeds")
     training = Training(
         method=method.value, rate=lr, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=chosen[0],
@@ -107,12 +108,19 @@ def forecast(
         )
     use = rate_to_use(found)
     if json:
-        head = {"schema": 1, "model": model, "method": method.value, "planned_rate": training.learning_rate}
-        head |= {"steps": steps, "criterion": criterion.value, "seeds": list(chosen), "rate_to_use": use}
+        head = {"schema": 1, "scope": training.scope, "model": model, "method": method.value}
+        head |= {
+            "planned_rate": training.learning_rate,
+            "steps": steps,
+            "criterion": criterion.value,
+            "seeds": list(chosen),
+            "rate_to_use": use,
+        }
         entries = [forecast_entry(i, entry) for i, entry in enumerate(found)]
         print_json(head | {"forecasts": entries, "environment": environment()})
         return
     out = console()
+    out.print(opening(training), markup=False, highlight=False)
     title = f"{model}: {method.value} at {training.learning_rate:g} for {steps} steps, criterion {criterion.value}"
     out.print(title, soft_wrap=True, markup=False, highlight=False)
     out.print(_table(found, lora=method is not MethodName.lora, paper=by == "class-mean"))
@@ -122,6 +130,12 @@ def forecast(
             out.print(f"{index:>3}  {entry.critical.why}", markup=False, highlight=False)
     for line in _conclusion(found, use):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_way(by: str) -> None:
+    if by not in {"collocation", "class-mean"}:
+        fix = "`borngap critical --by` has the other ways"
+        raise UserError("unknown way to forecast", rule="collocation or class-mean", found=by, fix=fix)
 
 
 def _rate(value: float | None) -> str:
@@ -160,12 +174,14 @@ def _conclusion(found: list[Forecast], use: float | None) -> list[str]:
     counts = [sum(f.prospect == p for f in open_) for p in ("will resolve", "at risk", "will fail")]
     have = len(found) - len(open_)
     lines = [
-        f"\nOf {len(open_)} contexts to train ({have} more are ahead already) {counts[0]} will resolve, {counts[1]} "
-        f"are at risk and {counts[2]} will fail."
+        f"\nOf {len(open_)} contexts to train ({have} more are ahead already), each alone, {counts[0]} will resolve, "
+        f"{counts[1]} are at risk and {counts[2]} will fail."
     ]
     if use is not None:
         most = sum(f.critical.status == "ok" for f in open_)
-        lines.append(f"Rate to use: {use:.3g}, above the interval of all {most} whose rate is known.")
+        lines.append(
+            f"Rate to use if each is trained alone: {use:.3g}, above the interval of all {most} with a known rate."
+        )
     beyond = sum(f.critical.status == "beyond" for f in open_)
     if beyond:
         lines.append(f"{beyond} resolve at no rate tried: more steps, other data or another method.")
@@ -181,6 +197,6 @@ def _about_lora(found: list[Forecast]) -> list[str]:
     kind, does = asked[0].embedding_class, sum(bool(f.lora_does) for f in asked)
     rule = {"A": "would say no", "B": "would say yes"}.get(kind, "has nothing to say")
     return [
-        f"LoRA at rates up to {USUAL_LORA_RATES[1]:g} resolves {does} of {len(asked)} in the same steps; the paper's "
-        f"rule (embedding class {kind}) {rule}."
+        f"LoRA at rates up to {USUAL_LORA_RATES[1]:g} resolves {does} of {len(asked)} in the same steps on each alone; "
+        f"the paper's rule (embedding class {kind}) {rule}."
     ]

@@ -40,11 +40,17 @@ class Threshold:
         target: the context, as tokens.
         overlap: cosine overlap of gold and rival at the base model.
         critical: the rate.
+        scope: what the rate holds of: the context trained alone, not a run on a data set.
     """
 
     target: Target
     overlap: float
     critical: Critical
+    scope: str
+
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        return f"<Threshold of {self.target.words}: {self.critical.text} ({self.scope})>"
 
 
 class Searcher:
@@ -124,7 +130,8 @@ class Searcher:
             for i, critical in self._ways(by, waiting, rates):
                 results[i] = critical
                 on_context(len(results))
-        return [Threshold(self.tuner.targets[i], self.overlaps[i], results[i]) for i in self.contexts]
+        scope = self.training.scope
+        return [Threshold(self.tuner.targets[i], self.overlaps[i], results[i], scope) for i in self.contexts]
 
     def collocate(self, index: int, start: float | None = None) -> tuple[Critical, Course]:
         """Solve one context by collocation.
@@ -313,6 +320,8 @@ def critical_rates(
     on_context: Callable[[int], None] = lambda _: None,
 ) -> list[Threshold]:
     """Return the smallest learning rate at which each context resolves within ``training.steps`` steps.
+
+    Each is trained alone unless the settings are joint; a run on a data set moves it far less (``Training.scope``).
 
     Args:
         loaded: model and tokenizer; the model is prepared for training, its weights end as they began.

@@ -29,7 +29,7 @@ _ENDS = ("born_gap", "signal", "drag", "logit_gap", "gold_probability", "competi
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is to be expected of one context.
+    """What is to be expected of one context that is trained alone; a run on a data set moves it far less.
 
     Attributes:
         target: the context, as tokens.
@@ -43,6 +43,7 @@ class Forecast:
         lora: critical rate under LoRA with the same steps; None if it was not asked for.
         class_rate: the critical rate by the paper's class-mean rule; None where it has none.
         embedding_class: ``A``, ``B`` or ``intermediate``; the paper expects LoRA to suffice in class B.
+        scope: what all of this holds of, in words.
     """
 
     target: Target
@@ -56,6 +57,12 @@ class Forecast:
     lora: Critical | None
     class_rate: float | None
     embedding_class: str
+    scope: str
+
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        plan = f"planned {self.planned:.3g}: {self.prospect}"
+        return f"<Forecast of {self.target.words}: {self.critical.text}, {plan} ({self.scope})>"
 
     @property
     def lora_does(self) -> bool | None:
@@ -86,6 +93,8 @@ def forecast(
 ) -> list[Forecast]:
     """Forecast a planned fine-tuning by collocation; a real run answers where that does not converge.
 
+    It holds of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
+
     Args:
         loaded: model and tokenizer; the model is prepared for training, its weights end as they began.
         contexts: what is to be trained on.
@@ -114,7 +123,7 @@ def forecast(
 
 
 def rate_to_use(forecasts: Sequence[Forecast]) -> float | None:
-    """Return the smallest rate above the interval of every context that has one; None if none has."""
+    """Return the smallest rate above every known interval, for contexts each trained alone; None if none is known."""
     highs = [f.critical.high for f in forecasts if f.critical.status == "ok" and f.critical.high is not None]
     return max(highs, default=None)
 
@@ -231,6 +240,7 @@ def _entry(
     return Forecast(
         searcher.tuner.targets[index], searcher.overlaps[index], planned, critical, prospect(critical, planned), usual,
         end.values, end.by, under, searcher.class_rate(index), searcher.embedding_class,
+        searcher.training.scope,
     )  # fmt: skip
 
 
@@ -245,7 +255,7 @@ def forecast_entry(index: int, entry: Forecast) -> dict[str, Any]:
         The keys of ``critical_entry`` and those of the plan.
     """
     c = entry.critical
-    head = critical_entry(index, Threshold(entry.target, entry.overlap, c))
+    head = critical_entry(index, Threshold(entry.target, entry.overlap, c, entry.scope))
     ratio = None if c.rate is None else entry.planned / c.rate
     plan: dict[str, Any] = {"planned_rate": entry.planned, "planned_over_critical": ratio, "prospect": entry.prospect}
     plan |= {"will_resolve": entry.will_resolve, "outcome": entry.outcome, "outcome_by": entry.outcome_by}

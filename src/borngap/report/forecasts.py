@@ -38,10 +38,12 @@ def read_forecasts(path: str | Path) -> list[dict[str, Any]]:
     if not isinstance(data, dict) or data.get("schema") != 1:
         found = data.get("schema") if isinstance(data, dict) else type(data).__name__
         raise UserError(f"{path} is no forecast of this version", rule="schema 1", found=found, fix=fix)
-    head = {key: data.get(key) for key in _SHARED}
+    head = {key: data.get(key) for key in ("scope", *_SHARED)}
     entries = [head | entry for key in _KEYS for entry in data.get(key) or () if isinstance(entry, dict)]
     if not entries:
         raise UserError(f"{path} holds no forecasts", rule=f"a list {' or '.join(_KEYS)}", found=sorted(data), fix=fix)
+    if not isinstance(data.get("scope"), str):
+        raise UserError(f"{path} does not say what its rates hold of", rule="a text under 'scope'", fix=fix)
     return entries
 
 
@@ -59,7 +61,8 @@ def join(
         plans: plans of the runs, by number.
 
     Returns:
-        ``rows``, ``hits`` of ``told`` outcomes, and ``unmatched``; None without forecasts.
+        ``scopes`` (what the forecasts hold of), ``rows``, ``hits`` of ``told`` outcomes, ``unmatched``, and the
+        ``sentence`` that says all this; None without forecasts.
     """
     if not forecasts:
         return None
@@ -69,7 +72,21 @@ def join(
         unmatched += not matches
         rows += [_row(context, entry) for context in matches]
     told = [row["agrees"] for row in rows if row["agrees"] is not None]
-    return {"rows": rows, "hits": sum(told), "told": len(told), "unmatched": unmatched}
+    scopes = sorted({visible(entry["scope"]) for entry in forecasts})
+    record = {"scopes": scopes, "rows": rows, "hits": sum(told), "told": len(told), "unmatched": unmatched}
+    return record | {"sentence": _sentence(record)}
+
+
+def _sentence(record: Mapping[str, Any]) -> str:
+    parts = [f"{text[:1].upper()}{text[1:]}." for text in record["scopes"]]
+    if record["told"]:
+        parts.append(f"{record['hits']} of {record['told']} outcomes came as forecast.")
+    if record["unmatched"]:
+        parts.append(
+            f"{record['unmatched']} forecasts are left out: no context of this report has their words, model, method, "
+            "steps and criterion."
+        )
+    return " ".join(parts)
 
 
 def _same(context: Mapping[str, Any], entry: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:

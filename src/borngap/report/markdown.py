@@ -149,12 +149,6 @@ def _critical(phase: Mapping[str, Any]) -> str:
 def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
     if forecast is None:
         return []
-    told = f"{forecast['hits']} of {forecast['told']} outcomes came as forecast." if forecast["told"] else ""
-    if forecast["unmatched"]:
-        told += (
-            f" {forecast['unmatched']} forecasts are left out: no context of this report has their words, model, "
-            "method, steps and criterion."
-        )
     headings = [
         "#",
         "gold",
@@ -172,7 +166,7 @@ def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
          needed_text(r["measured"]), r["told"], r["outcome"], r["by"]]
         for r in forecast["rows"]
     ]  # fmt: skip
-    return ["## Forecast against outcome", told.strip(), table(headings, rows) if rows else ""]
+    return ["## Forecast against outcome", escaped(forecast["sentence"]), table(headings, rows) if rows else ""]
 
 
 def _compared(s: Mapping[str, Any]) -> list[str]:

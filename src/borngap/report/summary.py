@@ -59,6 +59,7 @@ def summary(
     for run in runs:
         run["verdict"] = verdict_sentence([c for c in contexts if c["run"] == run["number"]], run)
     forecast = join(contexts, forecasts, [source.run.plan for source in sources])
+    notes += [f"The forecasts are of {text}." for text in (forecast or {}).get("scopes", ())]
     runs += [_sweep(number, *pair) for number, pair in enumerate(zip(sweeps, phases, strict=True), len(runs))]
     return {
         "schema": SCHEMA,

@@ -39,8 +39,9 @@ GLOSSARY = {
     "intermediate from 6, borderline from 5, else drift",
     "phantom": "a jump ratio of 5 at least, and the jump stays (share 0.9 to 1.1) when the embeddings are held as they "
     "were at the start: what jumps is the readout, not the geometry",
-    "needed rate": "the smallest constant learning rate at which gold is ahead after the same number of steps: "
-    "forecast, or estimated from the step of the flip (used rate × flip / steps), which is rough",
+    "needed rate": "the smallest constant learning rate at which gold is ahead after the same number of steps on this "
+    "context alone (a run on a data set moves it far less): forecast, or estimated from the step of the flip (used "
+    "rate × flip / steps), which is rough",
     "used rate": "the learning rate of the run",
     "crowding": "dimension × mean squared overlap of random pairs: 1 for directions spread evenly; class A (dense) "
     "from 6, B (sparse) up to 4",
