@@ -71,7 +71,7 @@ def test_line_separators_within_a_prompt_survive(tmp_path):
 
 def test_an_absent_competitor_is_not_written():
     assert json.loads(write_contexts([Context("a", "b")])) == {"prompt": "a", "gold": "b"}
-    assert list(json.loads(LINE)) == list(FIELDS)
+    assert list(json.loads(LINE)) == list(FIELDS[:3])
 
 
 def row(**changes):
@@ -93,7 +93,8 @@ BAD = {
     "no object": (LINE + "\n[1]", MALFORMED + f"2\n  rule: a JSON object\n  found: [1]\n  {FORMAT}"),
     "unknown": (
         row(goal=1, x=2),
-        "unknown field in FILE, line 1\n  rule: the fields are prompt, gold, competitor\n"
+        "unknown field in FILE, line 1\n  rule: the fields are prompt, gold, competitor, prompt_ids, gold_id, "
+        "competitor_id, note\n"
         "  found: goal, x\n  fix: remove or rename it",
     ),
     "missing": (row(gold=...), MALFORMED + "1\n  rule: 'gold' is a text\n  found: missing\n"),
@@ -236,9 +237,9 @@ class Around:
     def __init__(self, start=(7,), end=(1,)):
         self.start, self.end = list(start), list(end)
 
-    def __call__(self, text):
+    def __call__(self, text, add_special_tokens=True):
         letters = [1 if piece == "</s>" else ord(piece) for piece in re.findall(r"</s>|[^\u200b]", text)]
-        return {"input_ids": [*self.start, *letters, *self.end]}
+        return {"input_ids": [*self.start, *letters, *self.end] if add_special_tokens else letters}
 
     def decode(self, ids):
         return "".join(chr(i) for i in ids)

@@ -1,4 +1,4 @@
-"""Contexts: a prompt, its right next word, and the near-synonym that competes with it."""
+"""Contexts: a prompt, its right next word, and the near-synonym that competes with it; their files, their token ids."""
 
 from __future__ import annotations
 
@@ -6,32 +6,92 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
+from borngap.tokens import decoded, known, text_ids
 
-FIELDS = ("prompt", "gold", "competitor")
+_TEXTS = ("prompt", "gold", "competitor")
+_WORDS = _TEXTS[1:]
+_IDS = ("prompt_ids", "gold_id", "competitor_id")
+FIELDS = (*_TEXTS, *_IDS, "note")
+_Rule = tuple[bool, Callable[[Any], bool], str]
 BUNDLED = ("docs10", "docs40", "paper10")
 _FOLDER = Path(__file__).parent / "contexts"
+_SHOWN = 40  # characters of a text in a message
 _FORMAT = '{"prompt": "...", "gold": " shame", "competitor": " guilt"}'
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_id, value))
+
+
+_RULES: dict[str, _Rule] = {
+    **{key: (key != "competitor", _is_text, "a text") for key in _TEXTS},
+    "prompt_ids": (False, _is_ids, "a list of token ids"),
+    **dict.fromkeys(_IDS[1:], (False, _is_id, "a token id")),
+    "note": (False, _is_text, "a text"),
+}
 
 
 @dataclass(frozen=True)
 class Context:
     """One next-token prediction to watch.
 
+    Token ids say exactly what the model reads where the text alone would give other tokens: a stretch out of a row, a
+    row that was tokenised piece by piece. They belong to one tokenizer.
+
     Attributes:
         prompt: the text before the word, not empty.
         gold: the right next word, with its leading space if it has one.
         competitor: its near-synonym; None to have it chosen by the model's geometry.
+        prompt_ids: token ids of the prompt, special tokens included; None to tokenise the text.
+        gold_id: the token that is measured for gold; given with ``prompt_ids``.
+        competitor_id: the same for the competitor; given with ``prompt_ids`` where a competitor is named.
+        note: where it comes from, for the reader.
+
+    Raises:
+        UserError: some ids are given, and others that belong to them are not.
     """
 
     prompt: str
     gold: str
     competitor: str | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    gold_id: int | None = None
+    competitor_id: int | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that ids stand together.
+
+        Raises:
+            UserError: they do not.
+        """
+        if self.prompt_ids is not None:
+            object.__setattr__(self, "prompt_ids", tuple(map(int, self.prompt_ids)))
+        tokenised = self.prompt_ids is not None
+        needed = (tokenised, tokenised and self.competitor is not None)
+        if (self.gold_id is not None, self.competitor_id is not None) != needed:
+            rule = "prompt_ids and gold_id, and competitor_id where a competitor is named; or none of them"
+            found = ", ".join(key for key in _IDS if getattr(self, key) is not None)
+            raise UserError("token ids are given in part", rule=rule, found=found)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that are there, JSON-ready; ``Context(**fields)`` is the context again."""
+        found = {key: getattr(self, key) for key in FIELDS if getattr(self, key) is not None}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -65,7 +125,8 @@ def read_contexts(source: str | Path) -> list[Context]:
 
     Args:
         source: ``docs10``, ``docs40``, ``paper10``, ``-``, or the path of a JSON Lines or CSV file with the fields
-            ``prompt``, ``gold`` and, optionally, ``competitor``.
+            ``prompt``, ``gold`` and, optionally, ``competitor``, ``note``, and the token ids ``prompt_ids``,
+            ``gold_id`` and ``competitor_id``.
 
     Returns:
         The contexts, at least one.
@@ -89,16 +150,16 @@ def read_contexts(source: str | Path) -> list[Context]:
 
 def write_contexts(contexts: Sequence[Context]) -> str:
     """Return contexts as JSON Lines, readable by ``read_contexts``."""
-    rows = ({key: getattr(c, key) for key in FIELDS if getattr(c, key) is not None} for c in contexts)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(context.to_json(), ensure_ascii=False) + "\n" for context in contexts)
 
 
 def tokenize(context: Context, tokenizer: Any) -> Target:
     """Turn a context into token ids (spec section 1).
 
-    Ids are those of prompt + word minus the prefix of the prompt's own ids, with the tokenizer's default special
-    tokens and no trailing end-of-text. Of words of several tokens the first token at which gold and competitor
-    differ counts; the tokens they share move into the prompt.
+    Ids are those that the context gives, if they are this tokenizer's. Else they are those of prompt + word minus the
+    prefix of the prompt's own ids, with the tokenizer's default special tokens, no start token twice and no trailing
+    end-of-text. Of words of several tokens the first token at which gold and competitor differ counts; the tokens they
+    share move into the prompt.
 
     Args:
         context: the context.
@@ -108,14 +169,17 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
         The target.
 
     Raises:
-        UserError: the prompt's ids are no prefix, a word has no tokens, or both words are measured by one token.
+        UserError: the ids are not this tokenizer's, the prompt's ids are no prefix, a word has no tokens, or both words
+            are measured by one token.
     """
-    prompt = _ids(context.prompt, tokenizer)
+    if context.prompt_ids is not None:
+        return _given(context, tokenizer)
+    prompt = text_ids(context.prompt, tokenizer)
     if not prompt:
         raise UserError("the prompt has no tokens", rule="at least one token", found=repr(context.prompt))
     gold = _word_ids(context.prompt, prompt, context.gold, tokenizer)
     if context.competitor is None:
-        notes = _fragment_note("gold", context.gold, gold[:1], gold, tokenizer)
+        notes = _own_note(context) | _fragment_note("gold", context.gold, gold[:1], gold, tokenizer)
         return Target(context, tuple(prompt), gold[0], None, notes, fragment=len(gold) > 1)
     competitor = _word_ids(context.prompt, prompt, context.competitor, tokenizer)
     shared = next((i for i, (a, b) in enumerate(zip(gold, competitor, strict=False)) if a != b), None)
@@ -126,7 +190,7 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
             found=" and ".join(_tokens(ids, tokenizer) for ids in (gold, competitor)),
             fix="choose words of which neither is the beginning of the other",
         )
-    notes = {}
+    notes = _own_note(context)
     if shared:
         moved = _tokens(gold[:shared], tokenizer)
         notes["prompt"] = f"the tokens that both words share were moved into the prompt: {moved}"
@@ -172,7 +236,15 @@ def _csv_rows(text: str, name: str) -> list[tuple[int, Any]]:
         if None in row or None in row.values():
             rule = f"{len(headings)} fields, as in the headings"
             raise UserError(f"malformed context in {name}, line {number}", rule=rule, found="more or fewer fields")
-    return [(n, {k: v for k, v in row.items() if k != "competitor" or v}) for n, row in rows]
+    return [(n, {k: _cell(k, v) for k, v in row.items() if v or k in {"prompt", "gold"}}) for n, row in rows]
+
+
+def _cell(key: str, text: str) -> Any:
+    """A field of CSV: token ids are written as in JSON."""
+    try:
+        return json.loads(text) if key in _IDS else text
+    except ValueError:
+        return text
 
 
 def _context(row: Any, where: str) -> Context:
@@ -182,27 +254,51 @@ def _context(row: Any, where: str) -> Context:
     if unknown:
         rule = f"the fields are {', '.join(FIELDS)}"
         raise UserError(f"unknown field in {where}", rule=rule, found=", ".join(unknown), fix="remove or rename it")
-    for key in FIELDS:
+    for key, (required, fits, rule) in _RULES.items():
         value = row.get(key)
-        if not isinstance(value, str) and not (key == "competitor" and value is None):
+        if not (not required if value is None else fits(value)):
             found = "missing" if key not in row else repr(value)
-            raise UserError(f"malformed context in {where}", rule=f"{key!r} is a text", found=found, fix=_FORMAT)
-        if value is not None and not value.strip():
-            raise UserError(f"empty {key} in {where}", rule="not empty", found=repr(value))
+            raise UserError(f"malformed context in {where}", rule=f"{key!r} is {rule}", found=found, fix=_FORMAT)
+    for key in _WORDS if row.get("prompt_ids") else _TEXTS:  # a prompt of ids may be blank as text
+        if row.get(key) is not None and not row[key].strip():
+            raise UserError(f"empty {key} in {where}", rule="not empty", found=repr(row[key]))
     if row.get("competitor") == row["gold"]:
         raise UserError(f"gold and competitor are the same word in {where}", rule="two words", found=repr(row["gold"]))
-    return Context(row["prompt"], row["gold"], row.get("competitor"))
+    try:
+        return Context(**row)
+    except UserError as error:
+        raise UserError(f"{error.what} in {where}", rule=error.rule, found=error.found) from None
 
 
-def _ids(text: str, tokenizer: Any) -> list[int]:
-    ids = list(tokenizer(text)["input_ids"])
-    end = getattr(tokenizer, "eos_token_id", None)
-    appended = end is not None and ids[-1:] == [end] and not text.endswith(tokenizer.eos_token)
-    return ids[:-1] if appended and len(ids) > 1 else ids
+def _given(context: Context, tokenizer: Any) -> Target:
+    """A context's own token ids, once it is sure that they are this tokenizer's."""
+    prompt, gold, competitor = context.prompt_ids or (), int(context.gold_id or 0), context.competitor_id
+    if not prompt or gold == competitor:
+        found = f"{len(prompt)} tokens of prompt, gold {gold}, competitor {competitor}"
+        raise UserError("these token ids make no context", rule="a prompt, and two tokens after it", found=found)
+    # a prompt written by hand lacks the start token, and some tokenizers' words lose their space when they stand alone
+    if text_ids(context.prompt, tokenizer) != list(prompt):
+        _refuse_foreign("prompt", context.prompt, prompt, tokenizer)
+    for word, token in ((context.gold, gold), (context.competitor, competitor)):
+        if word is not None and token is not None:
+            _refuse_foreign("word", word.strip(), (token,), tokenizer, str.strip)
+    return Target(context, prompt, gold, competitor, _own_note(context), fragment=False)
+
+
+def _refuse_foreign(kind: str, text: str, ids: Sequence[int], tokenizer: Any, tidy: Callable[[str], str] = str) -> None:
+    there = tidy(decoded(ids, tokenizer)) if known(ids, tokenizer) else ""
+    if there != text:
+        rule, found = f"the ids of a {kind} give its text", f"{there[-_SHOWN:]!r} for {text[-_SHOWN:]!r}"
+        fix = "use the model whose tokenizer they are of, export the contexts anew with this one, or take out the ids"
+        raise UserError("token ids of another tokenizer", rule=rule, found=found, fix=fix)
+
+
+def _own_note(context: Context) -> dict[str, str]:
+    return {"context": context.note} if context.note else {}
 
 
 def _word_ids(prompt: str, prompt_ids: list[int], word: str, tokenizer: Any) -> list[int]:
-    whole = _ids(prompt + word, tokenizer)
+    whole = text_ids(prompt + word, tokenizer)
     if whole[: len(prompt_ids)] != prompt_ids:
         raise UserError(
             f"the word {word!r} changes how the end of its prompt is cut into tokens",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON-ready values."""
         return {
-            "command": "reproduce", "models": list(self.models), "contexts": [asdict(c) for c in self.contexts],
+            "command": "reproduce", "models": list(self.models), "contexts": [c.to_json() for c in self.contexts],
             **self.scope.to_json(),
         }  # fmt: skip
 

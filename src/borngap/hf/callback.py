@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, in the form that transformers asks for."""
-        contexts = None if self._contexts is None else [asdict(context) for context in self._contexts]
+        contexts = None if self._contexts is None else [context.to_json() for context in self._contexts]
         arguments = {"contexts": contexts, "sample": self._sample, "seed": self._seed, **self._options}
         saved = self._saved if self.tracker is None else self.tracker.state()
         return {"args": arguments, "attributes": {"_saved": saved}}

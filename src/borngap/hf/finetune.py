@@ -227,7 +227,7 @@ def finetune(
     """
     tuner = FineTune(loaded, contexts, training)
     head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
-    plan: dict[str, Any] = head | {"contexts": [asdict(context) for context in contexts]} | asdict(training)
+    plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(training)
     machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
     store = Store(out, plan, machine)
     everything = list(range(len(contexts)))

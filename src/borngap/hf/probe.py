@@ -19,6 +19,7 @@ from borngap.geometry import Geometry, Kind
 from borngap.hf.readout import geometry_of, observing, readout_of, transform_note
 from borngap.observables import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES, measure
 from borngap.rival import choose_competitor
+from borngap.tokens import decoded, starts_word, word_text
 
 _BATCH_ELEMENTS = 1 << 26
 LEADING = ("prompt", "gold", "competitor", "gold_id", "competitor_id")
@@ -197,12 +198,11 @@ def _with_competitor(target: Target, logits: Tensor, geometry: Geometry, tokeniz
         return target
 
     def describe(token: int) -> tuple[str, bool]:
-        piece = tokenizer.convert_ids_to_tokens(token)
-        return tokenizer.decode([token]), piece.startswith(("Ġ", "▁", " "))
+        return decoded([token], tokenizer), starts_word(token, tokenizer)
 
     rival = choose_competitor(logits.float().softmax(0), geometry, target.gold_id, top_p, describe)
-    text, starts = describe(rival)
-    context = replace(target.context, competitor=text if text.startswith(" ") or not starts else " " + text)
+    own = None if target.context.prompt_ids is None else rival
+    context = replace(target.context, competitor=word_text(rival, tokenizer), competitor_id=own)
     note = {"competitor": "chosen: the most overlapping other word of the nucleus"}
     return replace(target, context=context, competitor_id=rival, notes=target.notes | note)
 

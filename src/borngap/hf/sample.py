@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
+from borngap.tokens import starts_word
 
 IGNORED = -100
 _LONGEST = 512
@@ -68,7 +69,7 @@ def _target(ids: Tensor, labels: Tensor, tokenizer: Any, generator: torch.Genera
     special = torch.tensor(sorted(tokenizer.all_special_ids), dtype=torch.long)
     learnt = (labels != IGNORED) & ~torch.isin(ids, special)
     positions = [i for i in learnt.nonzero().flatten().tolist() if 1 <= i < _LONGEST]
-    starts = [i for i, piece in zip(positions, _pieces(ids[positions], tokenizer), strict=True) if piece]
+    starts = [i for i in positions if starts_word(int(ids[i]), tokenizer)]
     choice = starts or positions
     if not choice:
         return None
@@ -77,8 +78,3 @@ def _target(ids: Tensor, labels: Tensor, tokenizer: Any, generator: torch.Genera
     context = Context(tokenizer.decode(ids[:at].tolist()), tokenizer.decode([gold]))
     notes = {"gold": "taken from the data: the token at one position, which may be a part of a word"}
     return Target(context, tuple(ids[:at].tolist()), gold, None, notes, fragment=at not in starts)
-
-
-def _pieces(ids: Tensor, tokenizer: Any) -> Iterable[bool]:
-    """Whether each token begins a word."""
-    return [piece.startswith(("Ġ", "▁", " ")) for piece in tokenizer.convert_ids_to_tokens(ids.tolist())]

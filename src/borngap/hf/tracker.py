@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ class Tracker:
         self._last_evaluation = self._last_step = 0
         digest = weights_digest(model) if state is None else state["weights"]
         self._plan = {
-            "command": "track", "weights": digest, "contexts": [asdict(t.context) for t in chosen],
+            "command": "track", "weights": digest, "contexts": [t.context.to_json() for t in chosen],
             "geometry": geometry, "top_p": top_p, "criterion": criterion, "stop": stop, "every": every,
             "max_overhead": None if every else max_overhead,
         }  # fmt: skip

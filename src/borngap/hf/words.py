@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_STARTS = ("Ġ", "▁", " ")
+from borngap.tokens import WORD_STARTS
+
 _CONTRACTED = "'t"  # of "don't" the first token is " don", no word
 
 
@@ -50,7 +51,7 @@ def words_of(tokenizer: Any, size: int) -> Words:
     return Words(
         torch.tensor(
             [
-                i not in special and piece.startswith(_STARTS) and _is_word(text.strip())
+                i not in special and piece.startswith(WORD_STARTS) and _is_word(text.strip())
                 for i, (piece, text) in enumerate(zip(pieces, texts, strict=True))
             ]
         ),
@@ -65,6 +66,6 @@ def _is_word(text: str) -> bool:
 
 
 def _goes_on(piece: str, text: str) -> bool:
-    if piece.startswith(_STARTS) or not text:
+    if piece.startswith(WORD_STARTS) or not text:
         return False
     return text[0].isalnum() or text[0] in "_�" or text.startswith(_CONTRACTED)

@@ -73,7 +73,7 @@ class SweepPlan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON-ready values."""
         settings = {key: value for key, value in asdict(self.training).items() if key not in _OF_A_RUN}
-        contexts = [asdict(context) for context in self.contexts]
+        contexts = [context.to_json() for context in self.contexts]
         head = {"command": "sweep", "model": self.model, "notes": list(self.notes), "contexts": contexts}
         return head | {"rates": list(self.rates), "seeds": list(self.seeds)} | settings
 
