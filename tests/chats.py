@@ -24,7 +24,7 @@ CHATS = [
     ],
     [
         {"role": "user", "content": "Raise"},
-        {"role": "assistant", "content": "Raise an error; throw an exception. He felt guilt and shame; a list of words."},
+        {"role": "assistant", "content": "Raise an error; throw an exception. He felt guilt and shame, a list."},
     ],
 ]
 

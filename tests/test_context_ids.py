@@ -121,10 +121,10 @@ def test_ids_of_another_tokenizer_are_one_clear_error(tokenizer, piecewise, name
 
 def test_ids_that_make_no_context(tokenizer, piecewise):
     same = Context(**piecewise.to_json() | {"competitor_id": piecewise.gold_id})
-    with pytest.raises(UserError, match="these token ids make no context\n  rule: a prompt, and two tokens after it"):
+    with pytest.raises(UserError, match=r"these token ids make no context\n  rule: a prompt, and two tokens after it"):
         tokenize(same, tokenizer)
     empty = Context(**piecewise.to_json() | {"prompt_ids": []})
-    with pytest.raises(UserError, match="these token ids make no context\n.*\n  found: 0 tokens of prompt"):
+    with pytest.raises(UserError, match=r"these token ids make no context\n.*\n  found: 0 tokens of prompt"):
         tokenize(empty, tokenizer)
 
 
