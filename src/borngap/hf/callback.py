@@ -14,6 +14,7 @@ from transformers.trainer_callback import CallbackHandler, ExportableState
 from borngap.context import Context, Target, read_contexts
 from borngap.errors import UserError
 from borngap.geometry import Kind
+from borngap.hf.batches import keeps_apart, refuse
 from borngap.hf.sample import sample_targets
 from borngap.hf.tracker import BornGapWarning, Tracker, learning_rates
 from borngap.observables import DEFAULT_TOP_P
@@ -98,7 +99,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
         facts["learning_rates"] = learning_rates(host.get("optimizer"))
-        targets = self._contexts or self._targets(host["train_dataloader"], tokenizer)
+        targets = self._contexts or self._targets(host, tokenizer)
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **self._options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)
@@ -143,9 +144,13 @@ class BornGapCallback(TrainerCallback, ExportableState):
             warnings.warn(text, BornGapWarning, stacklevel=2)
         return saved
 
-    def _targets(self, loader: Any, tokenizer: Any) -> list[Target]:
-        dataset = loader.dataset if self._dataset is None else self._dataset
-        return sample_targets(dataset, tokenizer, self._sample, collate=loader.collate_fn, seed=self._seed)
+    def _targets(self, host: Mapping[str, Any], tokenizer: Any) -> list[Target]:
+        loader = host["train_dataloader"]
+        dataset = loader.dataset if self._dataset is None else _same_columns(self._dataset, loader.dataset)
+        if type(dataset).__module__.startswith("trl."):  # iterating would take what the training is waiting for
+            refuse(f"a {type(dataset).__name__}, filled while it trains")
+        options = {"collate": loader.collate_fn, "seed": self._seed, "apart": keeps_apart(host["model"])}
+        return sample_targets(dataset, tokenizer, self._sample, **options)
 
     def _log(self, metrics: Mapping[str, float], args: Any, state: Any, control: Any) -> None:
         """Write into the host's history and to its reporters, leaving its own logging as it was.
@@ -165,6 +170,12 @@ class BornGapCallback(TrainerCallback, ExportableState):
     def _stop(self, control: Any) -> None:
         if self.tracker is not None and self.tracker.stop_reason is not None:
             control.should_training_stop = True
+
+
+def _same_columns(dataset: Any, trained: Any) -> Any:
+    """Leave out the columns that the host took out of its own data, which its collator can't read."""
+    wanted, there = (getattr(data, "column_names", None) for data in (trained, dataset))
+    return dataset.select_columns([name for name in there if name in wanted]) if wanted and there else dataset
 
 
 def _caller() -> CallbackHandler | None:
