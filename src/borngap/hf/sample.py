@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
