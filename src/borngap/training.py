@@ -33,8 +33,9 @@ class Training:
         lora_rank: rank of the adapters.
         lora_alpha: their scale times the rank.
         lora_dropout: dropout within the adapters, in [0, 1).
-        lora_targets: module names; ``attention`` stands for the architecture's attention query and value projections,
-            ``readout`` for the output matrix.
+        lora_targets: names of layers or ends of their paths; ``attention`` stands for attention's query and value
+            projections or the layer that holds both, ``all-linear`` for all linear layers but the head, ``readout``
+            for the output matrix.
         beta1: AdamW's decay of the mean gradient.
         beta2: AdamW's decay of the mean squared gradient.
         eps: AdamW's epsilon.

@@ -193,7 +193,8 @@ def _about_lora(found: list[Forecast]) -> list[str]:
 
     asked = [f for f in found if f.lora_does is not None]
     if not asked:
-        return []
+        reasons = {f.lora.why for f in found if f.lora is not None and f.lora.why}
+        return [f"Whether LoRA would do is not known: {reason}." for reason in sorted(reasons)]
     kind, does = asked[0].embedding_class, sum(bool(f.lora_does) for f in asked)
     rule = {"A": "would say no", "B": "would say yes"}.get(kind, "has nothing to say")
     return [

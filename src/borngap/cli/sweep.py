@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Device, GeometryName, GeometryOption, Json, Model, TopP
+from borngap.cli.arguments import (
+    Contexts,
+    Device,
+    GeometryName,
+    GeometryOption,
+    Json,
+    LoraTargets,
+    Model,
+    TopP,
+    modules,
+)
 from borngap.cli.finetune import CriterionName, MethodName, ScheduleName
 from borngap.cli.show import MISSING, console, number, print_json, table, word
 from borngap.errors import UserError
@@ -53,9 +63,7 @@ def sweep(
     ] = False,
     lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's adapters.")] = 8,
     lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
-    lora_targets: Annotated[
-        str, typer.Option(help="Modules, comma-separated; `attention` and `readout` are understood.")
-    ] = "attention",
+    lora_targets: LoraTargets = "attention",
     weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
     schedule: Annotated[ScheduleName, typer.Option(help="Rate over the run.")] = ScheduleName.constant,
     warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
@@ -77,7 +85,7 @@ def sweep(
     criteria: list[Any] = [name.value for name in criterion or [CriterionName.rank]]
     training = Training(
         method=method.value, steps=steps, lora_rank=lora_rank, lora_alpha=lora_alpha,
-        lora_targets=tuple(name.strip() for name in lora_targets.split(",")), weight_decay=weight_decay,
+        lora_targets=modules(lora_targets), weight_decay=weight_decay,
         schedule=schedule.value, warmup=warmup, clip=clip, geometry=geometry.value, top_p=top_p,
         criterion=criteria[0],
     )  # fmt: skip

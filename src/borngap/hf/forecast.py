@@ -40,7 +40,8 @@ class Forecast:
         outcome: outcome by the criterion at the planned rate; None if not known.
         end: observables at the end of the planned run, by id; empty if not known.
         outcome_by: ``collocation``, or ``run`` where a real run had to answer.
-        lora: critical rate under LoRA with the same steps; None if it was not asked for.
+        lora: critical rate under LoRA with the same steps; abstained where the model has no layers for it, None if it
+            was not asked for.
         class_rate: the critical rate by the paper's class-mean rule; None where it has none.
         embedding_class: ``A``, ``B`` or ``intermediate``; the paper expects LoRA to suffice in class B.
         scope: what all of this holds of, in words.
@@ -224,7 +225,11 @@ def _under_lora(
         return None
     plain = unwrapped(searcher, loaded)
     settings = replace(training, method="lora", rate=STANDARD_RATES["lora"], freeze=())
-    again = Searcher(plain, contexts, settings, limit=limit)
+    try:
+        again = Searcher(plain, contexts, settings, limit=limit)
+    except UserError as error:  # the plan itself stands without it
+        left_out = Critical(None, None, None, "abstained", "collocation", f"{error.what} ({error.found})")
+        return [left_out] * len(contexts)
     found = [entry.critical for entry in again.search("collocation")]
     unwrapped(again, plain)
     return found
@@ -261,9 +266,9 @@ def forecast_entry(index: int, entry: Forecast) -> dict[str, Any]:
     plan |= {"will_resolve": entry.will_resolve, "outcome": entry.outcome, "outcome_by": entry.outcome_by}
     plan["end"] = {name: _finite(value) for name, value in entry.end.items()}
     lora = entry.lora
-    plan["lora"] = (
-        None if lora is None else {"critical_rate": lora.rate, "status": lora.status, "does": entry.lora_does}
-    )
+    plan["lora"] = None
+    if lora is not None:
+        plan["lora"] = {"critical_rate": lora.rate, "status": lora.status, "why": lora.why, "does": entry.lora_does}
     paper = {"critical_rate": entry.class_rate, "embedding_class": entry.embedding_class}
     return head | plan | {"class_mean": paper | {"lora_suffices": {"A": False, "B": True}.get(entry.embedding_class)}}
 

@@ -6,9 +6,9 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
 
 from borngap.errors import UserError
+from borngap.hf.targets import head_path, is_conv1d, targets_of
 from borngap.training import Training
 
 
@@ -35,12 +35,6 @@ def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]
 def is_tied(model: Any) -> bool:
     """Return whether a plain model's output matrix is the parameter of its input matrix."""
     return model.get_output_embeddings().weight is model.get_input_embeddings().weight
-
-
-def head_name(model: Any) -> str:
-    """Return the name of the module that holds the output matrix, without its path."""
-    head = model.get_output_embeddings()
-    return next(name for name, module in model.named_modules() if module is head).rpartition(".")[2]
 
 
 def _full(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
@@ -70,8 +64,9 @@ def _readout_only(model: Any, _: Training) -> tuple[Any, tuple[str, ...]]:
 def _lora(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
     from peft import LoraConfig, get_peft_model
 
-    head, tied = head_name(model), is_tied(model)
-    targets = _targets(model, training, head)
+    targets = targets_of(model, training.lora_targets)
+    note = "the head is tied: an adapter on it sets output and input matrix apart"
+    apart = is_tied(model) and head_path(model) in targets
     config = LoraConfig(
         r=training.lora_rank,
         lora_alpha=training.lora_alpha,  # type: ignore[arg-type]  # PEFT divides by it; a fraction is fine
@@ -85,42 +80,16 @@ def _lora(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
         # PEFT warns of tied heads and of the layout of GPT-2's layers; both are dealt with here
         warnings.simplefilter("ignore")
         torch.manual_seed(training.seed)
-        wrapped = get_peft_model(model, config)
-    note = "the head is tied: an adapter on it sets output and input matrix apart"
-    return wrapped, (note,) if tied and head in targets else ()
+        try:
+            wrapped = get_peft_model(model, config)
+        except ValueError as error:  # some kinds of layers it refuses
+            raise UserError("PEFT refuses these LoRA targets", found=str(error), fix="choose --lora-targets") from None
+    return wrapped, (note,) if apart else ()
 
 
 _METHODS = {"full": _full, "lora": _lora, "readout-only": _readout_only}
 
 
-def _targets(model: Any, training: Training, head: str) -> list[str]:
-    names: list[str] = []
-    for name in training.lora_targets:
-        names += _attention(model) if name == "attention" else [head] if name == "readout" else [name]
-    leaves = {path.rpartition(".")[2] for path, _ in model.named_modules()}
-    missing = [name for name in names if name not in leaves]
-    if missing:
-        layers = (nn.Linear, nn.Embedding)
-        known = {p.rpartition(".")[2] for p, m in model.named_modules() if isinstance(m, layers) or _is_conv1d(m)}
-        fix = f"choose among attention, readout, {', '.join(sorted(known))}"
-        raise UserError("no such module for LoRA", rule="names of the model's layers", found=missing, fix=fix)
-    return list(dict.fromkeys(names))
-
-
-def _attention(model: Any) -> list[str]:
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
-
-    kind = model.config.model_type
-    if kind not in KNOWN:
-        fix = "name the modules with --lora-targets"
-        raise UserError("PEFT knows no LoRA targets for this architecture", found=f"model type {kind!r}", fix=fix)
-    return list(KNOWN[kind])
-
-
 def _transposed(model: Any, targets: list[str]) -> bool:
-    """Whether the targets hold their weights as (in, out), as GPT-2's layers do."""
-    return any(_is_conv1d(m) for path, m in model.named_modules() if path.rpartition(".")[2] in targets)
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    return type(module).__name__ == "Conv1D"
+    """Whether the targets hold their weights as (in, out)."""
+    return any(is_conv1d(model.get_submodule(path)) for path in targets)
