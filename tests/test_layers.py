@@ -15,7 +15,8 @@ import borngap
 
 SOURCE = Path(borngap.__file__).parent
 LAYERS = {
-    "errors": 0, "tokens": 0, "largest": 0, "density": 0, "gap": 0, "pool": 0, "geometry": 0, "pairtable": 0,
+    "errors": 0, "shown": 0, "tokens": 0, "largest": 0, "density": 0, "gap": 0, "pool": 0, "geometry": 0,
+    "pairtable": 0,
     "adamw": 1, "observables": 1, "rival": 1, "context": 1, "trajectory": 1, "standing": 1,
     "verdicts": 2, "stopping": 2, "threshold": 2, "training": 2, "watch": 2, "boundary": 2, "phase": 2,
     "hf": 3, "store": 3, "sweepstore": 3,
@@ -75,7 +76,7 @@ def loaded_after(*names, path=()):
         "    result[name] = [m for m in sys.modules if '.' not in m or m.startswith('borngap.')]\n"
         "print(json.dumps(result))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*path, SOURCE.parent)))}
     command = [sys.executable, "-c", program, *names]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
     return {name: set(loaded) for name, loaded in json.loads(done.stdout).items()}

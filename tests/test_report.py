@@ -22,7 +22,8 @@ from borngap.report.palette import DARK, GRAPHIC, LIGHT, SURFACES, contrast
 from borngap.report.report import Report, comparison_of, report_of
 from borngap.report.source import read_source
 from borngap.report.summary import summary
-from borngap.report.text import ending, number, rate, visible, word
+from borngap.report.text import ending, number, rate, word
+from borngap.shown import visible
 
 CONTEXT = ("The resolved story of context 0 is", " gold0", " rival0")
 
@@ -43,7 +44,8 @@ def of(*inputs):
 
 @pytest.mark.parametrize(("text", "shown"), [
     ("plain é 日本", "plain é 日本"),
-    ("a\tb\n\x00", "a\\tb\\n\\x00"),
+    ("a\tb\n\x00", "a⇥b↵\\x00"),
+    ("one\r\ntwo\u2028three\rfour", "one↵two↵three↵four"),
     ("\u202eabc\u2066", "\\u202eabc\\u2066"),
     ("\ud800", "\\ud800"),
     ("👩\u200d👧", "👩\u200d👧"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
+from borngap.shown import quoted
 from borngap.tokens import decoded, known, text_ids
 
 _TEXTS = ("prompt", "gold", "competitor")
@@ -117,7 +118,8 @@ class Target:
     @property
     def words(self) -> str:
         """Gold and its competitor, in a few words."""
-        return f"{self.context.gold!r} over {self.context.competitor!r}"
+        c = self.context
+        return " over ".join("its neighbour" if w is None else quoted(w) for w in (c.gold, c.competitor))
 
 
 def read_contexts(source: str | Path) -> list[Context]:
@@ -314,10 +316,10 @@ def _word_ids(prompt: str, prompt_ids: list[int], word: str, tokenizer: Any) -> 
 
 
 def _tokens(ids: Sequence[int], tokenizer: Any) -> str:
-    return " ".join(repr(tokenizer.decode([i])) for i in ids)
+    return " ".join(quoted(tokenizer.decode([i])) for i in ids)
 
 
 def _fragment_note(name: str, word: str, measured: list[int], ids: list[int], tokenizer: Any) -> dict[str, str]:
     if len(ids) == 1:
         return {}
-    return {name: f"{word!r} is {len(ids)} tokens; measured is the fragment {_tokens(measured, tokenizer)}"}
+    return {name: f"{quoted(word)} is {len(ids)} tokens; measured is the fragment {_tokens(measured, tokenizer)}"}

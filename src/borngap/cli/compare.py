@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from borngap.cli.report import Charts, Format, Out, check_output, save_charts
-from borngap.cli.show import console, table
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from borngap.cli.show import print_table, say, table
 
 
 def compare(
@@ -29,29 +26,27 @@ def compare(
         save_charts(made, charts)
     if out is not None:
         path = made.save(out, chosen)
-        console().print(f"written to {path}", soft_wrap=True, markup=False, highlight=False)
+        say(f"written to {path}")
     elif chosen is not None:
         typer.echo(made.text(chosen), nl=False)
     elif charts is None:
-        _show(console(), made.summary)
+        _show(made.summary)
 
 
-def _show(out: Console, summary: dict[str, Any]) -> None:
+def _show(summary: dict[str, Any]) -> None:
     from borngap.report.markdown import compared_cell
 
     names = [f"{number}: {run['label']}" for number, run in enumerate(summary["runs"], 1)]
-    out.print(summary["verdict"], markup=False, highlight=False)
+    say(summary["verdict"])
     for run in summary["runs"]:
         for text in run["missing"]:
-            out.print(f"{run['label']}: {text}", markup=False, highlight=False)
+            say(f"{run['label']}: {text}")
     rows = [
         [c["number"], c["gold"], c["rival"], *map(compared_cell, c["entries"]), ", ".join(c["differs"]) or "nothing"]
         for c in summary["contexts"]
     ]
     if rows:
-        out.print(table("\nSide by side", ["", "gold", "rival", *names, "differs in"], rows, 4 + len(names)))
+        print_table(table("\nSide by side", ["", "gold", "rival", *names, "differs in"], rows, 4 + len(names), keys=2))
     for c in summary["only"]:
         words = f"{c['gold']} against {c['rival']}"
-        out.print(
-            f"only in {summary['runs'][c['run']]['label']}: {words} ({c['outcome']})", markup=False, highlight=False
-        )
+        say(f"only in {summary['runs'][c['run']]['label']}: {words} ({c['outcome']})")

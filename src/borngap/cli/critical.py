@@ -37,7 +37,8 @@ from borngap.cli.arguments import (
     WeightDecay,
     modules,
 )  # fmt: skip
-from borngap.cli.show import console, counting, number, print_json, table, word
+from borngap.cli.show import counting, number, print_json, print_table, say, table
+from borngap.report.text import word
 
 if TYPE_CHECKING:
     from borngap.hf.critical import Threshold
@@ -120,16 +121,15 @@ def critical(
             head | {"criterion": criterion.value, "seed": seed, "critical": entries, "environment": environment()}
         )
         return
-    out = console()
-    out.print(opening(training), markup=False, highlight=False)
+    say(opening(training))
     title = f"{model}: {method.value}, {steps} steps, criterion {criterion.value}, by {by.value}"
-    out.print(title, soft_wrap=True, markup=False, highlight=False)
-    out.print(_table(found))
+    say(title)
+    print_table(_table(found, by.value))
     for number_, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
-            out.print(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}", markup=False, highlight=False)
+            say(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}")
     spent = [sum(getattr(t.critical, name) for t in found) for name in ("optimizer_steps", "forward_passes")]
-    out.print(f"cost: {spent[0]} optimiser steps, {spent[1]} forwards of one context", markup=False, highlight=False)
+    say(f"cost: {spent[0]} optimiser steps, {spent[1]} forwards of one context")
 
 
 def opening(training: Training) -> str:
@@ -137,12 +137,15 @@ def opening(training: Training) -> str:
     return f"{training.scope[:1].upper()}{training.scope[1:]}."
 
 
-def _table(found: list[Threshold]) -> Any:
-    headings = ["", "gold", "rival", "status", "by", "overlap", "critical rate", "low", "high"]
+def _table(found: list[Threshold], asked: str) -> Any:
+    other = any(entry.critical.by != asked for entry in found)
+    headings = ["", "gold", "rival", "status", *["by"][:other], "overlap", "critical rate", "low", "high"]
     rows = []
     for index, entry in enumerate(found, 1):
         c, context = entry.critical, entry.target.context
         words = [word(context.gold), word(context.competitor or "")]
         rates = [number(value, 3) if value is None else f"{value:.3g}" for value in (c.rate, c.low, c.high)]
-        rows.append([index, *words, c.status, c.by, number(entry.overlap, 3), *rates])
-    return table("\nSmallest rate that resolves (90 % interval; of a search, its bracket)", headings, rows, 5)
+        rows.append([index, *words, c.status, *[c.by][:other], number(entry.overlap, 3), *rates])
+    return table(
+        "\nSmallest rate that resolves (90 % interval; of a search, its bracket)", headings, rows, 4 + other, keys=2
+    )

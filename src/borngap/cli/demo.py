@@ -9,11 +9,11 @@ import typer
 
 from borngap.cli.arguments import Contexts, Model
 from borngap.cli.geometry import bulks_of, geometry_table
-from borngap.cli.show import console, model_line, number, table, word
+from borngap.cli.show import model_line, number, print_table, say, table
+from borngap.report.text import word
+from borngap.shown import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from borngap.context import Context
     from borngap.hf.load import Loaded
 
@@ -32,22 +32,21 @@ def demo(
     from borngap.hf.probe import probe, records
 
     quiet()
-    shown = console()
     loaded = load(model)
     info = summary(loaded)
-    shown.print(model_line(info), soft_wrap=True, markup=False)
-    shown.print(geometry_table(bulks_of(loaded, _PAIRS, 0)))
+    say(model_line(info))
+    print_table(geometry_table(bulks_of(loaded, _PAIRS, 0)))
     wanted = read_contexts(contexts)
     rows = records(probe(loaded.model, loaded.tokenizer, wanted))
-    shown.print(_contexts_table(rows))
-    shown.print()
+    print_table(_contexts_table(rows))
+    say()
     for index, row in enumerate(rows, 1):
-        shown.print(f"{index:>3}  {_sentence(row)}", markup=False, highlight=False, soft_wrap=True)
-    shown.print(_conclusion(rows), markup=False, highlight=False)
-    _train(shown, loaded, wanted, out, steps)
+        say(f"{index:>3}  {_sentence(row)}")
+    say(_conclusion(rows))
+    _train(loaded, wanted, out, steps)
 
 
-def _train(shown: Console, loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> None:
+def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> None:
     """Fine-tune on the contexts, and write the report."""
     from rich.console import Console
 
@@ -57,7 +56,7 @@ def _train(shown: Console, loaded: Loaded, contexts: list[Context], out: Path, s
 
     training = Training(method="lora", steps=steps)
     told = f"\nFine-tuning on each context: LoRA at its usual rate, {training.learning_rate:g}, {steps} steps ..."
-    shown.print(told, markup=False, highlight=False)
+    say(told)
     with Console(stderr=True).status("training") as status:
         run = finetune(
             loaded, contexts, training, out / "run", lambda step: status.update(f"training, step {step.step}")
@@ -65,8 +64,8 @@ def _train(shown: Console, loaded: Loaded, contexts: list[Context], out: Path, s
         status.update("writing the report")
         report = report_of(run.folder)
         path = report.save(out / "report.html")
-    shown.print(report.summary["runs"][0]["verdict"], markup=False, highlight=False)
-    shown.print(f"\nOpen the report in a browser: {path.resolve()}", soft_wrap=True, markup=False, highlight=False)
+    say(report.summary["runs"][0]["verdict"])
+    say(f"\nOpen the report in a browser: {path.resolve()}")
 
 
 def _contexts_table(rows: list[dict[str, Any]]) -> Any:
@@ -83,14 +82,14 @@ def _contexts_table(rows: list[dict[str, Any]]) -> Any:
         ]
         for index, row in enumerate(rows, 1)
     ]
-    return table("\ncontexts (logit gap in nat)", headings, lines, 3)
+    return table("\ncontexts (logit gap in nat)", headings, lines, 3, keys=2)
 
 
 def _sentence(row: dict[str, Any]) -> str:
     from borngap.standing import standing
 
     flag = " [a fragment of the word is measured]" if row["fragment"] else ""
-    return f"{row['prompt']} ... {row['gold'].strip()}{flag}\n     {standing(row)}"
+    return f"{visible(row['prompt'])} ... {word(row['gold'])}{flag}\n     {standing(row)}"
 
 
 def _conclusion(rows: list[dict[str, Any]]) -> str:

@@ -39,11 +39,10 @@ from borngap.cli.arguments import (
     WeightDecay,
     modules,
 )  # fmt: skip
-from borngap.cli.show import MISSING, console, number, print_json, table, word
+from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from borngap.hf.finetune import Step
     from borngap.store import Run
 
@@ -119,7 +118,7 @@ def finetune(
     if json:
         print_json({"schema": 1, "plan": run.plan, "environment": run.environment, "verdicts": run.verdicts})
     else:
-        _report(console(), run)
+        _report(run)
 
 
 class _Progress:
@@ -157,22 +156,22 @@ class _Progress:
         self._bar.update(self._task, completed=entry.step, description=name, seen=seen)
 
 
-def _report(out: Console, run: Run) -> None:
+def _report(run: Run) -> None:
     plan, entries = run.plan, run.verdicts
-    out.print(_title(plan), soft_wrap=True, markup=False, highlight=False)
+    say(_title(plan))
     for note in plan["notes"]:
-        out.print(f"note: {note}", markup=False, highlight=False)
+        say(f"note: {note}")
     ways = ["", "gold", "rival", "by rank", "by top1", "by Born gap", "flip"]
-    out.print(table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6))
+    print_table(table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6, keys=2))
     ways = ["", "gold", "character", "phantom", "silent", "jump ratio", "share", "amplification", "p(gold) ablated"]
-    out.print(table("\nHow it moved", ways, [_movement(entry) for entry in entries], 5))
-    out.print()
+    print_table(table("\nHow it moved", ways, [_movement(entry) for entry in entries], 5, keys=2))
+    say()
     for entry in entries:
         mark = "; rank and born disagree" if entry["disagrees"] else ""
         text = f"{entry['context'] + 1:>3}  {entry['outcome']}: {entry['why']}{mark}. {entry['advice'].capitalize()}."
-        out.print(text, markup=False, highlight=False)
-    out.print(_savings(entries, plan["stop"]), markup=False, highlight=False)
-    out.print(f"written to {run.folder}", soft_wrap=True, markup=False, highlight=False)
+        say(text)
+    say(_savings(entries, plan["stop"]))
+    say(f"written to {run.folder}")
 
 
 def _title(plan: dict[str, Any]) -> str:

@@ -37,8 +37,9 @@ from borngap.cli.arguments import (
     numbers,
 )  # fmt: skip
 from borngap.cli.critical import Largest, opening
-from borngap.cli.show import MISSING, console, counting, number, print_json, table, word
+from borngap.cli.show import counting, number, print_json, print_table, say, table
 from borngap.errors import UserError
+from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
     from borngap.hf.forecast import Forecast
@@ -119,17 +120,16 @@ def forecast(
         entries = [forecast_entry(i, entry) for i, entry in enumerate(found)]
         print_json(head | {"forecasts": entries, "environment": environment()})
         return
-    out = console()
-    out.print(opening(training), markup=False, highlight=False)
+    say(opening(training))
     title = f"{model}: {method.value} at {training.learning_rate:g} for {steps} steps, criterion {criterion.value}"
-    out.print(title, soft_wrap=True, markup=False, highlight=False)
-    out.print(_table(found, lora=method is not MethodName.lora, paper=by == "class-mean"))
-    out.print(_at_the_end(found))
+    say(title)
+    print_table(_table(found, lora=method is not MethodName.lora, paper=by == "class-mean"))
+    print_table(_at_the_end(found))
     for index, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
-            out.print(f"{index:>3}  {entry.critical.why}", markup=False, highlight=False)
+            say(f"{index:>3}  {entry.critical.why}")
     for line in _conclusion(found, use):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def _check_way(by: str) -> None:
@@ -156,17 +156,20 @@ def _table(found: list[Forecast], *, lora: bool, paper: bool) -> Any:
         shown = c.status if c.status in {"beyond", "diverged"} else _rate(c.rate)
         head = [index, word(context.gold), word(context.competitor or ""), _PROSPECTS[entry.prospect]]
         rows.append([*head, shown, _rate(c.low), _rate(c.high), ratio, *(_rate(get(entry)) for get in extra.values())])
-    return table("\nWhat it takes", [*headings, *extra], rows, 4)
+    return table("\nWhat it takes", [*headings, *extra], rows, 4, keys=2)
 
 
 def _at_the_end(found: list[Forecast]) -> Any:
     ids = ("born_gap", "signal", "drag", "logit_gap", "gold_probability", "competitor_probability")
-    headings = ["", "gold", "outcome", "Born gap", "signal", "drag", "logit gap", "p gold", "p rival", "by"]
+    headings = ["", "gold", "outcome", "Born gap", "signal", "drag", "logit gap", "p gold", "p rival"]
+    settled = all(entry.outcome_by == "collocation" for entry in found)
+    headings += [] if settled else ["by"]
     rows = []
     for index, entry in enumerate(found, 1):
         head = [index, word(entry.target.context.gold), entry.outcome or MISSING]
-        rows.append([*head, *(number(entry.end.get(name), 3) for name in ids), entry.outcome_by])
-    return table("\nAt the end of the planned run", headings, rows, 3)
+        by = [] if settled else [entry.outcome_by]
+        rows.append([*head, *(number(entry.end.get(name), 3) for name in ids), *by])
+    return table("\nAt the end of the planned run", headings, rows, 3, keys=2)
 
 
 def _conclusion(found: list[Forecast], use: float | None) -> list[str]:

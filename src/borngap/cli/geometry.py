@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, Json, Model, Seed
-from borngap.cli.show import console, model_line, number, print_json, table
+from borngap.cli.show import model_line, number, print_json, print_table, say, table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from borngap.cli.tables import Fitted
     from borngap.geometry import Bulk
     from borngap.hf.load import Loaded
 
@@ -51,11 +50,10 @@ def geometry(
         matrices = {kind: asdict(bulk) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}
         print_json({"schema": 1, "model": info, "tied": info["tied"], "seed": seed, "matrices": matrices})
         return
-    out = console()
-    out.print(model_line(info), soft_wrap=True, markup=False)
-    out.print(geometry_table(bulks))
+    say(model_line(info))
+    print_table(geometry_table(bulks))
     for note in info["notes"]:
-        out.print(f"note: {note}", markup=False)
+        say(f"note: {note}")
 
 
 def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
@@ -69,7 +67,7 @@ def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
     return {kind: bulks["readout" if tied and kind == "input" else kind] for kind in KINDS}
 
 
-def geometry_table(bulks: dict[str, Bulk]) -> Table:
+def geometry_table(bulks: dict[str, Bulk]) -> Fitted:
     """Return the table of bulk statistics, a column a matrix."""
     rows: list[list[Any]] = [
         [label, *(number(getattr(b, key)) for b in bulks.values())] for key, label in _ROWS.items()

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model
-from borngap.cli.show import console, number, print_json, table, word
+from borngap.cli.show import number, print_json, print_table, table
+from borngap.report.text import word
 
 
 def neighbours(
@@ -31,4 +32,4 @@ def neighbours(
         return
     for name, rows in found.items():
         lines = [[word(row["token"]), number(row["overlap"])] for row in rows]
-        console().print(table(f"\n{name}", ["token", "overlap"], lines))
+        print_table(table(f"\n{name}", ["token", "overlap"], lines))

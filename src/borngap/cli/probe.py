@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from borngap.cli.arguments import Contexts, Device, GeometryName, GeometryOption, Json, Model, TopP
-from borngap.cli.show import console, model_line, number, print_json, table, word
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_LABEL_WIDTH, _COLUMN_WIDTH = 38, 13
+from borngap.cli.show import model_line, number, print_json, print_table, say, table
+from borngap.report.text import word
 
 
 def probe(
@@ -37,32 +33,20 @@ def probe(
         head = {"schema": 1, "model": info, "geometry": geometry.value, "top_p": top_p}
         print_json(head | {"observations": rows})
         return
-    out = console()
-    out.print(model_line(info), soft_wrap=True, markup=False)
-    _show(out, rows)
+    say(model_line(info))
+    _show(rows)
 
 
-def _show(out: Console, rows: list[dict[str, Any]]) -> None:
+def _show(rows: list[dict[str, Any]]) -> None:
     from borngap.observables import OBSERVABLES
     from borngap.standing import standing
 
-    step = max(1, (out.width - _LABEL_WIDTH) // _COLUMN_WIDTH)
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        lines: list[list[Any]] = [["gold", "", *(word(r["gold"]) for r in part)]]
-        lines.append(["competitor", "", *(word(r["competitor"]) for r in part)])
-        lines += [[key, o.unit, *(number(r[key]) for r in part)] for key, o in OBSERVABLES.items()]
-        first, last = start + 1, start + len(part)
-        out.print(
-            table(
-                f"\ncontexts {first} to {last} of {len(rows)}",
-                ["observable", "unit", *map(str, range(first, last + 1))],
-                lines,
-                2,
-            )
-        )
-    out.print()
+    lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "competitor")]
+    lines += [[key, o.unit, *(number(r[key]) for r in rows)] for key, o in OBSERVABLES.items()]
+    headings = ["observable", "unit", *map(str, range(1, len(rows) + 1))]
+    print_table(table("\ncontexts, a column each", headings, lines, 2, keys=2))
+    say()
     for index, row in enumerate(rows, 1):
-        out.print(f"{index:>3}  {standing(row)}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{index:>3}  {standing(row)}")
         for field, note in row["notes"].items():
-            out.print(f"     {field}: {note}", markup=False, highlight=False, soft_wrap=True)
+            say(f"     {field}: {note}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.cli.show import console
+from borngap.cli.show import say
 
 if TYPE_CHECKING:
     from borngap.report.report import Report
@@ -54,7 +54,7 @@ def report(
         save_charts(made, charts)
     if out is not None:
         path = made.save(out, chosen)
-        console().print(f"written to {path}", soft_wrap=True, markup=False, highlight=False)
+        say(f"written to {path}")
     elif chosen is not None:
         typer.echo(made.text(chosen), nl=False)
 

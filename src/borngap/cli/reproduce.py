@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, Json
-from borngap.cli.show import console, number, print_json, table
+from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,9 +122,7 @@ def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) 
         else f"{seconds / 3600:.1f} h"
     )
     text = f"{len(plan.models)} models, {len(plan.contexts)} contexts, up to {runs} runs of {plan.scope.steps} steps"
-    console().print(
-        f"{text}: about {time} with {processes} processes on this machine as busy as it is now", highlight=False
-    )
+    say(f"{text}: about {time} with {processes} processes on this machine as busy as it is now")
 
 
 def _progress(total: int, *, quiet: bool) -> Any:
@@ -158,7 +156,6 @@ def _progress(total: int, *, quiet: bool) -> Any:
 def _show(records: list[dict[str, Any]], out: Path) -> None:
     from borngap.report.reproduction import verdict_line
 
-    shown = console()
     rows = [
         [
             r["claim"],
@@ -169,8 +166,6 @@ def _show(records: list[dict[str, Any]], out: Path) -> None:
         ]
         for r in records
     ]
-    shown.print(table("Claims", ["claim", "verdict", "ours", "95 % interval", "n"], rows, 2))
-    shown.print(verdict_line(records), highlight=False)
-    shown.print(
-        f"written to {out}: report.html, report.md, claims.json, tables, figures", soft_wrap=True, highlight=False
-    )
+    print_table(table("Claims", ["claim", "verdict", "ours", "95 % interval", "n"], rows, 2))
+    say(verdict_line(records))
+    say(f"written to {out}: report.html, report.md, claims.json, tables, figures")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
-from borngap.cli.show import console, model_line, number, print_json, word
+from borngap.cli.show import model_line, number, print_json, say
+from borngap.report.text import word
+from borngap.shown import visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from borngap.hf.scan import Progress
     from borngap.hf.scan_ray import RayEngine
 
@@ -89,9 +89,9 @@ def scan(
     if json:
         print_json(found.summary)
     else:
-        _report(console(), found.summary, found.pairs.head(show).to_dicts(), out)
+        _report(found.summary, found.pairs.head(show).to_dicts(), out)
         if page is not None:
-            console().print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+            say(f"page: {page}")
     share = found.summary["share_rival_ahead"]
     if fail_over is not None and share is not None and share > fail_over:
         typer.echo(f"the rival leads in {share:.4f} of the targets that have one, over {fail_over:g}", err=True)
@@ -143,10 +143,7 @@ class _Bar:
         self._bar.update(self._task, completed=state.rows, total=state.total, seen=seen)
 
 
-def _report(out: Console, summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
-    def say(text: str) -> None:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
-
+def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
     say(model_line(summary["model"]))
     for line in (*_data_lines(summary), _bulk_line(summary), *_counts_lines(summary["counts"])):
         say(line)
@@ -171,7 +168,7 @@ def _data_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{counts['unsupervised']} rows have no supervised target")
     if counts["malformed"]:
         first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
-        lines.append(f"{counts['malformed']} malformed rows left out: {word(first).plain}")
+        lines.append(f"{counts['malformed']} malformed rows left out: {word(first)}")
     if summary["files_left_out"]:
         lines.append(f"{len(summary['files_left_out'])} files of other kinds left out")
     return lines
@@ -206,14 +203,14 @@ def _counts_lines(counts: dict[str, int]) -> list[str]:
 
 
 def _pair_lines(pair: dict[str, Any]) -> list[str]:
-    gold, rival = (word(pair[name]).plain for name in ("gold", "competitor"))
+    gold, rival = (word(pair[name]) for name in ("gold", "competitor"))
     head = (
         f"{gold} < {rival}: {pair['targets']} target{'s'[: pair['targets'] != 1]}, rival ahead in "
         f"{pair['rival_ahead']}, overlap {pair['gold_overlap']:.2f}, "
         f"median logit gap {pair['median_logit_gap']:+.1f} nat"
     )
     examples = (
-        f"    ...{word(place['before']).plain} [{gold}]  {place['logit_gap']:+.2f} nat; {place['where']}"
+        f"    ...{visible(' '.join(place['before'].split()))} [{gold}]  {place['logit_gap']:+.2f} nat; {place['where']}"
         for place in pair["examples"]
     )
     return [head, *examples]

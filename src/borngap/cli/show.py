@@ -1,42 +1,61 @@
-"""How the command line shows things: JSON, rich tables, words and numbers."""
+"""How the command line shows things: JSON, tables, sentences, words and numbers."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from borngap.cli.tables import Fitted
+from borngap.report.text import MISSING
+
 if TYPE_CHECKING:  # rich is imported on first use: it would slow down help
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-MISSING = "–"
+_LEAD = re.compile(r"\s*(\d+  )?")  # a number, and what is said of it
 
 
 def console() -> Console:
-    """Return a console on standard output, at least 100 columns wide where it is no terminal."""
+    """Return a console on standard output: as wide as the terminal or COLUMNS, else 100 columns."""
     from rich.console import Console
 
     plain = Console()
-    return plain if plain.is_terminal else Console(width=max(100, plain.width))
+    return plain if has_width(plain) else Console(width=max(100, plain.width))
+
+
+def has_width(out: Console) -> bool:
+    """Return whether lines must be broken: on a terminal, or where COLUMNS says how wide they may be."""
+    return out.is_terminal or "COLUMNS" in os.environ
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """Print text, broken between words if the output has a width; what has no blanks, such as a path, stays whole."""
+    out = console()
+    if has_width(out):
+        text = "\n".join(_broken(line, out.width) for line in text.split("\n"))
+    out.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def _broken(line: str, width: int) -> str:
+    """Break a line; what follows stands under its first word."""
+    lead = _LEAD.match(line)
+    indent = " " * (lead.end() if lead else 0)
+    lines = textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return "\n".join(lines)
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print a JSON document; NaN is not JSON and is refused."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
-
-
-def word(text: str) -> Text:
-    """Show a word on one line, control characters made visible, without its leading space."""
-    from rich.text import Text
-
-    shown = text.strip() or repr(text)
-    return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in shown))
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -50,17 +69,14 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.{digits}g}"
 
 
-def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> Table:
-    """Return a table: the first ``left`` columns flush left, numbers flush right."""
-    from rich.table import Table
-    from rich.text import Text
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, keys: int = 1) -> Fitted:
+    """Return a table: the first ``left`` columns flush left, the first ``keys`` repeated where it goes on below."""
+    return Fitted(title, headings, rows, left, keys)
 
-    built = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
-    for index, heading in enumerate(headings):
-        built.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
-    for row in rows:
-        built.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return built
+
+def print_table(shown: Fitted) -> None:
+    """Print a table."""
+    console().print(shown)
 
 
 @contextmanager

@@ -21,12 +21,11 @@ from borngap.cli.arguments import (
     modules,
 )
 from borngap.cli.finetune import CriterionName, MethodName, ScheduleName
-from borngap.cli.show import MISSING, console, number, print_json, table, word
+from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
+from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from borngap.phase import Estimate, Phase
     from borngap.sweep.plan import SweepPlan
     from borngap.sweepstore import Sweep
@@ -146,15 +145,14 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
         head = {"schema": 1, "plan": plan.to_json(), "engine": chosen, "finished": len(done)}
         print_json(head | {"estimate_seconds": seconds, "runs": [asdict(run) for run in missing]})
         return
-    out_ = console()
     names = {i: word(context.gold) for i, context in enumerate(plan.contexts)}
     rows = [[run.number, run.context + 1, names[run.context], f"{run.rate:g}", run.seed, run.steps] for run in missing]
     title = f"{plan.model}, {plan.training.method}: {len(missing)} runs to do, {len(done)} done"
-    out_.print(table(title, ["run", "context", "gold", "rate", "seed", "steps"], rows, 0))
+    print_table(table(title, ["run", "context", "gold", "rate", "seed", "steps"], rows, 0))
     for note in plan.notes:
-        out_.print(f"note: {note}", markup=False, highlight=False)
+        say(f"note: {note}")
     text = f"engine {chosen}: about {_time(seconds)}, by timing a few steps on this machine as busy as it is now"
-    out_.print(text, markup=False, highlight=False)
+    say(text)
 
 
 def _time(seconds: float) -> str:
@@ -172,23 +170,25 @@ def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:
         head = {"schema": 1, "plan": result.plan, "environment": result.environment, "runs": result.entries}
         print_json(clean(head | {"phases": [diagram.to_json() for diagram in found]}))
         return
-    out, plan = console(), result.plan
+    plan = result.plan
     title = f"{plan['model']}: {plan['method']}, {plan['steps']} steps, {result.runs.height} runs"
-    out.print(title, soft_wrap=True, markup=False, highlight=False)
+    say(title)
     for note in plan["notes"]:
-        out.print(f"note: {note}", markup=False, highlight=False)
+        say(f"note: {note}")
     for diagram in found:
-        _report(out, result, diagram)
-    out.print(f"\nwritten to {result.folder}", soft_wrap=True, markup=False, highlight=False)
+        _report(result, diagram)
+    say(f"\nwritten to {result.folder}")
 
 
-def _report(out: Console, result: Sweep, diagram: Phase) -> None:
+def _report(result: Sweep, diagram: Phase) -> None:
     name = diagram.criterion
     rates = result.plan["rates"]
     title = f"\nBy the criterion {name}: step of the flip at each rate"
     if len(result.plan["seeds"]) > 1:
         title = f"\nBy the criterion {name}: seeds with a flip at each rate"
-    out.print(table(title, ["", "gold", "rival", *(f"{rate:.3g}" for rate in rates)], _flips(result, name), 3))
+    print_table(
+        table(title, ["", "gold", "rival", *(f"{rate:.3g}" for rate in rates)], _flips(result, name), 3, keys=2)
+    )
     ways = ["", "gold", "Gmax", "status", "critical rate", "above", "up to", "theta"]
     words = {row["context"]: row["gold"] for row in result.runs.iter_rows(named=True)}
     rows = [
@@ -196,15 +196,15 @@ def _report(out: Console, result: Sweep, diagram: Phase) -> None:
          *map(_rate, (c.rate, c.low, c.high, c.theta))]
         for c in diagram.critical
     ]  # fmt: skip
-    out.print(table("\nCritical rates", ways, rows, 2))
-    out.print(_theta(diagram.theta), markup=False, highlight=False)
+    print_table(table("\nCritical rates", ways, rows, 2, keys=2))
+    say(_theta(diagram.theta))
     ways = ["rate", "mean", "95 % low", "high", "least", "largest"]
     rows = [
         [f"{f.rate:.3g}", *(number(v, 3) for v in (f.mean, f.low, f.high, f.least, f.largest))] for f in diagram.fields
     ]
     if rows:
-        out.print(table("\nReduced field H = rate x Gmax / theta* over contexts", ways, rows, 0))
-    _boundaries(out, diagram)
+        print_table(table("\nReduced field H = rate x Gmax / theta* over contexts", ways, rows, 0))
+    _boundaries(diagram)
 
 
 def _flips(result: Sweep, criterion: str) -> list[list[Any]]:
@@ -236,7 +236,7 @@ def _theta(theta: Estimate) -> str:
     return f"theta* = {theta.value:.3g}{ends}, mean of rate x Gmax over {theta.contexts} contexts{note}"
 
 
-def _boundaries(out: Console, diagram: Phase) -> None:
+def _boundaries(diagram: Phase) -> None:
     ways = ["cut on", "at", "95 % low", "high", "catapults lie", "accuracy", "unseen contexts", "catapults", "drifts"]
     rows = [
         [b.by, _rate(b.cut), _rate(b.low), _rate(b.high), b.side or MISSING, number(b.accuracy, 3),
@@ -245,21 +245,21 @@ def _boundaries(out: Console, diagram: Phase) -> None:
     ]  # fmt: skip
     title = "\nPhase boundary: catapult (jump ratio from 8) or drift (below 5)"
     if all(b.cut is None for b in diagram.boundaries):  # one reason holds for all, and the table would be empty
-        out.print(title, style="bold", highlight=False)
-        out.print(f"no cut: {diagram.boundaries[0].reason}", markup=False, highlight=False)
+        say(title, style="bold")
+        say(f"no cut: {diagram.boundaries[0].reason}")
     else:
-        out.print(table(title, ways, rows, 1))
+        print_table(table(title, ways, rows, 1))
         for b in diagram.boundaries:
             if b.reason:
-                out.print(f"no cut on {b.by}: {b.reason}", markup=False, highlight=False)
+                say(f"no cut on {b.by}: {b.reason}")
     for c in diagram.comparisons:
         if c.difference is not None:
             ends = "" if c.low is None else f" ({100 * c.low:+.0f} to {100 * (c.high or 0):+.0f})"
             text = f"{c.by} against {c.against}, unseen contexts: {100 * c.difference:+.0f} points{ends}: {c.verdict}"
-            out.print(text, markup=False, highlight=False)
+            say(text)
     if diagram.left_out:
         left = ", ".join(f"{count} {name}" for name, count in sorted(diagram.left_out.items()))
-        out.print(f"left out of the boundary: {left}, of {diagram.runs} runs", markup=False, highlight=False)
+        say(f"left out of the boundary: {left}, of {diagram.runs} runs")
 
 
 def _rate(value: float | None) -> str:

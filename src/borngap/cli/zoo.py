@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from borngap.cli.arguments import Json
-from borngap.cli.show import console, number, print_json, table
+from borngap.cli.show import console, number, print_json, print_table, say, table
 
 zoo = typer.Typer(name="zoo", help="The bundled models: list them, train one anew, or verify it.", no_args_is_help=True)
 
@@ -45,7 +45,7 @@ def list_models(json: Json = False) -> None:
         for name, card in cards.items()
     ]
     headings = ["name", "family", "parameters", "d", "head", "held-out loss / nat", "readout", "input", "centered"]
-    console().print(table("bundled models (crowding and class of each matrix)", headings, rows, 2))
+    print_table(table("bundled models (crowding and class of each matrix)", headings, rows, 2))
 
 
 @zoo.command("train")
@@ -82,7 +82,7 @@ def train_model(
             progress.update(task, completed=step, description=f"training {name}, loss {loss:.3f} nat")
 
         card = make(wanted, corpus, target, work, show)
-    console().print(f"held-out loss {card['held_out_loss']:.4f} nat; written to {target}", markup=False)
+    say(f"held-out loss {card['held_out_loss']:.4f} nat; written to {target}")
 
 
 @zoo.command()
@@ -103,9 +103,9 @@ def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None
         tokens, missing = None, error
     rows = compare(folder, tokens)
     lines = [[what, said, found, "ok" if same else "DIFFERS"] for what, said, found, same in rows]
-    console().print(table(name, ["", "card", "found", ""], lines))
+    print_table(table(name, ["", "card", "found", ""], lines))
     if missing:
-        console().print(f"held-out loss not checked: {missing}", markup=False, highlight=False)
+        say(f"held-out loss not checked: {missing}")
     if not all(same for *_, same in rows):
         raise UserError(f"{name} is not what its card says", fix="reinstall borngap")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from borngap.shown import visible
 from borngap.store import clean, json_bytes, write_whole
 
 MISSING = "–"
@@ -162,6 +163,6 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}".replace("-", "−", 1) if value < 0 else f"{value:.4g}"
     if isinstance(value, str):
-        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value).strip()
+        shown = visible(value.strip())
         return shown.replace("\\", "\\\\").replace("|", "\\|") or json.dumps(value)
     return str(value).replace("-", "−", 1)

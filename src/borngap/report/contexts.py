@@ -8,7 +8,8 @@ from typing import Any
 
 from borngap.report.series import rounded, series
 from borngap.report.source import trajectory_of
-from borngap.report.text import ending, visible, word
+from borngap.report.text import ending, word
+from borngap.shown import visible
 from borngap.store import Run
 from borngap.trajectory import CRITERIA, MARGINS, Trajectory
 

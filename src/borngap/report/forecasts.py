@@ -10,8 +10,9 @@ from typing import Any
 
 from borngap.errors import UserError
 from borngap.report.series import rounded
-from borngap.report.text import visible, word
+from borngap.report.text import word
 from borngap.report.wording import AHEAD
+from borngap.shown import visible
 
 _KEYS = ("forecasts", "critical")
 

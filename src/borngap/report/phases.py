@@ -8,7 +8,8 @@ from typing import Any
 
 from borngap.phase import Phase
 from borngap.report.series import rounded
-from borngap.report.text import count, number, rate, visible, word
+from borngap.report.text import count, number, rate, word
+from borngap.shown import visible
 from borngap.store import clean
 from borngap.sweep.diagram import diagrams
 from borngap.sweepstore import Sweep

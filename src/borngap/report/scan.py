@@ -9,8 +9,9 @@ from borngap.report.scansource import ScanSource
 from borngap.report.scanwording import GLOSSARY, bulk_sentence, made_sentence, rule_sentence, scan_sentence
 from borngap.report.series import rounded
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
-from borngap.report.text import ending, visible, word
+from borngap.report.text import ending, word
 from borngap.rivals import NUMBERS
+from borngap.shown import visible
 
 _SHOWN = 100  # pairs in the table: more are no reading
 _DRAWN = 1000  # pairs in the chart

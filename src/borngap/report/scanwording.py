@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from borngap.report.text import count, number, visible
+from borngap.report.text import count, number
 from borngap.report.wording import CLASSES
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
+from borngap.shown import visible
 
 GLOSSARY = {
     "target": "a token of the data that a trainer would supervise: one prediction",

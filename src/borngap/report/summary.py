@@ -14,8 +14,9 @@ from borngap.report.contexts import context_record, criterion_of
 from borngap.report.forecasts import join
 from borngap.report.series import rounded
 from borngap.report.source import Source
-from borngap.report.text import count, rate, visible
+from borngap.report.text import count, rate
 from borngap.report.wording import GLOSSARY, geometry_sentence, made_sentence, phantom_sentence, verdict_sentence
+from borngap.shown import visible
 from borngap.store import Run
 from borngap.sweepstore import Sweep
 

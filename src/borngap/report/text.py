@@ -5,32 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from borngap.shown import quoted, visible
+
 MISSING = "–"
 LONGEST_WORD = 60
-_JOINERS = frozenset("\u200c\u200d")  # invisible, but parts of emoji and of several scripts
-
-
-def visible(text: str) -> str:
-    r"""Return text on one line, with control, format and unpaired surrogate characters written as escapes.
-
-    Args:
-        text: any text.
-
-    Returns:
-        Printable text that can be encoded and that can't reverse the direction of what follows it.
-
-    Example:
-        >>> visible("a\tb\u202ec")
-        'a\\tb\\u202ec'
-    """
-    return "".join(c if c.isprintable() or c in _JOINERS else repr(c)[1:-1] for c in text)
 
 
 def word(text: str | None) -> str:
     """Return a word without its leading space, or a dash for None; white space is quoted, what is endless is cut."""
     if text is None:
         return MISSING
-    shown = visible(text.strip()) or visible(repr(text))
+    shown = visible(text.strip()) or quoted(text)
     return shown if len(shown) <= LONGEST_WORD else shown[:LONGEST_WORD] + "…"
 
 

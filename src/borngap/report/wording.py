@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.report.text import count, number, rate, visible
+from borngap.report.text import count, number, rate
+from borngap.shown import visible
 
 AHEAD = frozenset({"resolved", "pre-resolved"})
 _BEATS = {
