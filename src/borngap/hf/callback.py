@@ -15,6 +15,7 @@ from borngap.context import Context, Target, read_contexts
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.batches import keeps_apart, refuse
+from borngap.hf.resume import restored
 from borngap.hf.sample import sample_targets
 from borngap.hf.tracker import BornGapWarning, Tracker, learning_rates
 from borngap.observables import DEFAULT_TOP_P
@@ -99,7 +100,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
         facts["learning_rates"] = learning_rates(host.get("optimizer"))
-        targets = self._contexts or self._targets(host, tokenizer)
+        targets = self._contexts or (restored(saved["targets"]) if saved else self._targets(host, tokenizer))
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **self._options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)
@@ -136,13 +137,20 @@ class BornGapCallback(TrainerCallback, ExportableState):
     def _checkpointed(self, state: Any) -> Mapping[str, Any] | None:
         if state.global_step == 0:
             return None
-        kept = state.stateful_callbacks.get(type(self).__name__)
-        entry = kept[0] if isinstance(kept, list) else kept
-        saved = self._saved or (entry or {}).get("attributes", {}).get("_saved")
+        entry = self._entry(state.stateful_callbacks.get(type(self).__name__))
+        saved = entry.get("attributes", {}).get("_saved") or self._saved
         if saved is None:
             text = "the checkpoint holds no state of this callback: the base of this run is the model as it was resumed"
             warnings.warn(text, BornGapWarning, stacklevel=2)
         return saved
+
+    def _entry(self, kept: Any) -> Mapping[str, Any]:
+        """What a checkpoint keeps of this callback: of several of its class the host keeps a list that grows."""
+        if not isinstance(kept, list):
+            return kept or {}
+        callbacks = [] if self._handler is None else self._handler.callbacks
+        alike = [callback for callback in callbacks if type(callback) is type(self)]
+        return kept[len(kept) - len(alike) + alike.index(self)] if self in alike else kept[-1]
 
     def _targets(self, host: Mapping[str, Any], tokenizer: Any) -> list[Target]:
         loader = host["train_dataloader"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from borngap.hf.finetune import weights_digest
 from borngap.hf.observe import LIGHT, Follower, Observer, Record
 from borngap.hf.probe import forward, named, prepare
 from borngap.hf.readout import geometry_of
+from borngap.hf.resume import kept, resumed
 from borngap.observables import DEFAULT_TOP_P
 from borngap.stopping import EVALUATION, SaturationRule
 from borngap.store import Store, environment
@@ -107,7 +108,8 @@ class Tracker:
             state: ``state()`` of the interrupted run.
 
         Raises:
-            UserError: a setting is out of range, a context does not fit, or the RUN folder can't be used.
+            UserError: a setting is out of range, a context does not fit, the RUN folder can't be used, or the
+                interrupted run watches something else.
         """
         if not 0 < max_overhead <= 1:
             raise UserError("max_overhead is out of range", rule="0 < max_overhead <= 1", found=max_overhead)
@@ -115,11 +117,12 @@ class Tracker:
             raise UserError("every is out of range", rule="at least 1 step", found=every)
         self._model, self._every, self._budget = model, every, max_overhead
         self._criterion, self._per_context = criterion, per_context
+        self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion}
         given = read_contexts(contexts) if isinstance(contexts, (str, Path)) else contexts
         targets = [context if isinstance(context, Target) else named(context, tokenizer) for context in given]
         _warn_of_low_precision(model)
         if state is not None:
-            targets = [_restored(target, kept) for target, kept in zip(targets, state["targets"], strict=True)]
+            targets = resumed(targets, self._settings, state)
         matrix = geometry_of(model, geometry, tokenizer)
         chosen, _, _ = prepare(model, tokenizer, targets, matrix, top_p)
         observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT)
@@ -132,8 +135,7 @@ class Tracker:
         digest = weights_digest(model) if state is None else state["weights"]
         self._plan = {
             "command": "track", "weights": digest, "contexts": [t.context.to_json() for t in chosen],
-            "geometry": geometry, "top_p": top_p, "criterion": criterion, "stop": stop, "every": every,
-            "max_overhead": None if every else max_overhead,
+            **self._settings, "stop": stop, "every": every, "max_overhead": None if every else max_overhead,
         }  # fmt: skip
         self._store = self._open(out, host, resumed=state is not None)
         if state is None:
@@ -242,7 +244,8 @@ class Tracker:
         """Return what a checkpoint must keep, JSON-ready but for numbers that are not finite."""
         return {
             "weights": self._plan["weights"],
-            "targets": [{"competitor": t.context.competitor, "competitor_id": t.competitor_id} for t in self.targets],
+            "targets": kept(self.targets),
+            "settings": self._settings,
             "start_rows": self._follower.observer.start_rows.tolist(),
             "records": [[step, {str(i): r for i, r in records.items()}] for step, records in self._records],
             "watch": self._follower.watch.state(),
@@ -346,11 +349,6 @@ def _described(model: Any) -> dict[str, Any]:
         "parameters": sum(size for size, _ in sizes),
         "trained_parameters": sum(size for size, trained in sizes if trained),
     }
-
-
-def _restored(target: Target, kept: Mapping[str, Any]) -> Target:
-    context = replace(target.context, competitor=kept["competitor"])
-    return replace(target, context=context, competitor_id=kept["competitor_id"])
 
 
 def _warn_of_low_precision(model: Any) -> None:

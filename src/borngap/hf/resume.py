@@ -1,0 +1,85 @@
+"""Going on from a checkpoint: a run must watch the contexts that it began with, in the way that it began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from borngap.context import Context, Target
+from borngap.errors import UserError
+
+_NAMED = 3  # differences that a message names
+_SHOWN = 30  # characters of a prompt's end
+
+
+def kept(targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """Return targets as a checkpoint keeps them, JSON-ready."""
+    return [
+        {
+            "context": target.context.to_json(),
+            "ids": list(target.ids),
+            "gold_id": target.gold_id,
+            "competitor_id": target.competitor_id,
+            "notes": target.notes,
+            "fragment": target.fragment,
+        }
+        for target in targets
+    ]
+
+
+def restored(entries: Sequence[Mapping[str, Any]]) -> list[Target]:
+    """Return the targets that ``kept`` was given."""
+    return [
+        Target(**{**entry, "context": Context(**entry["context"]), "ids": tuple(entry["ids"])}) for entry in entries
+    ]
+
+
+def resumed(targets: Sequence[Target], settings: Mapping[str, Any], state: Mapping[str, Any]) -> list[Target]:
+    """Return the targets of an interrupted run, with the rivals that it chose.
+
+    Args:
+        targets: the targets now; those without a rival take the one of the interrupted run.
+        settings: what the numbers depend on.
+        state: the tracker's state of the interrupted run, with ``targets`` and ``settings``.
+
+    Returns:
+        The targets, each with its rival.
+
+    Raises:
+        UserError: contexts or settings differ; the message names which.
+    """
+    there = restored(state["targets"])
+    found = [*_other_contexts(there, targets), *_other_settings(state["settings"], settings)]
+    if found:
+        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise UserError(
+            "the checkpoint belongs to a run that watches something else",
+            rule="a resumed run goes on with the contexts and settings that it began with",
+            found="; ".join(found[:_NAMED]) + more,
+            fix="give those of the run that is resumed, or begin without its checkpoint",
+        )
+    return there
+
+
+def _other_contexts(there: Sequence[Target], now: Sequence[Target]) -> Iterator[str]:
+    for number, (old, new) in enumerate(zip_longest(there, now)):
+        if old is None or new is None or not _same(old, new):
+            yield f"context {number}: {_named(old)} there, {_named(new)} now"
+
+
+def _same(old: Target, new: Target) -> bool:
+    return (old.ids, old.gold_id) == (new.ids, new.gold_id) and new.competitor_id in {None, old.competitor_id}
+
+
+def _named(target: Target | None) -> str:
+    if target is None:
+        return "none"
+    rival = "" if target.context.competitor is None else f" over {target.context.competitor!r}"
+    return f"{target.context.gold!r}{rival} after {target.context.prompt[-_SHOWN:]!r}"
+
+
+def _other_settings(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(there.keys() | now.keys()):
+        if there.get(name) != now.get(name):
+            yield f"{name}: {there.get(name)} there, {now.get(name)} now"
