@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from borngap.errors import UserError
 from borngap.hf.supervised import IGNORED, Example, Supervision, windows
-from borngap.layout import recognise
+from borngap.recognise import recognise
 from borngap.rows import Row, of_objects
 
 MARKED = (

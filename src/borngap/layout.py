@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from borngap.errors import UserError
-from borngap.rows import Source, fields_of
-
-_WOULD_DO = (
-    'rows like {"text": "..."}, {"prompt": "...", "completion": "..."}, {"messages": [{"role": "user", "content": '
-    '"..."}, ...]} or {"input_ids": [...], "labels": [...]}; or name the fields: --text-field, --prompt-field with '
-    "--completion-field, --messages-field"
-)
+from borngap.textfile import check_text
 
 
 @dataclass(frozen=True)
@@ -62,57 +55,8 @@ class Layout:
         return found | {key: value[key] for key in ("tools", "chat_template_kwargs") if value.get(key) is not None}
 
 
-def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
-    """Recognise the layout of a data set by the first row of each of its files.
-
-    Args:
-        source: the data.
-        fields: role -> field name, where the user names one: ``text``, ``prompt``, ``completion``, ``messages``.
-
-    Returns:
-        The layout.
-
-    Raises:
-        UserError: there are no rows, none can be read, the layout is unknown, or files differ in it.
-    """
-    chosen = {role: name for role, name in fields.items() if name is not None}
-    _check_chosen(chosen)
-    layouts: dict[Layout, list[str]] = {}
-    unknown = None
-    for part, row in source.first_rows():
-        layout = _layout(row.value, chosen)
-        if layout is None:
-            unknown = unknown or f"the fields {_listed(fields_of(row.value))} in {row.where}"
-        else:
-            layouts.setdefault(layout, []).append(part.name)
-    if unknown is not None:
-        raise UserError(f"unknown layout in {source.name}", found=unknown, fix=_WOULD_DO)
-    if not layouts:
-        raise UserError(f"no rows in {source.name}", rule="at least one row that can be read", found=_first(source))
-    if len(layouts) > 1:
-        found = "; ".join(f"{layout} in {_listed(names[:3])}" for layout, names in layouts.items())
-        raise UserError(
-            f"{source.name} holds files of different layouts", rule="one layout", found=found, fix="scan them apart"
-        )
-    return next(iter(layouts))
-
-
-def _first(source: Source) -> str:
-    row = next(source.rows(), None)
-    return "an empty file" if row is None else f"{row.where}: {row.error}"
-
-
-def _check_chosen(chosen: Mapping[str, str]) -> None:
-    if chosen and set(chosen) not in ({"text"}, {"prompt", "completion"}, {"messages"}):
-        rule = "a text field, or a prompt and a completion field, or a messages field"
-        raise UserError("these fields make no layout", rule=rule, found=_listed(chosen))
-
-
-def _layout(value: Any, chosen: Mapping[str, str]) -> Layout | None:
-    if chosen:
-        kind = next(kind for kind, roles in _ROLES.items() if set(roles) == set(chosen))
-        fits = isinstance(value, dict) and set(chosen.values()) <= set(value)
-        return Layout(kind, tuple(chosen.items())) if fits else None
+def known_layout(value: Any) -> Layout | None:
+    """Return the layout that the fields of a row tell; None if they tell none."""
     if isinstance(value, str):
         return Layout("text")
     if not isinstance(value, dict):
@@ -127,6 +71,7 @@ def _check(holds: Any, reason: str) -> None:
 
 def _is_text(value: Any) -> None:
     _check(isinstance(value, str), f"a text was expected, not a {type(value).__name__}")
+    check_text(value)
 
 
 def _are_messages(value: Any) -> None:
@@ -146,10 +91,6 @@ def _are_ids(value: Any) -> None:
     _check(listed, "token ids are a list of integers")
 
 
-def _listed(names: Any) -> str:
-    return ", ".join(map(str, names)) or "none"
-
-
 _MESSAGE_KEYS = {"role", "from"}
 _NAMES = {
     "text": "plain text",
@@ -157,7 +98,7 @@ _NAMES = {
     "chat": "chat messages, assistant tokens only",
     "tokens": "token ids",
 }
-_ROLES = {"text": ("text",), "completion": ("prompt", "completion"), "chat": ("messages",)}
+ROLES = {"text": ("text",), "completion": ("prompt", "completion"), "chat": ("messages",)}
 _KNOWN = (
     Layout("tokens", (("input_ids", "input_ids"), ("labels", "labels"))),
     Layout("tokens", (("input_ids", "input_ids"),)),

@@ -1,22 +1,23 @@
 """Rows of a data set, one at a time: JSON Lines, JSON, CSV, Parquet, plain text, a folder of them, or Python objects.
 
-Nothing is held but the row at hand (of Parquet, a slice). A row that can't be read is a row with an error.
+Nothing is held but the row at hand (of Parquet, a slice; of JSON, one object that holds all rows). A row that can't be
+read is a row with an error; a reader that can't tell where the next row starts ends with a UserError.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from borngap.delimited import delimited
 from borngap.errors import UserError
+from borngap.jsonfile import decoded, json_rows
+from borngap.textfile import COMPRESSED, check_text, kind_of, lines_of, text_of
 
 _SLICE = 1024  # rows of a Parquet file at a time
-_PIECE = 1 << 16  # characters of a JSON file at a time
 Record = tuple[int, Any]
 """Line or record number from 1, and what stands there: not parsed yet, or the exception that reading it raised."""
 
@@ -98,11 +99,18 @@ class Source:
         return [[part.name, *(part.stamp or ())] for part in self.parts]
 
 
-def open_source(path: str | Path) -> Source:
+def readable(file: Path) -> bool:
+    """Return whether a file is of a known kind, by its name alone; Parquet is not unpacked."""
+    kind = kind_of(file)
+    return kind in KINDS and (kind != ".parquet" or file.suffix.lower() == kind)
+
+
+def open_source(path: str | Path, split: str = "train") -> Source:
     """Open a file or a folder.
 
     Args:
-        path: a ``.jsonl``, ``.json``, ``.csv``, ``.parquet`` or ``.txt`` file, or a folder of such files.
+        path: a file of one of the ``KINDS``, all but Parquet also compressed, or a folder of such files.
+        split: the rows' key in a ``.json`` file that holds several lists.
 
     Returns:
         The source.
@@ -110,21 +118,21 @@ def open_source(path: str | Path) -> Source:
     Raises:
         UserError: there is nothing, or nothing of a known kind.
     """
-    target, kinds = Path(path).expanduser(), ", ".join(KINDS)
+    target, kinds = Path(path).expanduser(), f"{', '.join(KINDS)}, or compressed ({', '.join(COMPRESSED)})"
     if target.is_dir():
         files = sorted(file for file in target.rglob("*") if file.is_file() and not _hidden(file, target))
-        known = [file for file in files if file.suffix.lower() in KINDS]
+        known = [file for file in files if readable(file)]
         others = tuple(str(file.relative_to(target)) for file in files if file not in known)
         if not known:
             rule, found = f"files of these kinds: {kinds}", ", ".join(others[:8]) or "an empty folder"
             raise UserError(f"no data in {target}", rule=rule, found=found)
-        return Source(str(path), tuple(_part(file, str(file.relative_to(target))) for file in known), others)
+        return Source(str(path), tuple(_part(file, str(file.relative_to(target)), split) for file in known), others)
     if not target.is_file():
         fix = f"a file of kind {kinds}, a folder of such files, or the name of a data set on the hub"
         raise UserError(f"no data at {path}", fix=fix)
-    if target.suffix.lower() not in KINDS:
+    if not readable(target):
         raise UserError(f"unknown kind of file: {target.name}", rule=f"one of {kinds}", found=target.suffix or "none")
-    return Source(str(path), (_part(target, target.name),))
+    return Source(str(path), (_part(target, target.name, split),))
 
 
 def of_objects(rows: Any, name: str = "data") -> Source:
@@ -150,7 +158,7 @@ def of_objects(rows: Any, name: str = "data") -> Source:
 def _row(index: int, part: Part, number: int, raw: Any) -> Row:
     try:
         value, error = (None, raw) if isinstance(raw, Exception) else (part.parse(raw), None)
-    except (ValueError, RecursionError) as raised:
+    except ValueError as raised:
         value, error = None, raised
     return Row(index, part.place(number), value, None if error is None else str(error))
 
@@ -159,51 +167,27 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _part(file: Path, name: str) -> Part:
-    unit, records, parse = KINDS[file.suffix.lower()]
+def _part(file: Path, name: str, split: str) -> Part:
+    unit, records, parse = KINDS[kind_of(file)]
     status = file.stat()
-    return Part(name, unit, lambda: _readable(file, records), parse, (status.st_size, status.st_mtime_ns))
+    return Part(name, unit, lambda: records(file, split), parse, (status.st_size, status.st_mtime_ns))
 
 
-def _readable(file: Path, records: Callable[[Path], Iterator[Record]]) -> Iterator[Record]:
-    try:
-        yield from records(file)
-    except OSError as error:
-        raise UserError(f"can't read {file}", found=error.strerror or str(error)) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not text", rule="UTF-8", found=f"{error.reason} at byte {error.start}") from None
+def _text(line: str) -> str:
+    check_text(line)
+    return line
 
 
-def _lines(file: Path) -> Iterator[Record]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if text.strip():
-                yield number, text
-
-
-def _text(line: bytes) -> str:
-    return line.decode("utf-8").rstrip("\r\n")
+def _json_line(line: str) -> Any:
+    value = decoded(line)
+    if isinstance(value, ValueError):
+        raise value
+    return value
 
 
 def _csv(file: Path) -> Iterator[Record]:
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader, number = csv.DictReader(stream, strict=True), 1
-        while True:
-            try:
-                number = reader.reader.line_num + 1 if reader.fieldnames else 1
-                yield number, next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield number, error
-
-
-def _csv_row(row: dict[str, Any]) -> dict[str, Any]:
-    if None in row or None in row.values():
-        raise ValueError("more or fewer fields than headings")
-    "".join(row.values()).encode()  # what was not UTF-8 in the file raises here
-    return row
+    with text_of(file, newline="") as stream:
+        yield from delimited(stream, file.name)
 
 
 def _parquet(file: Path) -> Iterator[Record]:
@@ -218,52 +202,24 @@ def _parquet(file: Path) -> Iterator[Record]:
         raise UserError(f"unreadable Parquet: {file}", found=str(error).splitlines()[0]) from None
 
 
-def _json(file: Path) -> Iterator[Record]:
-    """Elements of a top-level array, decoded as they come; a file of objects is read as JSON Lines."""
-    with file.open(encoding="utf-8-sig") as stream:
-        text = stream.read(_PIECE).lstrip()
-        if not text.startswith("["):
-            yield from ((number, _loads(line)) for number, line in _lines(file))
-            return
-        decoder, number, text = json.JSONDecoder(), 0, text[1:]
-        while True:
-            text = text.lstrip(" \t\r\n,")
-            try:
-                value, end = decoder.raw_decode(text)
-                if end == len(text):  # a number may go on in the next piece
-                    raise json.JSONDecodeError("more may follow", text, end)
-            except (json.JSONDecodeError, RecursionError) as error:
-                if text.startswith("]"):
-                    return
-                more = stream.read(max(_PIECE, len(text)))
-                if not more:
-                    yield number + 1, ValueError(f"the array ends early or is broken there: {error}")
-                    return
-                text += more
-            else:
-                number, text = number + 1, text[end:]
-                yield number, value
-
-
-def _loads(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return ValueError(str(error))
+def _csv_row(row: dict[str, str]) -> dict[str, str]:
+    check_text("".join(row.values()))
+    return row
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-_Kind = tuple[str, Callable[[Path], Iterator[Record]], Callable[[Any], Any]]
+_Kind = tuple[str, Callable[[Path, str], Iterator[Record]], Callable[[Any], Any]]
 KINDS: dict[str, _Kind] = {
-    ".jsonl": ("line", _lines, json.loads),
-    ".ndjson": ("line", _lines, json.loads),
-    ".json": ("record", _json, _same),
-    ".csv": ("line", _csv, _csv_row),
-    ".parquet": ("record", _parquet, _same),
-    ".txt": ("line", _lines, _text),
+    ".jsonl": ("line", lambda file, _: lines_of(file), _json_line),
+    ".ndjson": ("line", lambda file, _: lines_of(file), _json_line),
+    ".json": ("record", lambda file, split: enumerate(json_rows(file, split), 1), _same),
+    ".csv": ("line", lambda file, _: _csv(file), _csv_row),
+    ".tsv": ("line", lambda file, _: _csv(file), _csv_row),
+    ".parquet": ("record", lambda file, _: _parquet(file), _same),
+    ".txt": ("line", lambda file, _: lines_of(file), _text),
 }
 
 

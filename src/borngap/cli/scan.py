@@ -29,7 +29,10 @@ class EngineName(StrEnum):
 
 
 def scan(
-    data: Annotated[str, typer.Argument(help="JSON Lines, JSON, CSV, Parquet or text file, a folder, or a hub name.")],
+    data: Annotated[
+        str,
+        typer.Argument(help="File (JSON Lines, JSON, CSV, TSV, Parquet, text; also compressed), folder, or hub name."),
+    ],
     model: Model,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
     limit: Annotated[int | None, typer.Option(help="Number of rows; all unless given.")] = None,
@@ -48,7 +51,7 @@ def scan(
     messages_field: Annotated[str | None, typer.Option(help="Field of the chat messages.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Cut rows there, as SFTTrainer's max_length.")] = None,
     window: Annotated[int | None, typer.Option(help="Tokens read at once; the model's context unless given.")] = None,
-    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
     strict: Annotated[bool, typer.Option("--strict", help="End at the first malformed row.")] = False,
     show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
     engine: Annotated[EngineName, typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")] = EngineName.process,
@@ -85,6 +88,8 @@ def scan(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
             split=split, name=model, engine=runner, on_progress=bar.show,
         )  # fmt: skip
+    if fail_over is not None:
+        _check_whole(found.summary)
     page = None if out is None else _page(out)
     if json:
         print_json(found.summary)
@@ -96,6 +101,18 @@ def scan(
     if fail_over is not None and share is not None and share > fail_over:
         typer.echo(f"the rival leads in {share:.4f} of the targets that have one, over {fail_over:g}", err=True)
         raise typer.Exit(1)
+
+
+def _check_whole(summary: dict[str, Any]) -> None:
+    """Refuse to judge data of which a part was not read."""
+    from borngap.errors import UserError
+
+    counts = summary["counts"]
+    if counts["malformed"]:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+        what = f"{counts['malformed']} of {counts['rows']} rows were not read"
+        fix = "mend these rows or take them out"
+        raise UserError(what, rule="--fail-over judges data that was read whole", found=first, fix=fix)
 
 
 def _page(folder: Path) -> Path:
@@ -169,8 +186,9 @@ def _data_lines(summary: dict[str, Any]) -> list[str]:
     if counts["malformed"]:
         first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
         lines.append(f"{counts['malformed']} malformed rows left out: {word(first)}")
-    if summary["files_left_out"]:
-        lines.append(f"{len(summary['files_left_out'])} files of other kinds left out")
+    if others := summary["files_left_out"]:
+        named = word(", ".join(others[:3])) + ", ..."[: 5 * (len(others) > 3)]
+        lines.append(f"{len(others)} file{'s'[: len(others) != 1]} of other kinds left out: {named}")
     return lines
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.rows import KINDS, Part, Record, Source, of_objects, open_source
+from borngap.rows import KINDS, Part, Record, Source, of_objects, open_source, readable
 
 
 def source_of(data: Any, split: str = "train") -> Source:
@@ -16,7 +16,7 @@ def source_of(data: Any, split: str = "train") -> Source:
     Args:
         data: a path, the name of a data set on the hub (``name`` or ``name:config``), a folder written by
             ``datasets.save_to_disk``, a ``datasets`` object, or a sequence of texts or mappings.
-        split: which split of a hub or saved data set.
+        split: which split of a hub or saved data set, or of a JSON file that holds several lists of rows.
 
     Returns:
         The source.
@@ -32,12 +32,12 @@ def source_of(data: Any, split: str = "train") -> Source:
     if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
         return _saved(path, split)
     if path.exists() or _like_a_path(str(data)):
-        return open_source(data)
+        return open_source(data, split)
     return _hub(str(data), split)
 
 
 def _like_a_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).suffix.lower() in KINDS
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or readable(Path(name))
 
 
 def _saved(path: Path, split: str) -> Source:

@@ -20,7 +20,8 @@ from borngap.hf.positions import Chunk, Scanner
 from borngap.hf.readout import geometry_of
 from borngap.hf.supervised import Supervision, shared_tokens
 from borngap.hf.words import Words, words_of
-from borngap.layout import Layout, recognise
+from borngap.layout import Layout
+from borngap.recognise import recognise
 from borngap.rivals import Rivals
 from borngap.rows import Row, Source
 from borngap.scanfolder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan

@@ -1,0 +1,88 @@
+"""Rows of CSV: quoted fields of any length, by commas, semicolons or tabs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from borngap.errors import UserError
+
+if TYPE_CHECKING:
+    from _csv import Reader as _Reader
+
+_DELIMITERS = ",;\t"
+_LONGEST = (1 << 31) - 1  # characters of a field; csv's own limit is 131,072
+_FIX = 'put a field that holds quotes or line breaks into quotes and double the quotes within ("), or write JSON Lines'
+
+
+def delimited(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
+    """Yield the records of CSV with headings.
+
+    The delimiter is the one by which the headings are most: comma, semicolon or tab. Past a broken quote nobody
+    knows which line starts a record, so reading ends there.
+
+    Args:
+        lines: physical lines with their ends, as a file opened with ``newline=""`` gives them.
+        name: what to call the file in messages.
+
+    Yields:
+        Line on which a record starts, from 1, and heading -> field; an error where their numbers differ.
+
+    Raises:
+        UserError: quotes are broken, a NUL character stands in the file, or two headings are equal.
+    """
+    remaining = iter(lines)
+    blank: list[str] = []
+    for line in remaining:
+        if line.strip():
+            reader = csv.reader(chain(blank, [line], remaining), delimiter=_delimiter(line), strict=True)
+            break
+        blank.append("\n")
+    else:
+        return
+    records = _records(reader, name)
+    _, headings = next(records)
+    _check_headings(headings, name)
+    for number, fields in records:
+        fits = len(fields) == len(headings)
+        found = f"{len(fields)} fields, but {len(headings)} headings"
+        yield number, dict(zip(headings, fields, strict=True)) if fits else ValueError(found)
+
+
+def _delimiter(line: str) -> str:
+    """The delimiter of the first line; a comma where none splits it."""
+    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))
+
+
+def _records(reader: _Reader, name: str) -> Iterator[tuple[int, list[str]]]:
+    while True:
+        number = reader.line_num + 1
+        try:
+            fields = _next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            where = f"{name} can't be read from line {number} on"
+            raise UserError(where, rule="CSV", found=f"{error} (line {reader.line_num})", fix=_FIX) from None
+        if any("\0" in field for field in fields):
+            where = f"{name} can't be read from line {number} on"
+            raise UserError(where, rule="text", found="a NUL character", fix="the file is damaged: fetch it again")
+        if fields:
+            yield number, fields
+
+
+def _next(reader: _Reader) -> list[str]:
+    """The next record, with csv's limit, which is one for the whole process, raised for this moment only."""
+    before = csv.field_size_limit(_LONGEST)
+    try:
+        return next(reader)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _check_headings(headings: list[str], name: str) -> None:
+    twice = sorted({heading for heading in headings if headings.count(heading) > 1})
+    if twice:
+        raise UserError(f"{name} has two columns of one name", rule="headings that differ", found=", ".join(twice))
