@@ -185,9 +185,9 @@ def _data_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{counts['unsupervised']} rows have no supervised target")
     if counts["malformed"]:
         first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
-        lines.append(f"{counts['malformed']} malformed rows left out: {word(first)}")
+        lines.append(f"{counts['malformed']} malformed rows left out: {visible(first)}")
     if others := summary["files_left_out"]:
-        named = word(", ".join(others[:3])) + ", ..."[: 5 * (len(others) > 3)]
+        named = visible(", ".join(others[:3])) + ", ..."[: 5 * (len(others) > 3)]
         lines.append(f"{len(others)} file{'s'[: len(others) != 1]} of other kinds left out: {named}")
     return lines
 
