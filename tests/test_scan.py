@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import polars as pl
 import pytest
 import torch
@@ -9,11 +11,11 @@ from peft import LoraConfig, get_peft_model
 from tests.cases import case
 from tests.tiny import CONFIGS, tiny
 
-from borngap.context import Context, Target, read_contexts
+from borngap.context import Context, Target
 from borngap.errors import UserError
 from borngap.geometry import Geometry
 from borngap.hf import positions as batching
-from borngap.hf.probe import forward, probe
+from borngap.hf.probe import forward
 from borngap.hf.readout import geometry_of, observing
 from borngap.hf.scan import scan
 from borngap.hf.selected import selected_logits
@@ -118,40 +120,6 @@ def test_packed_token_ids_are_read_as_one_row(tokenizer):
     joined = expected(model, tokenizer, ["<|endoftext|>".join([*TEXTS[:2], ""])])
     assert at == [offset for _, offset in joined if offset >= 5]
     assert found.summary["counts"]["targets"] == len(ids) - 5
-
-
-def test_a_probe_of_exported_contexts_gives_the_scanned_numbers(tokenizer, tmp_path):
-    model = tiny("gpt2", len(tokenizer))
-    found = scan(model, tokenizer, TEXTS, out=tmp_path / "scan", export_contexts=8, **EASY)
-    contexts = read_contexts(tmp_path / "scan" / "contexts.jsonl")
-    assert found.summary["contexts"]["written"] == len(contexts) > 2
-    places = {
-        (pair["gold"], pair["competitor"], round(place["logit_gap"], 4))
-        for pair in found.pairs.to_dicts()
-        for place in pair["examples"]
-    }
-    for row in probe(model, tokenizer, contexts).to_dicts():
-        assert row["logit_gap"] < 0
-        assert (row["gold"], row["competitor"], round(row["logit_gap"], 4)) in places
-    firsts = list(dict.fromkeys((c.gold, c.competitor) for c in contexts))
-    worst = found.pairs.filter(pl.col("rival_ahead") > 0).head(len(firsts))
-    assert firsts == list(zip(worst["gold"], worst["competitor"], strict=True))
-
-
-def test_contexts_whose_text_gives_other_tokens_are_left_out(tokenizer, tmp_path):
-    model = tiny("gpt2", len(tokenizer))
-    ids = tokenizer(PROSE)["input_ids"]
-    letters = [tokenizer(letter)["input_ids"][0] for letter in "The"]
-    assert tokenizer.decode(letters) == "The" != tokenizer.decode(ids[:2])
-    rows = [{"input_ids": [*letters, *ids[1:]]}]
-    found = scan(model, tokenizer, rows, out=tmp_path / "scan", export_contexts=3, **EASY)
-    assert found.summary["contexts"]["written"] == 0
-    assert found.summary["contexts"]["not_retokenised"] > 5
-    assert not (tmp_path / "scan" / "contexts.jsonl").exists()
-    whole = scan(model, tokenizer, [*rows, {"input_ids": ids}], out=tmp_path / "both", export_contexts=3, **EASY)
-    assert whole.summary["contexts"]["written"] == 3
-    for context in read_contexts(tmp_path / "both" / "contexts.jsonl"):
-        assert tokenizer(context.prompt)["input_ids"][0] == ids[0]
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, "peft"])
@@ -268,8 +236,29 @@ def test_given_pairs_are_looked_for_in_both_directions(tokenizer):
     shames = sum(text.count(" shame") - text.count(" shameless") for text in TEXTS)
     assert found.pairs.filter(pl.col("gold") == " shame")["targets"].to_list() == [shames]
     assert found.summary["least_overlap"] is None
-    with pytest.raises(UserError, match=r"'shameless' is not a single token of this model"):
-        scan(model, tokenizer, TEXTS, pairs=(("shameless", "guilt"),))
+
+
+def test_pairs_of_several_tokens_are_left_out_and_named(tokenizer):
+    model = tiny("gpt2", len(tokenizer))
+    alone = scan(model, tokenizer, TEXTS, pairs=(("shame", "guilt"),), top_p=1.0)
+    mixed = (("shameless", "guilt"), ("shame", "guilt"), ("list", "zebra"))
+    found = scan(model, tokenizer, TEXTS, pairs=mixed, top_p=1.0)
+    assert found.pairs.equals(alone.pairs)
+    assert (found.summary["given_pairs"], alone.summary["pairs_left_out"]) == (1, [])
+    for entry, (gold, rival) in zip(found.summary["pairs_left_out"], (mixed[0], mixed[2]), strict=True):
+        assert (entry["gold"], entry["competitor"]) == (gold, rival)
+        odd = gold if gold == "shameless" else rival
+        pieces = [repr(tokenizer.decode([i])) for i in tokenizer(f" {odd}")["input_ids"]]
+        assert entry["reason"] == f"{odd!r} is {len(pieces)} tokens: {' '.join(pieces)}"
+    message = (
+        r"none of the pairs can be looked for\n  rule: pairs of whole words.*\n  found: 'shameless' is \d tokens: ' s"
+    )
+    with pytest.raises(UserError, match=message):
+        scan(model, tokenizer, TEXTS, pairs=(("shameless", "guilt"), ("42", "list")))
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens([" ;"])
+    with pytest.raises(UserError, match=r"found: ';' is no word by the rules of a scan$"):
+        scan(tiny("gpt2", len(other)), other, TEXTS, pairs=((";", "guilt"),))
 
 
 def test_least_overlap_by_hand(tokenizer):

@@ -205,7 +205,7 @@ def test_command(run, data, tmp_path):  # noqa: F811
     assert (code, err) == (0, "")
     assert "plain text (text); 11 rows" in shown
     assert "the 99th percentile of random token pairs" in shown
-    assert f"written to {out}; 2 contexts in contexts.jsonl" in shown
+    assert f"written to {out}; 1 context in contexts.jsonl, each pair's next to its median logit gap" in shown
     summary = json.loads((out / "summary.json").read_text())
     assert f"{summary['counts']['targets']} supervised targets" in shown
     assert f"the rival is ahead in {summary['counts']['rival_ahead']} of these" in shown
@@ -222,6 +222,11 @@ def test_command(run, data, tmp_path):  # noqa: F811
         code, _, err = run("scan", str(data), "-m", MODEL, "--limit", "11", "--fail-over", str(limit))
         assert code == expected
         assert (f"the rival leads in {share:.4f}" in err) == (expected == 1)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("gold,competitor\nerror,exception\nsupercalifragilistic,error\n")
+    code, shown, _ = run("scan", str(data), "-m", MODEL, "--pairs", str(pairs))
+    assert code == 0
+    assert "looked for 1 given pairs; 1 left out: supercalifragilistic < error ('supercalifragilistic' is " in shown
     code, shown, _ = run("probe", "-m", MODEL, "-c", str(out / "contexts.jsonl"), "--json")
     assert all(row["logit_gap"] <= 0 for row in json.loads(shown)["observations"])
 
@@ -240,7 +245,7 @@ def test_command_names_bad_input(run, tmp_path, data):  # noqa: F811
     fails(bad("short.jsonl", b'{"text": "a"}\n'), "no supervised tokens")
     fails(bad("one.jsonl", b'{"text": "a b"}\n[]\n', "--strict"), "malformed row: one.jsonl, line 2", "an object was")
     fails(run("scan", str(tmp_path / "none.jsonl"), "-m", MODEL), "no data at")
-    fails(run("scan", str(data), "-m", MODEL, "--export-contexts", "3"), "--export-contexts needs --out")
+    fails(run("scan", str(data), "-m", MODEL, "--export-contexts", "3"), "exported contexts need a folder", "--out")
     fails(run("scan", str(data), "-m", MODEL, "--fail-over", "2"), "fail-over is out of range")
     fails(run("scan", str(data), "-m", MODEL, "--prompt-field", "x"), "these fields make no layout")
     folder = tmp_path / "mixed"

@@ -7,6 +7,8 @@ import warnings
 
 import pytest
 from datasets import Dataset
+from tests.chats import BOS, like_llama3
+from tests.chats import CHATS as LONG_CHATS
 from tests.tiny import tiny
 from transformers import DataCollatorForLanguageModeling
 from trl import SFTConfig, SFTTrainer
@@ -119,6 +121,20 @@ def test_chat_in_the_other_spelling(chatty):
 def test_conversational_prompt_and_completion_as_sft_trainer(chatty, tmp_path):
     rows = [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in CHATS]
     assert pairs(ours(chatty, rows)) == trl(chatty, rows, tmp_path)
+
+
+def test_start_tokens_as_sft_trainer(tokenizer, tmp_path):
+    llama3 = like_llama3(tokenizer)
+    rows = [{"messages": chat} for chat in LONG_CHATS]
+    expected = trl(llama3, rows, tmp_path, assistant_only_loss=True)
+    assert pairs(ours(llama3, rows)) == expected
+    assert {ids.count(llama3.bos_token_id) for ids, _ in expected} == {1}, "the template's own"
+    texts = [{"text": text} for text in ("He felt shame", f"{BOS}He felt shame")]
+    whole = [ids[:-1] for ids, _ in trl(llama3, texts, tmp_path)]  # without the end that SFTTrainer appends
+    assert [example.ids for example in ours(llama3, texts)] == whole
+    assert [ids.count(llama3.bos_token_id) for ids in whole] == [1, 2], "the text's and the trainer's"
+    rendered = [{"prompt": f"{BOS}He felt", "completion": " shame"}]
+    assert pairs(ours(llama3, rendered)) == trl(llama3, rendered, tmp_path)
 
 
 def test_text_as_trainers_collator(tokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from borngap.rows import open_source
 
 _AT_ONCE = 1_000_000  # positions that are grouped in memory
 _EXAMPLES = 2
+_PLACE = ["row", "start", "offset", "logit_gap"]
 _PAIR = ["gold_id", "competitor_id"]
 _AHEAD, _BORN_AHEAD = pl.col("logit_gap") <= 0, pl.col("born_gap") <= 0
 EXAMPLE: dict[str, Any] = {
@@ -37,11 +39,61 @@ def pairs_of(positions: Path) -> pl.DataFrame:
     Returns:
         One row a pair, columns as in ``PAIRS``; ``examples`` are its two targets with the lowest logit gap.
     """
-    frame = pl.scan_parquet(positions, glob=False)
-    parts = 1 + frame.select(pl.len()).collect().item() // _AT_ONCE
-    grouped = [_grouped(frame.filter(pl.col("gold_id") % parts == part).collect()) for part in range(parts)]
+    grouped = [_grouped(part) for part in _parts(pl.scan_parquet(positions, glob=False))]
     keys = ["rival_ahead", "median_logit_gap", "gold_id", "competitor_id"]
     return pl.concat(grouped).sort(keys, descending=[True, False, False, False]).cast(PAIRS)  # type: ignore[arg-type]
+
+
+def picks_of(positions: Path, pairs: pl.DataFrame, by: str, most: int) -> list[dict[str, Any]]:
+    """Choose targets of pairs at which the rival is ahead: one a pair, the worst pair first, then a second round.
+
+    Args:
+        positions: ``positions.parquet`` of a scan.
+        pairs: some of its pairs, worst first.
+        by: ``median``: those next to the median of the pair's logit gaps; ``worst``: those with the lowest logit gap;
+            ``spread``: the median one, the worst, the mildest, and on between them.
+        most: how many at most.
+
+    Returns:
+        The targets: a pair's ``gold_id``, ``competitor_id`` and texts, ``row``, ``start``, ``offset``, ``logit_gap``,
+        and ``place`` among the ``ahead`` targets of the pair, 1 the worst.
+    """
+    wanted = pl.scan_parquet(positions, glob=False).filter(_AHEAD).select(*_PAIR, *_PLACE)
+    wanted = wanted.join(pairs.lazy().select(*_PAIR, "gold", "competitor").with_row_index("pair"), on=_PAIR)
+    chosen = [pick for part in _parts(wanted) for pick in _picked(part, by, most)]
+    return sorted(chosen, key=lambda pick: (pick["turn"], pick["pair"]))[:most]
+
+
+def _picked(frame: pl.DataFrame, by: str, most: int) -> Iterator[dict[str, Any]]:
+    for own in frame.sort("logit_gap", "row", "offset").partition_by("pair"):
+        for turn, at in enumerate(ORDERS[by](len(own), most)):
+            yield own.row(at, named=True) | {"turn": turn, "place": at + 1, "ahead": len(own)}
+
+
+def _nearest(size: int, most: int) -> list[int]:
+    """Places from the middle outwards."""
+    return sorted(range(size), key=lambda at: (abs(at - size // 2), -at))[:most]
+
+
+def _lowest(size: int, most: int) -> list[int]:
+    return list(range(min(size, most)))
+
+
+def _spread(size: int, most: int) -> list[int]:
+    """The middle, both ends, the quarters, the eighths and so on, each place once."""
+    parts = [0.5, 0.0, 1.0] + [
+        odd / 2**depth for depth in range(2, 2 + most.bit_length()) for odd in range(1, 2**depth, 2)
+    ]
+    return list(dict.fromkeys(round(part * (size - 1)) for part in parts))[:most]
+
+
+ORDERS = {"median": _nearest, "worst": _lowest, "spread": _spread}
+
+
+def _parts(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """The positions, in parts that fit in memory; a pair is in one of them."""
+    parts = 1 + frame.select(pl.len()).collect().item() // _AT_ONCE
+    return (frame.filter(pl.col("gold_id") % parts == part).collect() for part in range(parts))
 
 
 def _grouped(frame: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from borngap.hf.scan_ray import RayEngine
 
 PAGE_FILE = "report.html"
+_CHOSEN = {
+    "median": "each pair's next to its median logit gap",
+    "worst": "each pair's worst",
+    "spread": "each pair's median, worst and mildest in turn",
+}
 _CLASSES = {"A": "dense", "B": "sparse", "intermediate": "intermediate"}
 
 
@@ -26,6 +31,14 @@ class EngineName(StrEnum):
 
     process = "process"
     ray = "ray"
+
+
+class ExportBy(StrEnum):
+    """Which of a pair's targets become contexts."""
+
+    median = "median"
+    worst = "worst"
+    spread = "spread"
 
 
 def scan(
@@ -37,8 +50,11 @@ def scan(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
     limit: Annotated[int | None, typer.Option(help="Number of rows; all unless given.")] = None,
     export_contexts: Annotated[
-        int, typer.Option(help="Contexts for finetune and forecast, a spread of the worst pairs; needs --out.")
+        int, typer.Option(help="Contexts for finetune and forecast, one of each of the worst pairs; needs --out.")
     ] = 0,
+    export_by: Annotated[
+        ExportBy, typer.Option(help="A pair's targets by logit gap: next to the median, the worst, or a spread.")
+    ] = ExportBy.median,
     fail_over: Annotated[
         float | None, typer.Option(help="Exit with 1 if the rival leads in more than this share of its targets.")
     ] = None,
@@ -70,8 +86,6 @@ def scan(
     from borngap.pairs import read_pairs
     from borngap.scanning import Scanning
 
-    if export_contexts and out is None:
-        raise UserError("contexts have no place to go", rule="--export-contexts needs --out")
     if fail_over is not None and not 0 <= fail_over <= 1:
         raise UserError("fail-over is out of range", rule="a share in [0, 1]", found=fail_over)
     settings = Scanning(
@@ -86,7 +100,7 @@ def scan(
     with _Bar(quiet=json) as bar:
         found = run(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
-            split=split, name=model, engine=runner, on_progress=bar.show,
+            export_by=export_by.value, split=split, name=model, engine=runner, on_progress=bar.show,
         )  # fmt: skip
     if fail_over is not None:
         _check_whole(found.summary)
@@ -199,10 +213,15 @@ def _bulk_line(summary: dict[str, Any]) -> str:
         f"overlap {number(bulk['mean'], 3)}; "
     )
     if least is None:
-        return head + f"looked for {summary['given_pairs']} given pairs"
+        return head + f"looked for {summary['given_pairs']} given pairs{_left_out(summary['pairs_left_out'])}"
     by_hand = summary["percentile"] is None
     origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
     return head + f"a near-synonym overlaps by at least {number(least, 3)}, {origin}"
+
+
+def _left_out(pairs: list[dict[str, str]]) -> str:
+    named = "; ".join(f"{pair['gold']} < {pair['competitor']} ({pair['reason']})" for pair in pairs[:3])
+    return f"; {len(pairs)} left out: {named}{'; ...' if len(pairs) > 3 else ''}" if pairs else ""
 
 
 def _counts_lines(counts: dict[str, int]) -> list[str]:
@@ -238,8 +257,8 @@ def _contexts(summary: dict[str, Any]) -> str:
     contexts = summary["contexts"]
     if contexts is None:
         return ""
-    left_out = contexts["not_retokenised"]
-    if not contexts["written"] and not left_out:
+    if not contexts["written"]:
         return "; no contexts: the rival is ahead nowhere"
-    skipped = f" ({left_out} left out: their text gives other tokens)" if left_out else ""
-    return f"; {contexts['written']} contexts in {contexts['file']}{skipped}"
+    ids = f", {contexts['with_ids']} with token ids, since their text gives others" if contexts["with_ids"] else ""
+    number_of = f"{contexts['written']} context{'s'[: contexts['written'] != 1]}"
+    return f"; {number_of} in {contexts['file']}, {_CHOSEN[contexts['by']]}{ids}"

@@ -10,17 +10,20 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from borngap.context import write_contexts
 from borngap.errors import UserError
 from borngap.geometry import Bulk, Geometry
 from borngap.hf.data import source_of
-from borngap.hf.exports import spread
+from borngap.hf.exports import exported
 from borngap.hf.finetune import weights_digest
+from borngap.hf.givenpairs import Given, given_pairs
 from borngap.hf.load import Loaded, summary
 from borngap.hf.positions import Chunk, Scanner
 from borngap.hf.readout import geometry_of
 from borngap.hf.supervised import Supervision, shared_tokens
 from borngap.hf.words import Words, words_of
 from borngap.layout import Layout
+from borngap.pairs import ORDERS
 from borngap.recognise import recognise
 from borngap.rivals import Rivals
 from borngap.rows import Row, Source
@@ -65,6 +68,7 @@ class Job:
         window: tokens that the model reads at once.
         bulk: the model's bulk geometry.
         least: smallest overlap of a rival; None where pairs are given.
+        given: the given pairs; None where there are none.
         scanner: scans rows.
     """
 
@@ -75,6 +79,7 @@ class Job:
     window: int
     bulk: Bulk
     least: float | None
+    given: Given | None
     scanner: Scanner
 
     def chunk(self, index: int, rows: Iterable[Row]) -> tuple[int, Chunk]:
@@ -98,6 +103,7 @@ def scan(
     out: str | Path | None = None,
     settings: Scanning | None = None,
     export_contexts: int = 0,
+    export_by: str = "median",
     split: str = "train",
     name: str | None = None,
     engine: Engine | None = None,
@@ -118,7 +124,10 @@ def scan(
         out: folder for the results; a scan of the same plan that was cut off there goes on. Without it the results
             are returned only.
         settings: what counts as a rival, and how rows are read.
-        export_contexts: how many contexts to write to ``contexts.jsonl``, a spread of the worst pairs.
+        export_contexts: how many contexts to write to ``contexts.jsonl``, one of each of the worst pairs, then a second
+            round; needs ``out``.
+        export_by: which target of a pair comes first: ``median`` by its logit gap, ``worst``, or ``spread``: the median
+            one, the worst, the mildest, and on between them.
         split: which split of a hub data set.
         name: the model's name in the results.
         engine: runs the chunks; in this process unless given.
@@ -129,17 +138,29 @@ def scan(
         Counts, pairs and positions.
 
     Raises:
-        UserError: the data can't be read, its layout is unknown, it has no supervised targets, or the folder holds
-            something else.
+        UserError: the data can't be read, its layout is unknown, it has no supervised targets, the folder holds
+            something else, or contexts have no folder to go to.
     """
+    _check_export(export_contexts, export_by, out)
     chosen = replace(settings or Scanning(), **options)
     named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer)
     job = prepare(named, source_of(dataset, split), chosen)
     if out is not None:
-        return run(job, out, export_contexts, engine, on_progress)
+        return run(job, out, export_contexts, export_by, engine, on_progress)
     with tempfile.TemporaryDirectory() as folder:
-        found = run(job, folder, export_contexts, engine, on_progress)
+        found = run(job, folder, engine=engine, on_progress=on_progress)
         return replace(found, folder=None, held=found.positions)
+
+
+def _check_export(count: int, by: str, out: str | Path | None) -> None:
+    if by not in ORDERS:
+        raise UserError("export_by is out of range", rule=f"one of {', '.join(ORDERS)}", found=by)
+    if count < 0:
+        raise UserError("export_contexts is out of range", rule="a number from 0", found=count)
+    if count and out is None:
+        raise UserError(
+            "contexts have no place to go", rule="exported contexts need a folder", fix="give --out, or out="
+        )
 
 
 def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
@@ -160,16 +181,18 @@ def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
     words = words_of(tokenizer, geometry.size)
     bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
     least = _least(bulk, settings)
-    rivals = _rivals(geometry, words, least, settings, tokenizer)
+    given = None if settings.pairs is None else given_pairs(settings.pairs, words, tokenizer)
+    rivals = _rivals(geometry, words, least, settings, given)
     window = _window(model, settings)
     scanner = Scanner(model, tokenizer, supervision, words, rivals, window)
-    return Job(loaded, source, layout, settings, window, bulk, least, scanner)
+    return Job(loaded, source, layout, settings, window, bulk, least, given, scanner)
 
 
 def run(
     job: Job,
     out: str | Path,
     export_contexts: int = 0,
+    export_by: str = "median",
     engine: Engine | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Scan:
@@ -179,6 +202,7 @@ def run(
         job: the job.
         out: the folder.
         export_contexts: how many contexts to write.
+        export_by: which target of a pair comes first.
         engine: runs the chunks.
         on_progress: called after each chunk.
 
@@ -188,7 +212,7 @@ def run(
     Raises:
         UserError: no row has a supervised target.
     """
-    folder = ScanFolder(out, job.plan | {"export_contexts": export_contexts}, environment())
+    folder = ScanFolder(out, job.plan | {"export_contexts": export_contexts, "export_by": export_by}, environment())
     if folder.finished:
         return read_scan(out)
     start, fresh, total = time.perf_counter(), 0, total_rows(job) if on_progress else None
@@ -204,14 +228,19 @@ def run(
         rule = "at least one token to predict after the first one"
         raise UserError(f"no supervised tokens in {job.source.name}", rule=rule, found=found, fix=_first_reason(folder))
     pairs, totals = folder.merge()
-    contexts, skipped = spread(pairs, export_contexts, job.source, job.scanner, job.loaded.tokenizer)
-    exported = {"file": CONTEXTS_FILE, "written": contexts.count("\n"), "not_retokenised": skipped}
+    contexts = exported(
+        pairs, Path(out) / POSITIONS_FILE, export_contexts, export_by, job.source, job.scanner, job.loaded.tokenizer
+    )
+    told = {
+        "file": CONTEXTS_FILE, "by": export_by, "written": len(contexts),
+        "with_ids": sum(context.prompt_ids is not None for context in contexts),
+    }  # fmt: skip
     body = _summary(job, counts | totals, folder) | {
         "pairs": len(pairs),
         "worst": pairs.head(_WORST).to_dicts(),
-        "contexts": exported if export_contexts else None,
+        "contexts": told if export_contexts else None,
     }
-    folder.finish(clean(body), contexts)
+    folder.finish(clean(body), write_contexts(contexts))
     return read_scan(out)
 
 
@@ -248,20 +277,11 @@ def _least(bulk: Bulk, settings: Scanning) -> float | None:
     return settings.min_overlap
 
 
-def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Scanning, tokenizer: Any) -> Rivals:
-    if settings.pairs is None:
+def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Scanning, given: Given | None) -> Rivals:
+    if given is None:
         return Rivals(geometry, words.whole, words.key, least or 0.0, settings.top_p)
-    ids = [tuple(_token(word, tokenizer, words) for word in pair) for pair in settings.pairs]
-    both = [(a, b) for a, b in ids] + [(b, a) for a, b in ids]
+    both = [*given.tokens, *((rival, gold) for gold, rival in given.tokens)]
     return Rivals(geometry, words.whole, words.key, 0.0, settings.top_p, both)
-
-
-def _token(word: str, tokenizer: Any, words: Words) -> int:
-    ids = tokenizer(" " + word.strip(), add_special_tokens=False)["input_ids"]
-    if len(ids) == 1 and bool(words.whole[ids[0]]):
-        return ids[0]
-    pieces = " ".join(repr(tokenizer.decode([i])) for i in ids)
-    raise UserError(f"{word!r} is not a single token of this model", rule="whole words of one token", found=pieces)
 
 
 def _window(model: Any, settings: Scanning) -> int:
@@ -299,7 +319,8 @@ def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, 
         "top_p": job.settings.top_p,
         "percentile": None if job.settings.min_overlap or job.settings.pairs else job.settings.percentile,
         "least_overlap": job.least,
-        "given_pairs": None if job.settings.pairs is None else len(job.settings.pairs),
+        "given_pairs": None if job.given is None else len(job.given.tokens),
+        "pairs_left_out": [] if job.given is None else job.given.left_out,
         "window": job.window,
         "shared_tokens": shared_tokens(job.window),
         "bulk": bulk,

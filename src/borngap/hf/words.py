@@ -29,6 +29,11 @@ class Words:
     key: Tensor
     text: tuple[str, ...]
 
+    def tokens(self) -> dict[str, int]:
+        """Return whole word -> token; of tokens that differ in white space only, the one with the least."""
+        whole = sorted(self.whole.nonzero().flatten().tolist(), key=lambda i: (-len(self.text[i]), -i))
+        return {self.text[i].strip(): i for i in whole}
+
 
 def words_of(tokenizer: Any, size: int) -> Words:
     """Classify the tokens of a vocabulary.

@@ -46,7 +46,11 @@ def scan_sentence(counts: Mapping[str, int | None]) -> str:
 def rule_sentence(told: Mapping[str, Any]) -> str:
     """Say what counted as a rival."""
     if told.get("given_pairs") is not None:
-        return f"Looked for {count(told['given_pairs'], 'given pair')}, in both directions and whatever their overlap."
+        left_out = told.get("pairs_left_out") or []
+        looked = (
+            f"Looked for {count(told['given_pairs'], 'given pair')}, in both directions and whatever their overlap."
+        )
+        return f"{looked} Left out: {len(left_out)}, as {left_out[0]['reason']}." if left_out else looked
     if told.get("least_overlap") is None:
         return ""
     percentile = told.get("percentile")
