@@ -226,7 +226,7 @@ def test_command(run, data, tmp_path):  # noqa: F811
     pairs.write_text("gold,competitor\nerror,exception\nsupercalifragilistic,error\n")
     code, shown, _ = run("scan", str(data), "-m", MODEL, "--pairs", str(pairs))
     assert code == 0
-    assert "looked for 1 given pairs; 1 left out: supercalifragilistic < error ('supercalifragilistic' is " in shown
+    assert "looked for 1 given pair; 1 left out: supercalifragilistic < error ('supercalifragilistic' is " in shown
     code, shown, _ = run("probe", "-m", MODEL, "-c", str(out / "contexts.jsonl"), "--json")
     assert all(row["logit_gap"] <= 0 for row in json.loads(shown)["observations"])
 

@@ -213,7 +213,8 @@ def _bulk_line(summary: dict[str, Any]) -> str:
         f"overlap {number(bulk['mean'], 3)}; "
     )
     if least is None:
-        return head + f"looked for {summary['given_pairs']} given pairs{_left_out(summary['pairs_left_out'])}"
+        pairs = summary["given_pairs"]
+        return head + f"looked for {pairs} given pair{'s'[: pairs != 1]}{_left_out(summary['pairs_left_out'])}"
     by_hand = summary["percentile"] is None
     origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
     return head + f"a near-synonym overlaps by at least {number(least, 3)}, {origin}"
