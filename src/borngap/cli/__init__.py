@@ -14,6 +14,7 @@ from borngap.cli.demo import demo
 from borngap.cli.finetune import finetune
 from borngap.cli.forecast import forecast
 from borngap.cli.geometry import geometry
+from borngap.cli.interrupt import Command
 from borngap.cli.neighbours import neighbours
 from borngap.cli.probe import probe
 from borngap.cli.report import report
@@ -27,14 +28,13 @@ app = typer.Typer(
     name="borngap",
     help="See, predict and avoid near-synonym failures when fine-tuning causal language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 for command in (
     demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, report, compare, reproduce,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(zoo)
 
 
@@ -58,7 +58,7 @@ def options(
 def main() -> None:
     """Run the command line; bad input ends with one message and exit code 2, never with a traceback."""
     try:
-        app()
+        app(prog_name="borngap")
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -49,11 +49,31 @@ class GeometryName(StrEnum):
     centered = "centered"
 
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A bundled name, a local folder, or a hub id.")]
+def bundled_models(incomplete: str) -> list[str]:
+    """Complete a bundled model's name; of anything else the shell completes the files."""
+    from borngap.zoo import bundled_names
+
+    return [name for name in bundled_names() if name.startswith(incomplete)]
+
+
+def bundled_contexts(incomplete: str) -> list[str]:
+    """Complete the name of a bundled list of contexts."""
+    from borngap.context import BUNDLED
+
+    return [name for name in BUNDLED if name.startswith(incomplete)]
+
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A bundled name, a local folder, or a hub id.", autocompletion=bundled_models),
+]
 Contexts = Annotated[
     str,
-    typer.Option("--contexts", "-c", help="JSON Lines or CSV file, `-` for standard input, docs10, docs40 or paper10."),
-]
+    typer.Option(
+        "--contexts", "-c", help="JSON Lines or CSV file, `-` for standard input, docs10, docs40 or paper10.",
+        autocompletion=bundled_contexts,
+    ),
+]  # fmt: skip
 GeometryOption = Annotated[
     GeometryName, typer.Option("--geometry", help="Rows of the output embedding, the input embedding, or centered.")
 ]

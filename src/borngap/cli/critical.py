@@ -37,7 +37,8 @@ from borngap.cli.arguments import (
     WeightDecay,
     modules,
 )  # fmt: skip
-from borngap.cli.show import counting, number, print_json, print_table, say, table
+from borngap.cli.progress import Progress
+from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.report.text import word
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def critical(
     rates = None if lrs is None else read_rates(lrs)
     quiet()
     wanted = read_contexts(contexts)
-    with counting("contexts", len(wanted), quiet=json) as done:
+    with Progress("contexts", len(wanted)) as progress:
         found = critical_rates(
-            load(model, device), wanted, training, by.value, limit=max_lr, rates=rates, on_context=done
+            load(model, device), wanted, training, by.value, limit=max_lr, rates=rates, on_context=progress.show
         )
     entries = [critical_entry(i, entry) for i, entry in enumerate(found)]
     if json:

@@ -9,6 +9,7 @@ import typer
 
 from borngap.cli.arguments import Contexts, Model
 from borngap.cli.geometry import bulks_of, geometry_table
+from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_table, say, table
 from borngap.report.text import word
 from borngap.shown import visible
@@ -48,8 +49,6 @@ def demo(
 
 def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> None:
     """Fine-tune on the contexts, and write the report."""
-    from rich.console import Console
-
     from borngap.hf.finetune import finetune
     from borngap.report.report import report_of
     from borngap.training import Training
@@ -57,11 +56,9 @@ def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> No
     training = Training(method="lora", steps=steps)
     told = f"\nFine-tuning on each context: LoRA at its usual rate, {training.learning_rate:g}, {steps} steps ..."
     say(told)
-    with Console(stderr=True).status("training") as status:
-        run = finetune(
-            loaded, contexts, training, out / "run", lambda step: status.update(f"training, step {step.step}")
-        )
-        status.update("writing the report")
+    with Progress("training") as progress:
+        run = finetune(loaded, contexts, training, out / "run", lambda step: progress.show(seen=f"step {step.step}"))
+        progress.show(what="writing the report")
         report = report_of(run.folder)
         path = report.save(out / "report.html")
     say(report.summary["runs"][0]["verdict"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,7 @@ from borngap.cli.arguments import (
     WeightDecay,
     modules,
 )  # fmt: skip
+from borngap.cli.progress import Progress
 from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.report.text import MISSING, word
 
@@ -113,47 +115,31 @@ def finetune(
     )  # fmt: skip
     quiet()
     wanted = read_contexts(contexts)
-    with _Progress(len(wanted), training.steps, quiet=json) as progress:
-        run = run_plan(load(model, device), wanted, training, out, progress.show)
+    with Progress("steps") as progress:
+        see = _seen(progress, len(wanted), training.steps)
+        run = run_plan(load(model, device), wanted, training, out, see)
     if json:
         print_json({"schema": 1, "plan": run.plan, "environment": run.environment, "verdicts": run.verdicts})
     else:
         _report(run)
 
 
-class _Progress:
-    """Live line of a run: step, loss, Born gap, and the order of gold and rival."""
+def _seen(progress: Progress, contexts: int, steps: int) -> Callable[[Step], None]:
+    """Return what shows one entry of a run: step, loss, Born gap, and the order of gold and rival."""
 
-    def __init__(self, contexts: int, steps: int, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[seen]}"),
-            console=Console(stderr=True), disable=quiet or not Console(stderr=True).is_terminal, transient=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("training", total=steps, seen="")
-        self._contexts = contexts
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, entry: Step) -> None:
-        """Show one entry; of a joint run the means over its contexts."""
+    def see(entry: Step) -> None:
         records = list(entry.records.values())
         ahead = sum((r["logit_gap"] or 0) > 0 for r in records)
         gap = sum(r["born_gap"] or 0 for r in records) / len(records)
-        if len(records) == 1:
-            order = "gold ahead" if ahead else "rival ahead"
-            name = f"context {next(iter(entry.records)) + 1} of {self._contexts}"
-        else:
-            order, name = f"gold ahead in {ahead} of {len(records)}", f"{len(records)} contexts"
-        seen = f"step {entry.step}  loss {entry.loss:.3f}  Born gap {gap:+.3f}  {order}"
-        self._bar.update(self._task, completed=entry.step, description=name, seen=seen)
+        seen = f"step {entry.step}, loss {entry.loss:.3f}, Born gap {gap:+.3f}, "
+        if len(records) > 1:  # a joint run, with the means over its contexts
+            progress.show(entry.step, steps, seen=f"{seen}gold ahead in {ahead} of {len(records)}")
+            return
+        index = next(iter(entry.records))
+        name, order = f"context {index + 1} of {contexts}, steps", "gold ahead" if ahead else "rival ahead"
+        progress.show(index * steps + entry.step, contexts * steps, what=name, seen=seen + order)
+
+    return see
 
 
 def _report(run: Run) -> None:

@@ -37,7 +37,8 @@ from borngap.cli.arguments import (
     numbers,
 )  # fmt: skip
 from borngap.cli.critical import Largest, opening
-from borngap.cli.show import counting, number, print_json, print_table, say, table
+from borngap.cli.progress import Progress
+from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
 from borngap.report.text import MISSING, word
 
@@ -103,9 +104,15 @@ def forecast(
     quiet()
     wanted = read_contexts(contexts)
     total = len(wanted) * (len(chosen) if method is MethodName.lora else 1)
-    with counting("contexts", total, quiet=json) as done:
+    with Progress("contexts", total) as progress:
         found = look_ahead(
-            load(model, device), wanted, training, seeds=chosen, limit=max_lr, lora=not no_lora, on_context=done
+            load(model, device),
+            wanted,
+            training,
+            seeds=chosen,
+            limit=max_lr,
+            lora=not no_lora,
+            on_context=progress.show,
         )
     use = rate_to_use(found)
     if json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from borngap.cli.arguments import Contexts, Device, GeometryName, GeometryOption, Json, Model, TopP
+from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_json, print_table, say, table
 from borngap.report.text import word
 
@@ -25,9 +26,10 @@ def probe(
 
     quiet()
     wanted = read_contexts(contexts)
-    loaded = load(model, device)
-    info = summary(loaded)
-    observed = measure_contexts(loaded.model, loaded.tokenizer, wanted, geometry=geometry.value, top_p=top_p)
+    with Progress(f"probing {len(wanted)} contexts"):
+        loaded = load(model, device)
+        info = summary(loaded)
+        observed = measure_contexts(loaded.model, loaded.tokenizer, wanted, geometry=geometry.value, top_p=top_p)
     rows = records(observed)
     if json:
         head = {"schema": 1, "model": info, "geometry": geometry.value, "top_p": top_p}

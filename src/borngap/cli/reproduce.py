@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, Json
+from borngap.cli.arguments import Device, Json, bundled_contexts, bundled_models
+from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
 
@@ -25,9 +26,18 @@ def reproduce(
         Path, typer.Option("--out", "-o", help="Folder; an unfinished reproduction of the same plan goes on.")
     ],
     models: Annotated[
-        str, typer.Option("--models", "-m", help="Comma-separated; `bundled`, or `paper` for the paper's eight.")
+        str,
+        typer.Option(
+            "--models",
+            "-m",
+            help="Comma-separated; `bundled`, or `paper` for the paper's eight.",
+            autocompletion=bundled_models,
+        ),
     ] = "bundled",
-    contexts: Annotated[str, typer.Option("--contexts", "-c", help="A file, docs10, docs40 or paper10.")] = "",
+    contexts: Annotated[
+        str,
+        typer.Option("--contexts", "-c", help="A file, docs10, docs40 or paper10.", autocompletion=bundled_contexts),
+    ] = "",
     experiments: Annotated[
         str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads.")
     ] = "",
@@ -61,7 +71,8 @@ def reproduce(
     if not _finished(out, plan):
         if not json:
             _tell(plan, planned_runs(plan), estimated(plan, out, processes, device), processes, json=False)
-        with _progress(planned_runs(plan), quiet=json) as report:
+        with Progress("runs") as bar:
+            report = _seen(bar, planned_runs(plan))
             reproduce(plan, out, workers=processes, device=device, report=report)
     records = write_report(out)
     if json:
@@ -114,43 +125,20 @@ def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) 
         head = {"schema": 1, "plan": plan.to_json(), "runs": runs, "processes": processes}
         print_json(head | {"estimate_seconds": seconds})
         return
-    time = (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
     text = f"{len(plan.models)} models, {len(plan.contexts)} contexts, up to {runs} runs of {plan.scope.steps} steps"
-    say(f"{text}: about {time} with {processes} processes on this machine as busy as it is now")
+    say(f"{text}: about {spoken(seconds)} with {processes} processes on this machine as busy as it is now")
 
 
-def _progress(total: int, *, quiet: bool) -> Any:
-    from contextlib import contextmanager
+def _seen(bar: Progress, total: int) -> Callable[[str, str, int, int], None]:
+    """Return what shows how many runs are done, and what is at work."""
+    done: dict[tuple[str, str], int] = {}
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    def see(model: str, what: str, count: int, _: int) -> None:
+        searching = what.startswith(("critical rates", "base model", "forecast"))
+        done[model, what] = 0 if searching else count
+        bar.show(sum(done.values()), total, what=f"{model}, {what}; runs")
 
-    @contextmanager
-    def shown() -> Any:
-        errors = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
-        done: dict[tuple[str, str], int] = {}
-        with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
-            task = bar.add_task("runs", total=total)
-            lines: Callable[..., None] = errors.print
-
-            def report(model: str, what: str, count: int, _: int) -> None:
-                fresh = (model, what) not in done
-                searching = what.startswith(("critical rates", "base model", "forecast"))
-                done[model, what] = 0 if searching else count
-                bar.update(task, completed=sum(done.values()), description=f"{model}: {what}")
-                if fresh and not quiet and not errors.is_terminal:  # a log file gets a line for each part
-                    lines(f"{model}: {what}", highlight=False, markup=False)
-
-            yield report
-
-    return shown()
+    return see
 
 
 def _show(records: list[dict[str, Any]], out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_json, say
 from borngap.report.text import word
 from borngap.shown import visible
 
 if TYPE_CHECKING:
-    from borngap.hf.scan import Progress
+    from borngap.hf.scan import Progress as Scanned
     from borngap.hf.scan_ray import RayEngine
 
 PAGE_FILE = "report.html"
@@ -97,10 +99,10 @@ def scan(
     quiet()
     loaded = load(model, device)
     runner = _runner(model, data, split, device, workers, ray_address) if engine == EngineName.ray else None
-    with _Bar(quiet=json) as bar:
+    with Progress("rows") as bar:
         found = run(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
-            export_by=export_by.value, split=split, name=model, engine=runner, on_progress=bar.show,
+            export_by=export_by.value, split=split, name=model, engine=runner, on_progress=_seen(bar),
         )  # fmt: skip
     if fail_over is not None:
         _check_whole(found.summary)
@@ -145,33 +147,14 @@ def _runner(model: str, data: str, split: str, device: str, workers: int, addres
     return RayEngine(model, data, split, device, workers, address)
 
 
-class _Bar:
-    """Progress of a scan: rows, targets a second, time left."""
+def _seen(bar: Progress) -> Callable[[Scanned], None]:
+    """Return what shows how far a scan is: rows, targets a second, time left."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        err = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("scanning"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("rows"),
-            TextColumn("{task.fields[seen]}"), TimeRemainingColumn(), console=err,
-            disable=quiet or not err.is_terminal, transient=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("scanning", total=None, seen="")
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, state: Progress) -> None:
-        """Show how far the scan has come."""
+    def see(state: Scanned) -> None:
         rate = state.fresh_targets / state.seconds if state.seconds else 0.0
-        seen = f"{state.targets} targets, {rate:.0f} a second"
-        self._bar.update(self._task, completed=state.rows, total=state.total, seen=seen)
+        bar.show(state.rows, state.total, seen=f"{state.targets} targets, {rate:.0f} a second")
+
+    return see
 
 
 def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:

@@ -7,8 +7,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -77,28 +76,6 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], le
 def print_table(shown: Fitted) -> None:
     """Print a table."""
     console().print(shown)
-
-
-@contextmanager
-def counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with the time left on a terminal's standard error.
-
-    Args:
-        what: what is counted.
-        total: how many there are.
-        quiet: whether to show nothing.
-
-    Yields:
-        A function that takes how many are done.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def model_line(info: dict[str, Any]) -> str:

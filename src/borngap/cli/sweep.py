@@ -21,6 +21,7 @@ from borngap.cli.arguments import (
     modules,
 )
 from borngap.cli.finetune import CriterionName, MethodName, ScheduleName
+from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
 from borngap.report.text import MISSING, word
@@ -95,7 +96,7 @@ def sweep(
         return
     if out is None:
         raise UserError("no folder for the results", rule="--out DIR, or --plan")
-    result = _carry_out(planned, out, engine.value, workers, device, ray_address, quiet=json)
+    result = _carry_out(planned, out, engine.value, workers, device, ray_address)
     _show(result, criteria, json=json)
 
 
@@ -106,27 +107,15 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise UserError("can't read the seeds", rule="whole numbers, comma-separated", found=text) from None
 
 
-def _carry_out(
-    plan: SweepPlan, out: Path, engine: str, workers: int | None, device: str, address: str | None, *, quiet: bool
-) -> Sweep:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _carry_out(plan: SweepPlan, out: Path, engine: str, workers: int | None, device: str, address: str | None) -> Sweep:
     from borngap.sweep.run import run_sweep
 
-    errors = Console(stderr=True)
     if engine == "ray" and address is None:
         from borngap.cluster import WARNING
 
-        errors.print(f"warning: {WARNING}", markup=False, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal, transient=True) as bar:
-        task = bar.add_task("loading", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description="runs")
-
-        return run_sweep(plan, out, engine=engine, workers=workers, device=device, ray_address=address, on_run=show)
+        typer.echo(f"warning: {WARNING}", err=True)
+    with Progress("runs") as bar:
+        return run_sweep(plan, out, engine=engine, workers=workers, device=device, ray_address=address, on_run=bar.show)
 
 
 def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | None, device: str, *, json: bool) -> None:
@@ -151,14 +140,8 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
     print_table(table(title, ["run", "context", "gold", "rate", "seed", "steps"], rows, 0))
     for note in plan.notes:
         say(f"note: {note}")
-    text = f"engine {chosen}: about {_time(seconds)}, by timing a few steps on this machine as busy as it is now"
+    text = f"engine {chosen}: about {spoken(seconds)}, by timing a few steps on this machine as busy as it is now"
     say(text)
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:

@@ -7,19 +7,21 @@ from typing import Annotated
 
 import typer
 
-from borngap.cli.arguments import Json
-from borngap.cli.show import console, number, print_json, print_table, say, table
+from borngap.cli.arguments import Json, bundled_contexts, bundled_models
+from borngap.cli.interrupt import Command
+from borngap.cli.progress import Progress
+from borngap.cli.show import number, print_json, print_table, say, table
 
 zoo = typer.Typer(name="zoo", help="The bundled models: list them, train one anew, or verify it.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A bundled name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A bundled name.", autocompletion=bundled_models)]
 Site = Annotated[
     Path | None, typer.Option("--site", help="A further folder of installed packages; `make corpus` fills .corpus.")
 ]
 Work = Annotated[Path, typer.Option("--work", help="Folder for the corpus and for checkpoints.")]
 
 
-@zoo.command("list")
+@zoo.command("list", cls=Command)
 def list_models(json: Json = False) -> None:
     """List the bundled models with what their cards say."""
     from borngap.zoo import bundled_names, bundled_path
@@ -48,7 +50,7 @@ def list_models(json: Json = False) -> None:
     print_table(table("bundled models (crowding and class of each matrix)", headings, rows, 2))
 
 
-@zoo.command("train")
+@zoo.command("train", cls=Command)
 def train_model(
     name: Name,
     site: Site = None,
@@ -61,7 +63,6 @@ def train_model(
     from dataclasses import replace
 
     import torch
-    from rich.progress import Progress
 
     from borngap.hf.load import quiet
     from borngap.zoo.make import cached_corpus, make
@@ -72,20 +73,17 @@ def train_model(
     wanted = recipe(name)
     wanted = wanted if steps is None else replace(wanted, steps=steps)
     target = out or work / name / "final"
-    with Progress(console=console()) as progress:
-        reading = progress.add_task("reading packages", total=None)
+    with Progress("reading packages") as progress:
         corpus = cached_corpus(work, site)
-        progress.update(reading, total=1, completed=1)
-        task = progress.add_task(f"training {name}", total=wanted.steps)
 
         def show(step: int, loss: float) -> None:
-            progress.update(task, completed=step, description=f"training {name}, loss {loss:.3f} nat")
+            progress.show(step, wanted.steps, what=f"training {name}, steps", seen=f"loss {loss:.3f} nat")
 
         card = make(wanted, corpus, target, work, show)
     say(f"held-out loss {card['held_out_loss']:.4f} nat; written to {target}")
 
 
-@zoo.command()
+@zoo.command(cls=Command)
 def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None:
     """Check a bundled model against its card: checksums, geometry and, with the corpus at hand, held-out loss."""
     from borngap.errors import UserError
@@ -110,9 +108,9 @@ def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None
         raise UserError(f"{name} is not what its card says", fix="reinstall borngap")
 
 
-@zoo.command()
+@zoo.command(cls=Command)
 def contexts(
-    name: Annotated[str, typer.Argument(help="docs10 or docs40.")] = "docs10",
+    name: Annotated[str, typer.Argument(help="docs10 or docs40.", autocompletion=bundled_contexts)] = "docs10",
 ) -> None:
     """Apply the rule that chose a bundled set to the bundled models, and print the contexts as JSON Lines."""
     from borngap.context import write_contexts
@@ -131,7 +129,7 @@ def contexts(
     typer.echo(write_contexts(chosen), nl=False)
 
 
-@zoo.command("prose")
+@zoo.command("prose", cls=Command)
 def package_prose(package: Annotated[str, typer.Argument(help="An installed package.")]) -> None:
     """Print the English prose of a package's docstrings as JSON Lines, a docstring a row: data for `scan`."""
     import json

@@ -8,13 +8,14 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import forkserver, get_all_start_methods, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
 
 from borngap.errors import UserError
+from borngap.hf.load import quiet
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweepstore import Result
@@ -123,7 +124,18 @@ def start_context() -> Any:
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    _start_server()
     return context
+
+
+def _start_server() -> None:
+    """Start the fork server with Ctrl-C blocked, for all of its processes: it is the parent's business."""
+    resource_tracker.ensure_running()  # the server's start asks for it too, and it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def serve(connection: Connection, plan: str, device: str) -> None:
@@ -135,6 +147,7 @@ def serve(connection: Connection, plan: str, device: str) -> None:
         device: torch device.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    quiet()
     torch.set_num_threads(1)
     worker = None
     while True:

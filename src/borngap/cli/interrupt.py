@@ -1,0 +1,53 @@
+"""Ctrl-C: one line that says what was kept, exit code 130, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+_FOLDERS = {"demo": "out", "finetune": "out", "reproduce": "out", "scan": "out", "sweep": "out", "train": "work"}
+
+
+class Command(TyperCommand):
+    """A command that can be interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Args:
+            ctx: its context, arguments included.
+
+        Returns:
+            What the command returns.
+
+        Raises:
+            Exit: it was interrupted.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted: {what_is_kept(str(self.name), ctx.params)}", err=True)
+            raise typer.Exit(130) from None
+
+
+def what_is_kept(command: str, options: dict[str, Any]) -> str:
+    """Say what an interrupted command leaves, and how to go on.
+
+    Args:
+        command: its name.
+        options: what it was given.
+
+    Returns:
+        A sentence without its full stop.
+    """
+    if command not in _FOLDERS:
+        return "nothing was kept"
+    folder = options.get(_FOLDERS[command])
+    if folder is None:
+        return "nothing was kept; with --out FOLDER the same command goes on where it was"
+    if options.get("plan") or options.get("estimate") or not Path(folder).exists():
+        return "nothing was kept yet; give the same command again"
+    return f"what is finished is in {folder}; the same command goes on from there"
