@@ -8,34 +8,21 @@ nothing, since a run that stands in ``runs.json`` is not read from a part.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import polars as pl
 
 from borngap.errors import UserError
-from borngap.store import (
-    COLUMNS,
-    LOCK_FILE,
-    SCHEMA,
-    checked,
-    clean,
-    json_bytes,
-    locked,
-    parquet_bytes,
-    refuse_other_plan,
-    refuse_unwritable,
-    table,
-    write_whole,
-)
+from borngap.files import Folder, Kind, checked, parquet_bytes, read_head, read_table
+from borngap.store import COLUMNS, clean, table
 from borngap.trajectory import CRITERIA, Trajectory
 
-SWEEP_FILE, RUNS_FILE, STEPS_FILE = "sweep.json", "runs.json", "steps.parquet"
+SWEEP = Kind("SWEEP", "sweep.json")
+SWEEP_FILE, RUNS_FILE, STEPS_FILE = SWEEP.head, "runs.json", "steps.parquet"
 STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | COLUMNS
 _ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
 RUN_COLUMNS: dict[str, Any] = {
@@ -112,33 +99,11 @@ class Sweep:
         return Trajectory.of(rows)
 
 
-class SweepStore:
-    """Writes one SWEEP; only one process at a time may. Use it in a ``with``."""
+class SweepStore(Folder):
+    """Writes one SWEEP."""
 
-    def __init__(self, folder: str | Path, plan: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        """Start a SWEEP, or go on with one of the same plan.
-
-        Args:
-            folder: the SWEEP; made if it is not there.
-            plan: everything needed to repeat it, JSON-ready.
-            environment: versions and machine, JSON-ready; kept from the first start.
-
-        Raises:
-            UserError: the folder can't be written, is being written by another process, holds something else, or a
-                SWEEP of another schema or plan.
-        """
-        self._folder = Path(folder)
-        self._lock = self._prepare()
-        try:
-            if (self._folder / SWEEP_FILE).exists():
-                refuse_other_plan(self._folder, SWEEP_FILE, json.loads(json.dumps(plan)))
-            else:
-                head = {"schema": SCHEMA, "plan": dict(plan), "environment": dict(environment)}
-                write_whole(self._folder / SWEEP_FILE, json_bytes(head))
-            self._finished = set(read_sweep(self._folder).finished)
-        except BaseException:
-            self.close()
-            raise
+    kind = SWEEP
+    _finished: set[int]
 
     @property
     def finished(self) -> frozenset[int]:
@@ -159,41 +124,22 @@ class SweepStore:
         if again:
             raise UserError("a run would be written twice", rule="each run once", found=again)
         name = f"part-{min(numbers):06d}"
-        write_whole(self._folder / f"{name}.parquet", parquet_bytes(_steps(results)))
-        write_whole(self._folder / f"{name}.json", json_bytes({"schema": SCHEMA, "runs": [r.entry for r in results]}))
+        self.write(f"{name}.parquet", parquet_bytes(_steps(results)))
+        self.write_json(f"{name}.json", {"runs": [result.entry for result in results]})
         self._finished.update(numbers)
 
     def merge(self) -> None:
         """Turn all parts into two files."""
-        parts = sorted(self._folder.glob("part-*"))
+        parts = sorted(self.path.glob("part-*"))
         if not parts:
             return
-        sweep = read_sweep(self._folder)
-        write_whole(self._folder / STEPS_FILE, parquet_bytes(sweep.steps))
-        write_whole(self._folder / RUNS_FILE, json_bytes({"schema": SCHEMA, "runs": sweep.entries}))
-        for part in parts:
-            part.unlink(missing_ok=True)
+        sweep = read_sweep(self.path)
+        self.write(STEPS_FILE, parquet_bytes(sweep.steps))
+        self.write_json(RUNS_FILE, {"runs": sweep.entries})
+        self.remove(*parts)
 
-    def close(self) -> None:
-        """Let others write."""
-        self._lock.close()
-
-    def __enter__(self) -> SweepStore:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def _prepare(self) -> BinaryIO:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            others = sorted(path.name for path in self._folder.iterdir() if not path.name.endswith(".part"))
-            if others and SWEEP_FILE not in others and others != [LOCK_FILE]:
-                rule, fix = "a new or empty folder, or a SWEEP", "choose another folder with --out"
-                raise UserError("the SWEEP folder holds other files", rule=rule, found=others[:8], fix=fix)
-            return locked(self._folder)
-        except OSError as error:
-            refuse_unwritable(self._folder, error)
+    def _take_up(self) -> None:
+        self._finished = set(read_sweep(self.path).finished)
 
 
 def read_sweep(folder: str | Path) -> Sweep:
@@ -208,19 +154,16 @@ def read_sweep(folder: str | Path) -> Sweep:
     Raises:
         UserError: there is no SWEEP, it is of another schema version, or a file is damaged.
     """
-    path = Path(folder)
-    if not (path / SWEEP_FILE).is_file():
-        raise UserError("no SWEEP there", rule=f"a folder with {SWEEP_FILE}", found=str(folder))
-    head = checked(path / SWEEP_FILE)
+    path, head = Path(folder), read_head(folder, SWEEP)
     entries: dict[int, dict[str, Any]] = {}
     frames = [pl.DataFrame(schema=STEP_COLUMNS)]
     merged = [path / RUNS_FILE] if (path / RUNS_FILE).exists() else []
     for file in [*merged, *sorted(path.glob("part-*.json"))]:
         # what was merged before a kill stands in its part as well
-        new = {entry["run"]: entry for entry in checked(file)["runs"] if entry["run"] not in entries}
+        new = {entry["run"]: entry for entry in checked(file, SWEEP.schema)["runs"] if entry["run"] not in entries}
         if new:
             rows = path / STEPS_FILE if file.name == RUNS_FILE else file.with_suffix(".parquet")
-            frames.append(_read_steps(rows).filter(pl.col("run").is_in(list(new))))
+            frames.append(read_table(rows).filter(pl.col("run").is_in(list(new))))
             entries |= new
     ordered = [entries[number] for number in sorted(entries)]
     steps = pl.concat(frames).sort("run", "step")
@@ -252,13 +195,6 @@ def _steps(results: Iterable[Result]) -> pl.DataFrame:
         for r in results
     ]
     return pl.concat(frames).sort("run", "step")
-
-
-def _read_steps(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path} is damaged", found=str(error).splitlines()[0]) from None
 
 
 def _runs(plan: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
