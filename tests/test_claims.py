@@ -14,7 +14,8 @@ from borngap.experiments.fields import burial
 from borngap.experiments.run import all_figures, all_tables
 from borngap.experiments.stats import Quantity, nothing
 from borngap.experiments.tables import markdown
-from borngap.store import clean, json_bytes
+from borngap.files import json_bytes
+from borngap.store import clean
 
 
 def quantity(low, high, value=None):

@@ -22,7 +22,7 @@ LAYERS = {
     "hf": 3, "store": 3, "sweepstore": 3,
     "cluster": 2, "ranking": 0, "rivals": 1, "rows": 2, "layout": 2, "scanning": 2, "pairs": 3, "scanfolder": 3,
     "textfile": 1, "delimited": 1, "jsonfile": 2, "recognise": 2,
-    "sweep": 4, "experiments": 4, "zoo": 4,
+    "files": 2, "folder": 2, "sweep": 4, "experiments": 4, "zoo": 4,
     "report": 5,
     "cli": 6,
 }  # fmt: skip

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from borngap.errors import UserError
-from borngap.store import COLUMNS, SCHEMA, Store, clean, locked, read_run
+from borngap.folder import LOCK_FILE, Lock
+from borngap.store import COLUMNS, RUN, Store, clean, read_run
 
 PLAN = {"model": "m", "rate": 0.1, "contexts": [{"gold": "a"}]}
 ROWS = [{"step": 0, "born_gap": -0.1, "gold_rank": 3.0}, {"step": 1, "born_gap": math.nan, "gold_rank": math.nan}]
@@ -21,7 +22,7 @@ def start(folder, **changes):
 
 
 def snapshot(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != LOCK_FILE}
 
 
 def test_round_trip(tmp_path):
@@ -53,10 +54,10 @@ def test_resuming_keeps_what_is_finished(tmp_path):
 
 def test_rows_without_a_verdict_are_dropped_on_resume(tmp_path):
     """A kill between both files leaves rows of a context that is not finished."""
-    store = start(tmp_path)
-    store.add({0: ROWS}, {0: {"outcome": "lost"}})
-    before = (tmp_path / "verdicts.json").read_bytes()
-    store.add({1: ROWS}, {1: {"outcome": "lost"}})
+    with start(tmp_path) as store:
+        store.add({0: ROWS}, {0: {"outcome": "lost"}})
+        before = (tmp_path / "verdicts.json").read_bytes()
+        store.add({1: ROWS}, {1: {"outcome": "lost"}})
     (tmp_path / "verdicts.json").write_bytes(before)
     again = start(tmp_path)
     assert again.finished == {0}
@@ -82,9 +83,9 @@ def test_another_plan_is_refused_and_named(tmp_path):
 def test_another_schema_is_refused(tmp_path, name):
     start(tmp_path).add({0: ROWS}, {0: {"outcome": "lost"}})
     data = json.loads((tmp_path / name).read_text())
-    (tmp_path / name).write_text(json.dumps(data | {"schema": SCHEMA + 1}))
+    (tmp_path / name).write_text(json.dumps(data | {"schema": RUN.schema + 1}))
     before = snapshot(tmp_path)
-    with pytest.raises(UserError, match=f"another schema version(.|\\n)*found: {SCHEMA + 1}"):
+    with pytest.raises(UserError, match=f"another schema version(.|\\n)*found: {RUN.schema + 1}"):
         start(tmp_path)
     assert snapshot(tmp_path) == before
 
@@ -110,8 +111,8 @@ def test_a_full_disk_leaves_the_files_as_they_were(tmp_path, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("borngap.store.os.fsync", full)
-    with pytest.raises(UserError, match=r"can't write to(.|\n)*No space left(.|\n)*finished before is kept"):
+    monkeypatch.setattr("borngap.files.os.fsync", full)
+    with store, pytest.raises(UserError, match=r"can't write to(.|\n)*No space left(.|\n)*finished before is kept"):
         store.add({1: ROWS}, {1: {"outcome": "lost"}})
     assert snapshot(tmp_path) == before
     monkeypatch.undo()
@@ -136,8 +137,8 @@ def test_json_has_no_nan():
 
 
 def test_one_writer_at_a_time(tmp_path):
-    with locked(tmp_path):
+    with Lock(tmp_path):
         with pytest.raises(UserError, match="is being written") as refused:
-            locked(tmp_path)
+            Lock(tmp_path)
         assert str(os.getpid()) in refused.value.found
-    locked(tmp_path).close()
+    Lock(tmp_path).release()

@@ -20,7 +20,7 @@ import borngap
 from borngap.cli import app, main
 from borngap.context import Context, write_contexts
 from borngap.errors import UserError
-from borngap.store import json_bytes
+from borngap.files import json_bytes
 from borngap.sweep import cluster, engines, workers
 from borngap.sweep.diagram import points
 from borngap.sweep.plan import SweepPlan, plan_sweep, read_rates

@@ -20,7 +20,8 @@ from typing import Any
 import polars as pl
 
 from borngap.errors import UserError
-from borngap.files import Folder, Kind, checked, parquet_bytes, read_head, read_table
+from borngap.files import checked, parquet_bytes, read_table
+from borngap.folder import Folder, Kind, read_head
 from borngap.observables import INTEGER_IDS, OBSERVABLES
 from borngap.trajectory import DRIFT_IDS, Trajectory
 

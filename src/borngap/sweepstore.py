@@ -17,7 +17,8 @@ from typing import Any
 import polars as pl
 
 from borngap.errors import UserError
-from borngap.files import Folder, Kind, checked, parquet_bytes, read_head, read_table
+from borngap.files import checked, parquet_bytes, read_table
+from borngap.folder import Folder, Kind, read_head
 from borngap.store import COLUMNS, clean, table
 from borngap.trajectory import CRITERIA, Trajectory
 
@@ -155,19 +156,28 @@ def read_sweep(folder: str | Path) -> Sweep:
         UserError: there is no SWEEP, it is of another schema version, or a file is damaged.
     """
     path, head = Path(folder), read_head(folder, SWEEP)
+    parts = sorted(path.glob("part-*.json"))  # before the merged files are looked for, so that none is overlooked
+    merged = [path / RUNS_FILE] if (path / RUNS_FILE).exists() else []
+    try:
+        entries, steps = _read_parts([*merged, *parts])
+    except UserError:
+        if all(part.exists() for part in parts):
+            raise
+        return read_sweep(folder)  # its writer merged the parts meanwhile
+    return Sweep(path, head["plan"], head["environment"], _runs(head["plan"], entries), steps, entries)
+
+
+def _read_parts(files: Sequence[Path]) -> tuple[list[dict[str, Any]], pl.DataFrame]:
     entries: dict[int, dict[str, Any]] = {}
     frames = [pl.DataFrame(schema=STEP_COLUMNS)]
-    merged = [path / RUNS_FILE] if (path / RUNS_FILE).exists() else []
-    for file in [*merged, *sorted(path.glob("part-*.json"))]:
+    for file in files:
         # what was merged before a kill stands in its part as well
         new = {entry["run"]: entry for entry in checked(file, SWEEP.schema)["runs"] if entry["run"] not in entries}
         if new:
-            rows = path / STEPS_FILE if file.name == RUNS_FILE else file.with_suffix(".parquet")
+            rows = file.with_name(STEPS_FILE) if file.name == RUNS_FILE else file.with_suffix(".parquet")
             frames.append(read_table(rows).filter(pl.col("run").is_in(list(new))))
             entries |= new
-    ordered = [entries[number] for number in sorted(entries)]
-    steps = pl.concat(frames).sort("run", "step")
-    return Sweep(path, head["plan"], head["environment"], _runs(head["plan"], ordered), steps, ordered)
+    return [entries[number] for number in sorted(entries)], pl.concat(frames).sort("run", "step")
 
 
 def entry_of(run: int, rate: float, seed: int, engine: str, verdict: Mapping[str, Any], ends: Sequence[Any]) -> Any:

@@ -116,8 +116,8 @@ def _finished(out: Path, plan: Plan) -> bool:
 
     if not (out / PLAN_FILE).is_file():
         return False
-    start(out, plan)
-    return all(is_stored(out, model, plan) for model in plan.models)
+    with start(out, plan):
+        return all(is_stored(out, model, plan) for model in plan.models)
 
 
 def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) -> None:

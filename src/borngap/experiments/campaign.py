@@ -13,8 +13,8 @@ from borngap.context import Context
 from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_of, theta_of
 from borngap.experiments.folder import Plan, entries, home, kept
 from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
+from borngap.files import checked
 from borngap.hf.load import quiet
-from borngap.store import checked
 from borngap.sweep.plan import SweepPlan
 from borngap.sweep.run import run_sweep
 from borngap.sweepstore import SWEEP_FILE, read_sweep

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,12 @@ from typing import Any
 from borngap.context import Context
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
-from borngap.store import checked, environment, json_bytes, refuse_other_plan, refuse_unwritable, write_whole
+from borngap.files import checked, json_bytes, write_whole
+from borngap.folder import Folder, Kind, read_head
+from borngap.store import environment
 
-PLAN_FILE, SCHEMA = "reproduce.json", 1
+REPRODUCTION = Kind("reproduction", "reproduce.json")
+PLAN_FILE = REPRODUCTION.head
 
 
 @dataclass(frozen=True)
@@ -52,31 +54,28 @@ class Plan:
         return cls(tuple(value["models"]), contexts, Scope.from_json(rest))
 
 
-def start(folder: Path, plan: Plan) -> None:
+class Reproduction(Folder):
+    """Writes one reproduction."""
+
+    kind = REPRODUCTION
+
+
+def start(folder: Path, plan: Plan) -> Reproduction:
     """Start a reproduction in a folder, or go on with one of the same plan.
 
     Args:
         folder: made if it is not there.
         plan: the plan.
 
+    Returns:
+        The folder, locked for this process; close it.
+
     Raises:
         UserError: the folder holds something else or another plan, or can't be written; models repeat.
     """
     if len(set(plan.models)) < len(plan.models) or not plan.models:
         raise UserError("models are out of range", rule="at least one, none twice", found=list(plan.models) or "none")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        refuse_unwritable(folder, error)
-    if PLAN_FILE in others:
-        refuse_other_plan(folder, PLAN_FILE, json.loads(json.dumps(plan.to_json())))
-        return
-    if others:
-        rule, fix = "a new or empty folder, or a reproduction", "choose another folder with --out"
-        raise UserError("the folder holds other files", rule=rule, found=others[:8], fix=fix)
-    head = {"schema": SCHEMA, "plan": plan.to_json(), "environment": environment()}
-    write_whole(folder / PLAN_FILE, json_bytes(head))
+    return Reproduction(folder, plan.to_json(), environment())
 
 
 def read_plan(folder: Path) -> tuple[Plan, dict[str, Any]]:
@@ -87,13 +86,8 @@ def read_plan(folder: Path) -> tuple[Plan, dict[str, Any]]:
 
     Returns:
         Both.
-
-    Raises:
-        UserError: there is none, or it is damaged.
     """
-    if not (folder / PLAN_FILE).is_file():
-        raise UserError("no reproduction there", rule=f"a folder with {PLAN_FILE}", found=str(folder))
-    head = checked(folder / PLAN_FILE)
+    head = read_head(folder, REPRODUCTION)
     return Plan.from_json(head["plan"]), head["environment"]
 
 
@@ -124,10 +118,8 @@ def kept(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         The contents as JSON gives them back, so that a resumed reproduction sees the same numbers.
     """
     if not path.is_file():
-        made = json_bytes({"schema": SCHEMA} | dict(make()))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, made)
-    return checked(path)
+        write_whole(path, json_bytes({"schema": REPRODUCTION.schema} | dict(make())))
+    return checked(path, REPRODUCTION.schema)
 
 
 def entries(paths: Sequence[Path]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,23 @@ if TYPE_CHECKING:
 
 
 def end_quietly() -> None:
-    """End a worker on Ctrl-C without a traceback of its own: files are written whole or not at all."""
+    """End a worker on Ctrl-C, and when its parent is gone, without a traceback: files are written whole or not at all.
+
+    The parent holds the folder's lock; a worker that outlived it would be a second writer.
+    """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def one_model(folder: Path, model: str, plan: Plan, news: Any, device: str) -> None:
-    """Do and store everything of one model, and tell the parent process of it; end if there is none any more.
+    """Do and store everything of one model, and tell the parent process of it.
 
     Args:
         folder: the reproduction.
@@ -29,11 +41,4 @@ def one_model(folder: Path, model: str, plan: Plan, news: Any, device: str) -> N
     """
     from borngap.experiments.campaign import reproduce_model
 
-    parent = multiprocessing.parent_process()
-
-    def report(*told: Any) -> None:
-        if parent is not None and not parent.is_alive():
-            os._exit(1)
-        news.put(told)
-
-    reproduce_model(folder, model, plan, report, device)
+    reproduce_model(folder, model, plan, lambda *told: news.put(told), device)

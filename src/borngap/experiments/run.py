@@ -22,7 +22,8 @@ from borngap.experiments.folder import Plan, home, start
 from borngap.experiments.processes import end_quietly, one_model
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table, write_table
-from borngap.store import clean, json_bytes, refuse_unwritable, write_whole
+from borngap.files import json_bytes, write_whole
+from borngap.store import clean
 from borngap.sweep.engines import Worker, estimate
 from borngap.sweep.plan import plan_sweep
 from borngap.training import Training
@@ -85,13 +86,16 @@ def reproduce(
     Raises:
         UserError: the folder is not of this plan, a model can't be loaded or used, or a process was killed.
     """
-    start(folder, plan)
-    if workers == 1 or len(plan.models) == 1:
-        for model in plan.models:
-            reproduce_model(folder, model, plan, report, device)
-        return
+    with start(folder, plan):
+        if workers == 1 or len(plan.models) == 1:
+            for model in plan.models:
+                reproduce_model(folder, model, plan, report, device)
+        else:
+            _in_processes(plan, folder, min(workers, len(plan.models)), device, report)
+
+
+def _in_processes(plan: Plan, folder: Path, count: int, device: str, report: OnProgress) -> None:
     context = multiprocessing.get_context("spawn")
-    count = min(workers, len(plan.models))
     with context.Manager() as manager, ProcessPoolExecutor(count, context, end_quietly) as pool:
         news = manager.Queue()
         futures = [pool.submit(one_model, folder, model, plan, news, device) for model in plan.models]
@@ -155,13 +159,8 @@ def write_results(study: Study, folder: Path) -> tuple[list[Table], list[dict[st
     """
     records = [clean(record) for record in judged(CLAIMS, study)]
     found = [table(records), *all_tables(study)]
-    target = folder / "tables"
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        refuse_unwritable(target, error)
     for each in found:
-        write_table(each, target)
+        write_table(each, folder / "tables")
     write_whole(folder / "claims.json", json_bytes({"schema": 1, "claims": records}))
     return found, records
 

@@ -12,7 +12,8 @@ import polars as pl
 from borngap.experiments.arms import ARMS
 from borngap.experiments.campaign import rates, theta_star
 from borngap.experiments.folder import Plan, entries, home, read_plan
-from borngap.store import COLUMNS, checked
+from borngap.files import checked
+from borngap.store import COLUMNS
 from borngap.sweepstore import SWEEP_FILE, Sweep, read_sweep
 
 EPOCH = 5  # steps of an epoch of one context (section 4)

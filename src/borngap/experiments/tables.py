@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from borngap.files import json_bytes, write_whole
 from borngap.shown import visible
-from borngap.store import clean, json_bytes, write_whole
+from borngap.store import clean
 
 MISSING = "–"
 _LONG = 80  # rows that a report shows

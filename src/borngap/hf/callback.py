@@ -96,6 +96,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         tokenizer = self._tokenizer or host.get("processing_class")
         if tokenizer is None:
             raise UserError("no tokenizer", rule="the Trainer's processing_class, or tokenizer= of the callback")
+        self.close()
         self._handler = _caller()
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
@@ -133,6 +134,11 @@ class BornGapCallback(TrainerCallback, ExportableState):
         if self.tracker is not None:
             self.verdicts = self.tracker.finish()
             self._saved, self.tracker = self.tracker.state(), None
+
+    def close(self) -> None:
+        """Let others write the RUN of a training that was broken off; training again does so by itself."""
+        if self.tracker is not None:
+            self.tracker.close()
 
     def _checkpointed(self, state: Any) -> Mapping[str, Any] | None:
         if state.global_step == 0:

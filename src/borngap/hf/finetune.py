@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
@@ -21,7 +20,7 @@ from borngap.hf.methods import make_trainable
 from borngap.hf.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.hf.probe import forward, last_logits, named, prepare
 from borngap.hf.readout import geometry_of
-from borngap.store import Run, Store, environment, locked, read_run
+from borngap.store import Run, Store, environment, read_run
 from borngap.training import Training
 from borngap.trajectory import trajectory
 from borngap.watch import Watch, is_evaluation, judge
@@ -229,12 +228,12 @@ def finetune(
     head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
     plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(training)
     machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
-    store = Store(out, plan, machine)
     everything = list(range(len(contexts)))
     groups = [everything] if training.joint else [[i] for i in everything]
-    missing = [group for group in groups if not store.finished.issuperset(group)]
-    with locked(Path(out)) if missing else nullcontext():
-        for group in missing:
+    with Store(out, plan, machine) as store:
+        for group in groups:
+            if store.finished.issuperset(group):
+                continue
             steps = []
             for entry in tuner.joint() if training.joint else tuner.alone(group[0]):
                 steps.append(entry)

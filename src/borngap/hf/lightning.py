@@ -79,6 +79,11 @@ class BornGapLightning(Callback):
             self.verdicts = self.tracker.finish()
             self._saved, self.tracker = self.tracker.state(), None
 
+    def on_exception(self, *_: Any, **__: Any) -> None:
+        """Let others write the RUN of a training that was broken off."""
+        if self.tracker is not None:
+            self.tracker.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         return {"tracker": self._saved if self.tracker is None else self.tracker.state()}

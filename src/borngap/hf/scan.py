@@ -212,12 +212,21 @@ def run(
     Raises:
         UserError: no row has a supervised target.
     """
-    folder = ScanFolder(out, job.plan | {"export_contexts": export_contexts, "export_by": export_by}, environment())
-    if folder.finished:
-        return read_scan(out)
+    plan = job.plan | {"export_contexts": export_contexts, "export_by": export_by}
+    with ScanFolder(out, plan, environment()) as folder:
+        if not folder.finished:
+            counts = _scanned(folder, job, engine or in_process, on_progress)
+            _finish(folder, job, counts, export_contexts, export_by)
+    return read_scan(out)
+
+
+def _scanned(
+    folder: ScanFolder, job: Job, engine: Engine, on_progress: Callable[[Progress], None] | None
+) -> dict[str, int]:
+    """Scan the chunks that are missing; return the counts of all."""
     start, fresh, total = time.perf_counter(), 0, total_rows(job) if on_progress else None
     counts = folder.counts()
-    for index, chunk in (engine or in_process)(job, folder.done()):
+    for index, chunk in engine(job, folder.done()):
         folder.add(index, chunk.positions, chunk.counts, chunk.malformed)
         counts = {name: counts.get(name, 0) + number for name, number in chunk.counts.items()}
         fresh += chunk.counts["targets"]
@@ -227,9 +236,14 @@ def run(
         found = f"{counts.get('rows', 0)} rows, {counts.get('malformed', 0)} malformed, none with a target"
         rule = "at least one token to predict after the first one"
         raise UserError(f"no supervised tokens in {job.source.name}", rule=rule, found=found, fix=_first_reason(folder))
+    return counts
+
+
+def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_contexts: int, export_by: str) -> None:
+    """Make the results of the chunks."""
     pairs, totals = folder.merge()
     contexts = exported(
-        pairs, Path(out) / POSITIONS_FILE, export_contexts, export_by, job.source, job.scanner, job.loaded.tokenizer
+        pairs, folder.path / POSITIONS_FILE, export_contexts, export_by, job.source, job.scanner, job.loaded.tokenizer
     )
     told = {
         "file": CONTEXTS_FILE, "by": export_by, "written": len(contexts),
@@ -241,7 +255,6 @@ def run(
         "contexts": told if export_contexts else None,
     }
     folder.finish(clean(body), write_contexts(contexts))
-    return read_scan(out)
 
 
 def in_process(job: Job, done: frozenset[int]) -> Iterator[tuple[int, Chunk]]:

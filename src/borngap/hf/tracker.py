@@ -138,10 +138,14 @@ class Tracker:
             **self._settings, "stop": stop, "every": every, "max_overhead": None if every else max_overhead,
         }  # fmt: skip
         self._store = self._open(out, host, resumed=state is not None)
-        if state is None:
-            self._probe(0, evaluate=True, final=True)
-        else:
-            self._load(state)
+        try:
+            if state is None:
+                self._probe(0, evaluate=True, final=True)
+            else:
+                self._load(state)
+        except BaseException:
+            self.close()
+            raise
         self._clock.start()
 
     @property
@@ -220,13 +224,20 @@ class Tracker:
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def finish(self) -> list[dict[str, Any]]:
-        """Measure the end of the run, judge it, and write the RUN.
+        """Measure the end of the run, judge it, write the RUN, and let others write there.
 
         Returns:
             One JSON-ready entry a context: words, verdict, and what stopping on saturation would have saved.
         """
         self._probe(self._last_step, evaluate=False, final=True)
-        return self.save()
+        entries = self.save()
+        self.close()
+        return entries
+
+    def close(self) -> None:
+        """Let others write the RUN, as ``finish`` does; for a run that was broken off."""
+        if self._store is not None:
+            self._store.close()
 
     def save(self) -> list[dict[str, Any]]:
         """Judge the run as far as it went and write the RUN.
@@ -319,6 +330,7 @@ class Tracker:
             return None
         store = Store(out, self._plan, environment() | {"host": {"model": _described(self._model)} | dict(host or {})})
         if store.finished and not resumed:
+            store.close()
             fix = "choose another folder with out="
             raise UserError(f"{out} holds a run already", rule="nothing is overwritten", fix=fix)
         return store

@@ -11,12 +11,12 @@ from typing import Any
 import altair as alt
 
 from borngap.errors import UserError
+from borngap.files import write_whole
 from borngap.report import charts, scancharts
 from borngap.report.palette import LIGHT
 from borngap.report.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.scancharts import gap_rows, point_rows
 from borngap.report.series import series
-from borngap.store import refuse_unwritable, write_whole
 from borngap.trajectory import Criterion, Trajectory
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
@@ -61,7 +61,7 @@ class Picture:
         target = Path(path)
         if target.suffix not in {".svg", ".png"}:
             raise UserError("unknown kind of picture", rule="a name that ends in .svg or .png", found=target.name)
-        return write(target, self.svg.encode() if target.suffix == ".svg" else self.png)
+        return write_whole(target, self.svg.encode() if target.suffix == ".svg" else self.png)
 
     def _repr_svg_(self) -> str:
         return self.svg
@@ -148,37 +148,9 @@ def save_pictures(summary: Mapping[str, Any], folder: str | Path) -> list[Path]:
 
     Returns:
         The files.
-
-    Raises:
-        UserError: a file can't be written.
     """
-    target = Path(folder)
-    make_folder(target)
-    named = pictures(summary)
+    target, named = Path(folder), pictures(summary)
     return [picture.save(target / f"{name}{ending}") for name, picture in named.items() for ending in (".svg", ".png")]
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write a file as a whole or not at all, making its folder where it is not there.
-
-    Args:
-        path: the file.
-        content: what it is to hold.
-
-    Returns:
-        The path.
-    """
-    make_folder(path.parent)
-    write_whole(path, content)
-    return path
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if they are not there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        refuse_unwritable(folder, error)
 
 
 def _single(chart: Any, data: Mapping[str, Any], width: int, height: int = _HEIGHT) -> Picture:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
+from borngap.files import write_whole
 from borngap.report.bulk import geometries
 from borngap.report.compare import comparison
 from borngap.report.forecasts import read_forecasts
 from borngap.report.html import page
 from borngap.report.markdown import markdown
 from borngap.report.phases import phase_record
-from borngap.report.pictures import save_pictures, write
+from borngap.report.pictures import save_pictures
 from borngap.report.scan import scan_summary
 from borngap.report.scansource import is_scan, read_scan_source
 from borngap.report.source import Source, read_source
@@ -83,7 +84,7 @@ class Report:
             UserError: the format is unknown, or the file can't be written.
         """
         target = Path(path)
-        return write(target, self.text(format or target.suffix.removeprefix(".")).encode())
+        return write_whole(target, self.text(format or target.suffix.removeprefix(".")).encode())
 
     def save_charts(self, folder: str | Path) -> list[Path]:
         """Write every chart as SVG and PNG; return the files."""

@@ -16,11 +16,11 @@ from borngap.experiments.folder import read_plan
 from borngap.experiments.run import all_figures, write_results
 from borngap.experiments.study import Study, read_study
 from borngap.experiments.tables import Figure, Table, brief, cell, markdown, sections
+from borngap.files import write_whole
+from borngap.folder import Lock
 from borngap.report.drawing import picture
 from borngap.report.palette import DARK, LIGHT
-from borngap.report.pictures import make_folder
 from borngap.report.text import count
-from borngap.store import write_whole
 
 _FOLDER = Path(__file__).parent
 
@@ -35,8 +35,12 @@ def write_report(folder: Path) -> list[dict[str, Any]]:
         The claims' records.
     """
     study = read_study(folder)
+    with Lock(folder):
+        return _write(study, folder)
+
+
+def _write(study: Study, folder: Path) -> list[dict[str, Any]]:
     tables, records = write_results(study, folder)
-    make_folder(folder / "figures")
     drawn = []
     for figure in all_figures(study):
         shown = picture(figure)

@@ -11,7 +11,7 @@ import polars as pl
 
 from borngap.pairs import PAIRS, pairs_of, totals_of
 from borngap.report.source import read_json
-from borngap.scanfolder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN_FILE, SCHEMA, SUMMARY_FILE
+from borngap.scanfolder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN, SCAN_FILE, SUMMARY_FILE
 
 _FILES = (SCAN_FILE, PAIRS_FILE, POSITIONS_FILE)
 _BINS = 50
@@ -60,8 +60,8 @@ def read_scan_source(folder: str | Path) -> ScanSource:
         UserError: the scan is of another schema version.
     """
     path, missing = Path(folder), list[str]()
-    head = read_json(path / SCAN_FILE, missing, SCHEMA)
-    told = read_json(path / SUMMARY_FILE, missing, SCHEMA)
+    head = read_json(path / SCAN_FILE, missing, SCAN.schema)
+    told = read_json(path / SUMMARY_FILE, missing, SCAN.schema)
     if (path / PARTS).is_dir() and not told:
         missing.append("the scan is not finished: give the same borngap scan command again, and it goes on")
     positions = path / POSITIONS_FILE

@@ -11,7 +11,7 @@ import polars as pl
 
 from borngap.errors import UserError
 from borngap.report.hosts import stand_ins
-from borngap.store import COLUMNS, RUN_FILE, SCHEMA, STEPS_FILE, VERDICTS_FILE, Run, clean
+from borngap.store import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run, clean
 from borngap.trajectory import CRITERIA, Trajectory
 from borngap.verdicts import verdict
 
@@ -63,7 +63,7 @@ def read_source(folder: str | Path) -> Source:
     return Source(_judged(run, missing), _unfinished(run, missing))
 
 
-def read_json(path: Path, missing: list[str], schema: int = SCHEMA) -> dict[str, Any]:
+def read_json(path: Path, missing: list[str], schema: int = RUN.schema) -> dict[str, Any]:
     """Read one JSON file of a folder, if it is there and whole.
 
     Args:

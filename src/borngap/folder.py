@@ -1,0 +1,286 @@
+"""Result folders: one rule for all of them.
+
+A folder holds one plan, in its head file, and is written by one process at a time. A file is there as a whole or not at
+all, and what says that something is done is written after it: killed at any moment, a folder loses and repeats nothing
+that it says is done. Reading takes no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from borngap.errors import UserError
+from borngap.files import PART, checked, json_bytes, refuse_unwritable, whole
+
+LOCK_FILE = "lock"
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP}  # some file systems of clusters have none
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of result folder.
+
+    Attributes:
+        name: what the user calls it.
+        head: its JSON file with schema, plan and environment.
+        schema: version of its JSON files.
+    """
+
+    name: str
+    head: str
+    schema: int = 1
+
+
+class Folder:
+    """A result folder while it is written; use it in a ``with``, or close it.
+
+    Attributes:
+        kind: what it holds.
+        path: where it lies.
+    """
+
+    kind: Kind
+
+    def __init__(self, path: str | Path, plan: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Start a folder, or go on with one of the same plan.
+
+        Args:
+            path: made if it is not there.
+            plan: everything needed to repeat it, JSON-ready.
+            environment: versions and machine, JSON-ready; kept from the first start.
+
+        Raises:
+            UserError: the folder can't be written, is being written, holds something else, or is of another schema or
+                plan.
+        """
+        self.path = Path(path)
+        self._lock: Lock | None = None
+        if self._is_new() or os.access(self.path, os.W_OK):  # what is finished can be taken from a read-only disk
+            self._lock = Lock(self.path)
+        try:
+            self._claim(json.loads(json.dumps(plan)), environment)
+            self._take_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file of the folder as a whole or not at all.
+
+        Args:
+            name: its path in the folder.
+            content: its bytes.
+        """
+        with self.writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """Open a file of the folder that takes its place once it is written as a whole.
+
+        Args:
+            name: its path in the folder.
+
+        Yields:
+            The file to write to.
+
+        Raises:
+            UserError: the path leaves the folder, the disk is full, or the folder can't be written or is being written.
+        """
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise UserError("a path leaves its folder", rule=f"inside {self.path}", found=name)
+        self._lock = self._lock or Lock(self.path)
+        with whole(path) as file:
+            yield file
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file of the folder's schema as a whole or not at all.
+
+        Args:
+            name: its path in the folder.
+            value: JSON-ready, without NaN.
+        """
+        self.write(name, json_bytes({"schema": self.kind.schema} | dict(value)))
+
+    def remove(self, *paths: Path) -> None:
+        """Remove what is needed no more: files, and folders that are empty by then; what can't be removed stays.
+
+        Args:
+            paths: files and folders, in this order.
+        """
+        for path in paths:
+            with suppress(OSError):
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def _take_up(self) -> None:
+        """Read what a folder holds that is gone on with."""
+
+    def _is_new(self) -> bool:
+        """Make the folder, and refuse one of something else; nothing is put into that."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            names = sorted(path.name for path in self.path.iterdir())
+        except OSError as error:
+            refuse_unwritable(self.path, error)
+        if self.kind.head in names:
+            return False
+        others = [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
+        if others:
+            rule, fix = f"a new or empty folder, or a {self.kind.name}", "choose another folder with --out"
+            raise UserError(f"{self.path} holds other files", rule=rule, found=", ".join(others[:8]), fix=fix)
+        return True
+
+    def _claim(self, plan: dict[str, Any], environment: Mapping[str, Any]) -> None:
+        if (self.path / self.kind.head).exists():
+            _refuse_other_plan(self.path, self.kind, plan)
+        else:
+            self.write_json(self.kind.head, {"plan": plan, "environment": dict(environment)})
+
+
+class Lock:
+    """Keeps other writers out of a folder; the system lets go of it when the process ends, however it ends.
+
+    A file that a killed process left behind locks nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Lock a folder.
+
+        Args:
+            folder: where it lies; must exist.
+
+        Raises:
+            UserError: something else writes there, or the folder can't be written.
+        """
+        path = folder / LOCK_FILE
+        try:
+            file = _locked(path)
+        except BlockingIOError:
+            fix = "wait for it, end it, or choose another folder with --out"
+            raise UserError(f"{folder} is being written", rule="one writer", found=_owner(path), fix=fix) from None
+        except OSError as error:
+            refuse_unwritable(folder, error)
+        # lets go when nobody holds the lock any more, too: a tracker may just be dropped
+        self.release = weakref.finalize(self, _let_go, path, file, os.getpid())
+        _held.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.release()
+
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of a file that this process alone has locked."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            _flock(file)
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):  # else its owner has just removed it
+                os.ftruncate(file, 0)
+                os.write(file, f"{os.getpid()} on {platform.node()}".encode())
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _flock(file: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _owner(path: Path) -> str:
+    try:
+        owner = path.read_text(encoding="utf-8")
+    except OSError:
+        owner = ""
+    return f"process {owner or 'unknown'}" + (" (this one)" if owner.split(" ")[0] == str(os.getpid()) else "")
+
+
+def _let_go(path: Path, file: int, owner: int) -> None:
+    if os.getpid() == owner:
+        with suppress(OSError):
+            path.unlink()
+    os.close(file)
+
+
+def _let_go_in_child() -> None:
+    """In a forked process, a data loader's worker say, which may outlive the one that took the lock."""
+    for lock in list(_held):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def read_head(folder: str | Path, kind: Kind) -> dict[str, Any]:
+    """Read the head file of a result folder.
+
+    Args:
+        folder: where it lies.
+        kind: what it holds.
+
+    Returns:
+        ``schema``, ``plan`` and ``environment``.
+
+    Raises:
+        UserError: there is none, or it is damaged or of another schema version.
+    """
+    path = Path(folder) / kind.head
+    if not path.is_file():
+        raise UserError(f"no {kind.name} there", rule=f"a folder with {kind.head}", found=str(folder))
+    return checked(path, kind.schema)
+
+
+def _refuse_other_plan(folder: Path, kind: Kind, plan: Mapping[str, Any]) -> None:
+    there = read_head(folder, kind)["plan"]
+    differing = sorted(key for key in plan.keys() | there.keys() if plan.get(key) != there.get(key))
+    if differing:
+        found = "; ".join(f"{k}: {_brief(there.get(k))} there, {_brief(plan.get(k))} now" for k in differing[:6])
+        fix = f"choose another folder with --out, or the settings of {kind.head}"
+        raise UserError(f"{folder} holds a run of another plan", rule="the same plan", found=found, fix=fix)
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
