@@ -62,9 +62,9 @@ def read_scan_source(folder: str | Path) -> ScanSource:
     path, missing = Path(folder), list[str]()
     head = read_json(path / SCAN_FILE, missing, SCAN.schema)
     told = read_json(path / SUMMARY_FILE, missing, SCAN.schema)
-    if (path / PARTS).is_dir() and not told:
-        missing.append("the scan is not finished: give the same borngap scan command again, and it goes on")
     positions = path / POSITIONS_FILE
+    if not told and ((path / PARTS).is_dir() or not positions.exists()):
+        missing.append("the scan is not finished: give the same borngap scan command again, and it goes on")
     whole = _is_table(positions, {"gold_id", "competitor_id", "logit_gap", "born_gap", "gold_overlap"}, missing)
     pairs = _pairs(path, told, missing, whole=whole)
     if whole:
