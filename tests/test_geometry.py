@@ -270,29 +270,82 @@ def test_a_bulk_needs_pairs():
         Geometry(matrix(3), special=frozenset({0, 2})).bulk()
 
 
-@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_rows_without_direction_are_named(value, dtype):
+def test_rows_that_are_not_finite_are_named(value, dtype):
     x = matrix().to(dtype)
     x[[4, 31]] = value
-    message = r"2 embedding rows have no direction\n.*\n  found: token ids \[4, 31\] \(readout geometry\)\n  fix: "
+    message = r"2 embedding rows are not finite\n.*\n  found: token ids \[4, 31\] \(readout geometry\)\n  fix: "
     with pytest.raises(UserError, match=message):
         Geometry(x)
     assert Geometry(x[5:31]).size == 26
-
-
-def test_many_rows_without_direction_are_named_in_part():
-    x = matrix()
-    x[10:30] = 0
-    with pytest.raises(UserError, match=r"20 embedding rows .*\n.*\n  found: token ids \[10, .*, 17\] \.\.\. \(input"):
+    assert Geometry(x, holes=frozenset({4, 31})).blank == frozenset()
+    x[10:40] = value
+    with pytest.raises(UserError, match=r"31 embedding rows .*\n.*\n  found: .*\[4, 10, .*, 16\] \.\.\. \(input"):
         Geometry(x, "input")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("out", [{"blank": (4, 31, 59)}, {"holes": (0, 7, 40)}, {"blank": (4,), "holes": (2, 50)}])
+def test_what_takes_no_part_might_as_well_not_be_there(kind, out):
+    """Tokens without a direction and holes change nothing for the others: the same as a matrix without their rows."""
+    x, holes = matrix(), frozenset(out.get("holes", ()))
+    x[list(out.get("blank", ()))] = 0
+    whole = Geometry(x, kind, holes=holes)
+    left_out = {*out.get("blank", ()), *holes}
+    kept = torch.tensor([i for i in range(60) if i not in left_out])
+    alone = Geometry(x[kept], kind)
+    assert (whole.blank, whole.left_out) == (frozenset(out.get("blank", ())), left_out)
+    assert whole.ordinary().tolist() == kept.tolist()
+    torch.testing.assert_close(whole.unit(kept), alone.unit(torch.arange(len(kept))), rtol=0, atol=1e-15)
+    blocks = torch.cat([block for _, block in whole.unit_blocks()])
+    torch.testing.assert_close(blocks[kept], alone.unit(torch.arange(len(kept))), rtol=0, atol=1e-15)
+    assert float(blocks[sorted(left_out)].abs().max()) == 0
+    ids, overlaps = whole.neighbours(k=4)
+    expected = alone.neighbours(k=4)
+    assert ids.tolist() == kept[expected[0]].tolist()
+    torch.testing.assert_close(overlaps, expected[1], rtol=0, atol=1e-12)
+    found, reference = whole.bulk(), alone.bulk()
+    assert (found.tokens, found.left_out) == (len(kept), len(left_out))
+    assert found.crowding == pytest.approx(reference.crowding, rel=1e-12)
+
+
+def test_tokens_without_a_direction_have_none_to_ask_for():
+    x = matrix()
+    x[[4, 31]] = 0
+    message = (
+        r"token has no direction\n  rule: .*\n  found: token ids \[31\] \(readout geometry\)\n  fix: choose another"
+    )
+    with pytest.raises(UserError, match=message):
+        Geometry(x).neighbours(torch.tensor([3, 31]))
+    assert "2 tokens have embedding rows without a direction (ids [4, 31], readout geometry)" in Geometry(x).notes[0]
+    assert "3 rows below the last token's belong to no token" in Geometry(x, holes=frozenset({1, 2, 3})).notes[-1]
+    assert Geometry(matrix()).notes == ()
+
+
+def test_blank_tokens_stay_out_when_their_rows_have_moved():
+    x = matrix()
+    x[4] = 0
+    moved = replace(Geometry(x), matrix=matrix(seed=3))
+    assert moved.blank == {4}
+    assert float(moved.unit(torch.tensor(4)).abs().max()) == 0
 
 
 def test_a_row_equal_to_the_mean_has_no_direction_when_centered():
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [0.0, 2.0], [0.0, -2.0]]) + torch.tensor([4.0, 8.0])
-    assert Geometry(x).size == 5
-    with pytest.raises(UserError, match=r"1 embedding rows .*\n.*\n  found: token ids \[2\] \(centered geometry\)"):
-        Geometry(x, "centered")
+    assert Geometry(x).blank == frozenset()
+    assert Geometry(x, "centered").blank == {2}
+
+
+def test_a_matrix_needs_directions():
+    x = torch.zeros(5, 3)
+    x[2] = 1
+    with pytest.raises(
+        UserError, match=r"embedding rows have no direction\n  rule: at least 2 .*\n  found: input geom"
+    ):
+        Geometry(x, "input")
+    with pytest.raises(UserError, match=r"embedding rows have no direction\n  rule: .*\n  found: centered geometry"):
+        Geometry(torch.ones(5, 3), "centered")
 
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (5, 1), (2, 3, 4)])

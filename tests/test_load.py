@@ -13,7 +13,7 @@ from transformers import BertConfig, T5Config
 
 from borngap.errors import UserError
 from borngap.hf import load as module
-from borngap.hf.load import load, load_tokenizer
+from borngap.hf.load import load, load_tokenizer, summary
 
 
 @pytest.fixture
@@ -151,17 +151,38 @@ def test_a_model_without_a_head_is_refused(tmp_path):
         load(str(tmp_path))
 
 
-def test_a_tokenizer_larger_than_its_model(tokenizer, folder):
-    tokenizer_there = load_tokenizer(str(folder))
-    tokenizer_there.add_tokens(["<new>", "<newer>"])
-    tokenizer_there.save_pretrained(folder)
+def test_a_tokenizer_of_another_model(tokenizer, folder):
     count = len(tokenizer)
+    tiny("llama-tied", vocabulary=count - 10).save_pretrained(folder)
     message = (
         rf"the tokenizer of '.*' does not fit its model\n  rule: every token has an embedding row\n"
-        rf"  found: {count + 2} tokens, {count} rows\n  fix: load the tokenizer"
+        rf"  found: 10 tokens without one, ids up to {count - 1}, {count - 10} rows\n  fix: load the tokenizer"
     )
     with expect(message):
         load(str(folder))
+
+
+def test_added_tokens_without_a_row_do_no_harm(tokenizer, folder):
+    """As a padding token that was added for batches and never trained."""
+    larger = load_tokenizer(str(folder))
+    larger.add_tokens(["<new>", "<pad>"])
+    larger.save_pretrained(folder)
+    found, count = summary(load(str(folder))), len(tokenizer)
+    assert (found["tokens"], found["rows"]) == (count, count)
+    assert found["notes"] == [f"2 added tokens have no row in the model (ids [{count}, {count + 1}]) and can't be used"]
+
+
+def test_the_summary_says_what_is_left_out(tokenizer, folder):
+    model = tiny("llama-tied", vocabulary=len(tokenizer) + 16)
+    with torch.no_grad():
+        model.lm_head.weight[[2, 5]] = 0
+    model.save_pretrained(folder)
+    found = summary(load(str(folder)))
+    assert (found["tokens"], found["rows"]) == (len(tokenizer), len(tokenizer) + 16)
+    assert found["notes"] == [
+        "2 tokens have embedding rows without a direction (ids [2, 5], readout geometry): left out of bulk, "
+        "neighbours, rivals, pools and ranks by Born probability"
+    ]
 
 
 def test_user_errors_pass_through_unchanged():

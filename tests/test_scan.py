@@ -166,7 +166,7 @@ def test_the_edge_is_the_nucleus(size, spread, top_p):
     logits[0, :size] = logits[0, 0]  # ties
     logits[1, 5] = -torch.inf
     probs = logits.softmax(1)[:, :size]
-    found = ranking(logits, size, top_p)
+    found = ranking(logits[:, :size], logits[:, size:], top_p)
     assert torch.equal(logits[:, :size] >= found.edge[:, None], nucleus(probs, top_p))
     torch.testing.assert_close(found.log_normaliser, logits.double().logsumexp(1))
     for token in (0, 5, size - 1):

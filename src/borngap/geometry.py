@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -31,23 +31,28 @@ class Geometry:
     Attributes:
         matrix: embedding rows, shape (rows, d), any float dtype and device; kept, not copied.
         kind: ``readout``, ``input`` or ``centered``.
-        size: number of tokens: rows beyond it are padding and take no part.
+        size: largest token id + 1: rows beyond it are padding and take no part.
         special: ids of special and added tokens, left out of bulk statistics and neighbours.
+        holes: ids below ``size`` that no token has; they take no part either.
+        blank: tokens without a direction: those given and those whose row, less the mean, has zero norm. They are
+            left out of all but the softmax and the model's own ranking, and can be neither gold nor rival.
 
     Raises:
-        UserError: a token's row has zero norm or is not finite.
+        UserError: a token's row is not finite, or fewer than two tokens have a direction.
     """
 
     matrix: Tensor
     kind: Kind = "readout"
     size: int = -1
     special: frozenset[int] = field(default_factory=frozenset)
+    holes: frozenset[int] = field(default_factory=frozenset)
+    blank: frozenset[int] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        """Check the rows.
+        """Check the rows, and note those that have no direction.
 
         Raises:
-            UserError: a token's row has zero norm or is not finite, or the matrix has no two rows.
+            UserError: a token's row is not finite, or the matrix has no two rows with a direction.
         """
         if self.matrix.ndim != 2 or min(self.matrix.shape) < 2:
             raise UserError(
@@ -55,22 +60,106 @@ class Geometry:
             )
         if self.size < 0:
             object.__setattr__(self, "size", self.matrix.shape[0])
-        norms = torch.cat([_shifted(block, self.mean).norm(dim=1).cpu() for _, block in self._blocks()])
-        bad = (~norms.isfinite() | (norms == 0)).nonzero().flatten().tolist()
-        if bad:
+        self._note_blank(self._norms(None))
+        if self.kind == "centered":
+            self._note_blank(self._norms(self.mean))
+        if self.size - len(self.left_out) < 2:
+            rule = "at least 2 tokens whose rows have a length other than 0"
+            raise UserError("embedding rows have no direction", rule=rule, found=f"{self.kind} geometry")
+
+    def _norms(self, mean: Tensor | None) -> Tensor:
+        return torch.cat([_shifted(block, mean).norm(dim=1).cpu() for _, block in self._blocks()])
+
+    def _note_blank(self, norms: Tensor) -> None:
+        """Add the tokens whose norms are 0."""
+        odd = (~norms.isfinite()).nonzero().flatten().tolist()
+        odd = [token for token in odd if token not in self.holes]
+        if odd:
             raise UserError(
-                f"{len(bad)} embedding rows have no direction",
-                rule="every token's row is finite and not zero",
-                found=f"token ids {bad[:8]}{' ...' if len(bad) > 8 else ''} ({self.kind} geometry)",
-                fix="leave these tokens out by a shorter vocabulary, or choose another geometry",
+                f"{len(odd)} embedding rows are not finite",
+                rule="every token's row is finite",
+                found=f"token ids {_few(odd)} ({self.kind} geometry)",
+                fix="the weights are damaged: load another checkpoint",
             )
+        zero = frozenset((norms == 0).nonzero().flatten().tolist())
+        object.__setattr__(self, "blank", self.blank | (zero - self.holes))
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Ids below ``size`` that take no part: holes and tokens without a direction."""
+        return self.holes | self.blank
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know."""
+        found = []
+        if self.blank:
+            found.append(
+                f"{len(self.blank)} tokens have embedding rows without a direction (ids {_few(sorted(self.blank))}, "
+                f"{self.kind} geometry): left out of bulk, neighbours, rivals, pools and ranks by Born probability"
+            )
+        if self.holes:
+            found.append(f"{len(self.holes)} rows below the last token's belong to no token: left out as padding")
+        return tuple(found)
 
     @cached_property
     def mean(self) -> Tensor | None:
-        """Mean row of all tokens in float32 or better, shape (d,); None unless centered."""
+        """Mean row of the tokens that take part, in float32 or better, shape (d,); None unless centered."""
         if self.kind != "centered":
             return None
-        return torch.stack([block.sum(0) for _, block in self._blocks()]).sum(0) / self.size
+        sums = [self._without(start, block).sum(0) for start, block in self._blocks()]
+        return torch.stack(sums).sum(0) / (self.size - len(self.left_out))
+
+    def _without(self, start: int, block: Tensor) -> Tensor:
+        """A block of rows with those that take no part set to 0."""
+        ids = [i - start for i in self.left_out if 0 <= i - start < len(block)]
+        return block.index_fill(0, torch.tensor(ids, device=block.device), 0) if ids else block
+
+    def directed(self, ids: Tensor) -> Tensor:
+        """Return whether ids are those of tokens that have a direction; bool, of the shape of ``ids``."""
+        known = (ids >= 0) & (ids < self.size)
+        if not self.left_out:
+            return known
+        return known & ~torch.isin(ids, torch.tensor(sorted(self.left_out), device=ids.device))
+
+    def check(self, what: str, ids: Tensor, fix: str = "choose another word or geometry") -> None:
+        """Check that tokens can be measured.
+
+        Args:
+            what: names them in the message.
+            ids: token ids, int64.
+            fix: what to do about one that can't.
+
+        Raises:
+            UserError: an id is no token's, or its row has no direction.
+        """
+        outside = ids[(ids < 0) | (ids >= self.size)].tolist()
+        if outside:
+            raise UserError(f"{what} id is out of range", rule=f"0 <= id < {self.size}", found=_few(outside))
+        blank = sorted(set(ids[~self.directed(ids)].tolist()))
+        if blank:
+            raise UserError(
+                f"{what} has no direction",
+                rule="an embedding row that is not zero",
+                found=f"token ids {_few(blank)} ({self.kind} geometry)",
+                fix=fix,
+            )
+
+    def split(self, values: Tensor, fill: float = -math.inf) -> tuple[Tensor, Tensor]:
+        """Tell the logits of tokens from those of rows that are no tokens.
+
+        Args:
+            values: logits, or probabilities, shape (batch, at least ``size``).
+            fill: stands at holes: -inf for logits, 0 for probabilities.
+
+        Returns:
+            Values of the ids below ``size``, shape (batch, size); and those of all rows that are no tokens.
+        """
+        tokens, rest = values[:, : self.size], values[:, self.size :]
+        if not self.holes:
+            return tokens, rest
+        holes = torch.tensor(sorted(self.holes), device=values.device)
+        return tokens.index_fill(1, holes, fill), torch.cat([tokens[:, holes], rest], 1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -90,20 +179,21 @@ class Geometry:
             dtype: computed and returned in; ``self.dtype`` unless given.
 
         Returns:
-            Shape (\\*ids.shape, d), norm 1; differentiable with respect to the matrix.
+            Shape (\\*ids.shape, d), norm 1, or 0 without a direction; differentiable with respect to the matrix.
         """
         rows = self.matrix[ids.to(self.matrix.device)].to(dtype or self.dtype)
         mean = self.mean if self.mean is None else self.mean.to(rows.dtype)
-        return torch.nn.functional.normalize(_shifted(rows, mean), dim=-1, eps=0.0)
+        unit = _normalised(_shifted(rows, mean))
+        return unit * self.directed(ids.to(unit.device)).unsqueeze(-1) if self.left_out else unit
 
     def overlap(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the cosine overlap G_jk = e_j . e_k of two tensors of token ids (broadcast), in [-1, 1]."""
         return (self.unit(left) * self.unit(right)).sum(-1)
 
     def unit_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield (first id, unit rows) over all tokens, in blocks of bounded size."""
+        """Yield (first id, unit rows) over all ids below ``size``, in blocks; rows that take no part are 0."""
         for start, block in self._blocks():
-            yield start, torch.nn.functional.normalize(_shifted(block, self.mean), dim=-1, eps=0.0)
+            yield start, self._without(start, _normalised(_shifted(block, self.mean)))
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         step = max(1, _BLOCK_ELEMENTS // (4 * self.dimension))
@@ -111,16 +201,16 @@ class Geometry:
             yield start, self.matrix[start : min(start + step, self.size)].to(self.dtype)
 
     def ordinary(self) -> Tensor:
-        """Return the ids of all tokens that are neither special nor padding; int64, sorted."""
+        """Return the ids of all tokens that have a direction and are not special; int64, sorted."""
         keep = torch.ones(self.size, dtype=torch.bool)
-        keep[[i for i in self.special if i < self.size]] = False
+        keep[[i for i in self.special | self.left_out if i < self.size]] = False
         return keep.nonzero().flatten()
 
     def neighbours(self, tokens: Tensor | None = None, k: int = 10) -> tuple[Tensor, Tensor]:
         """Return the exact k nearest tokens of each token by overlap, nearest first.
 
-        Special tokens, padding rows and the token itself are left out. Memory is bounded by a block of overlaps
-        (128 MiB) besides the unit rows. Cost: len(tokens) * V * d multiply-adds, half of them for all tokens.
+        Special tokens, rows that take no part and the token itself are left out. Memory is bounded by a block of
+        overlaps (128 MiB) besides the unit rows. Cost: len(tokens) * V * d multiply-adds, half of them for all tokens.
 
         Args:
             tokens: token ids, int64, shape (m,); all ordinary tokens unless given.
@@ -130,7 +220,7 @@ class Geometry:
             ``(ids, overlaps)``, shapes (m, k), int64 and ``self.dtype``.
 
         Raises:
-            UserError: k or a token id is out of range.
+            UserError: k is out of range.
         """
         ids = self.ordinary()
         if not 1 <= k < len(ids):
@@ -141,9 +231,7 @@ class Geometry:
         return ids[found.cpu()], overlaps.cpu()
 
     def _nearest(self, tokens: Tensor, ids: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        strange = tokens[(tokens < 0) | (tokens >= self.size)].tolist()
-        if strange:
-            raise UserError("token id is out of range", rule=f"0 <= id < {self.size}", found=strange[:8])
+        self.check("token", tokens)
         columns = torch.full((self.size,), -1).index_put((ids,), torch.arange(len(ids)))
         parts = []
         for chunk in tokens.split(max(1, _BLOCK_ELEMENTS // len(ids))):
@@ -189,7 +277,7 @@ class Bulk:
     Attributes:
         pairs: number of pairs.
         tokens: number of tokens they were drawn from.
-        left_out: rows left out: special and added tokens and padding.
+        left_out: rows left out: special and added tokens, padding, and tokens without a direction.
         dimension: d.
         mean: mu, mean of G, unit 1.
         std: sigma, standard deviation of G, unit 1.
@@ -263,6 +351,16 @@ def _ks_distance(values: Any, distribution: Any) -> float:
     if not distribution.std() > 0:
         return math.nan
     return float(stats.ks_1samp(values, distribution.cdf, method="asymp").statistic)
+
+
+def _normalised(rows: Tensor) -> Tensor:
+    """Unit rows; 0 where a row is 0."""
+    return torch.nn.functional.normalize(rows, dim=-1, eps=torch.finfo(rows.dtype).tiny)
+
+
+def _few(ids: Sequence[int]) -> str:
+    """The first few of a list of ids, in words."""
+    return f"{list(ids[:8])}{' ...' if len(ids) > 8 else ''}"
 
 
 def _shifted(rows: Tensor, mean: Tensor | None) -> Tensor:

@@ -13,10 +13,11 @@ from borngap import density, gap
 from borngap.errors import UserError
 from borngap.geometry import Geometry
 from borngap.pairtable import PairTable
-from borngap.pool import Pool, pool
+from borngap.pool import Pool, nucleus, pool
 
 _CHUNK_ELEMENTS = 1 << 25
 _SIMILAR, _SMALL = 0.75, 32  # pools of at least 75 % of the largest share a part, and so do all small ones
+_MOST_BLANK = 0.1  # share of the nucleus that may be without a direction
 DEFAULT_TOP_P = 0.9
 
 
@@ -25,7 +26,8 @@ class Prediction:
     """A batch of predictions with everything an observable may need, computed on first use.
 
     Attributes:
-        logits: the model's logits over the tokens, float32 or float64, shape (batch, V), unit nat.
+        logits: the model's logits over the tokens, float32 or float64, shape (batch, V), unit nat; -inf at ids that no
+            token has.
         log_normaliser: log sum exp of all the model's logits, padding rows included, shape (batch,), unit nat.
         tail_entropy: entropy carried by padding rows, shape (batch,), unit nat.
         geometry: the geometry matrix.
@@ -302,7 +304,8 @@ def measure(
 
     Raises:
         UserError: shapes do not fit, an id is out of range, gold equals competitor, logits are NaN or +inf,
-            an observable is unknown, or a row has no direction.
+            an observable is unknown, gold or competitor has no direction, or ordinary tokens without one hold more
+            than a tenth of the nucleus.
 
     Example:
         >>> rows = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
@@ -353,8 +356,7 @@ def _check(logits: Tensor, geometry: Geometry, gold: Tensor, competitor: Tensor,
         rule = f"(batch, {geometry.dimension}), as wide as the geometry"
         raise UserError("hidden states have a wrong shape", rule=rule, found=tuple(hidden.shape))
     for name, ids in (("gold", gold), ("competitor", competitor)):
-        if bool(((ids < 0) | (ids >= geometry.size)).any()):
-            raise UserError(f"{name} id is out of range", rule=f"0 <= id < {geometry.size}", found=ids.tolist())
+        geometry.check(name, ids)
     if bool((gold == competitor).any()):
         same = (gold == competitor).nonzero().flatten().tolist()
         raise UserError("gold and competitor are the same token", rule="two tokens", found=f"predictions {same}")
@@ -378,11 +380,11 @@ def _predictions(
     """Split the batch, by pool size, into parts whose padded rows stay within a bounded memory."""
     logits = logits if logits.dtype == torch.float64 else logits.float()
     normaliser = torch.logsumexp(logits, 1)
-    probs = (logits - normaliser.unsqueeze(1)).exp()
-    tail = probs[:, geometry.size :]
+    logits, rest = geometry.split(logits)
+    probs, tail = ((x - normaliser.unsqueeze(1)).exp() for x in (logits, rest))
     tail_entropy = -torch.special.xlogy(tail, tail).sum(1, dtype=torch.float64)
-    probs, logits = probs[:, : geometry.size], logits[:, : geometry.size]
-    pools = pool(probs, gold, competitor, top_p)
+    _check_nucleus(probs, geometry, top_p)
+    pools = pool(probs, gold, competitor, top_p, geometry.left_out)
     sizes, angles = pools.mask.sum(1), not wanted.isdisjoint(_OF_ANGLES)
     # what is looked up by token costs little where a pool is padded; sums over pairs and gathered rows do
     similar = 0.0 if pairs is not None and wanted.isdisjoint(_OF_PAIRS) else _SIMILAR
@@ -393,6 +395,17 @@ def _predictions(
         state = None if hidden is None else hidden[on]
         whole = (logits[on], normaliser[on].double(), tail_entropy[on])
         yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles, pairs)
+
+
+def _check_nucleus(probs: Tensor, geometry: Geometry, top_p: float) -> None:
+    """Refuse a nucleus of which ordinary tokens without a direction hold much; little of it is left out."""
+    blank = torch.tensor(sorted(geometry.blank - geometry.special), dtype=torch.long, device=probs.device)
+    if not len(blank):
+        return
+    inside = probs.detach() * nucleus(probs, top_p)
+    much = inside[:, blank].sum(1) > _MOST_BLANK * inside.sum(1)
+    found = blank[(inside[much][:, blank] > 0).any(0)]
+    geometry.check("a token of the nucleus", found, fix="choose another geometry or a smaller top_p")
 
 
 def _parts(sizes: Tensor, dimension: int, similar: float) -> Iterator[Tensor]:

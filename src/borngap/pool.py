@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,7 @@ def nucleus(probs: Tensor, top_p: float) -> Tensor:
     return probs >= _smallest_kept(probs.detach(), top_p).unsqueeze(-1)
 
 
-def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9) -> Pool:
+def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9, left_out: Collection[int] = ()) -> Pool:
     """Return the pool of each prediction: its nucleus with gold and competitor forced in.
 
     Args:
@@ -66,12 +67,15 @@ def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9) ->
         gold: token ids, int64, shape (batch,).
         competitor: token ids, int64, shape (batch,).
         top_p: nucleus mass, in (0, 1].
+        left_out: ids that are in no pool; the nucleus is that of all tokens all the same.
 
     Returns:
         The pools, padded to the largest.
     """
     pair = torch.stack([gold, competitor], 1)
     background = nucleus(probs, top_p).scatter(1, pair, False)
+    if left_out:
+        background[:, sorted(left_out)] = False
     row, token = background.nonzero(as_tuple=True)
     sizes = torch.bincount(row, minlength=len(pair))
     slot = torch.arange(len(token), device=probs.device) - (sizes.cumsum(0) - sizes)[row]

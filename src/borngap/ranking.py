@@ -29,34 +29,35 @@ class Ranking:
         return 1 + self.ascending.shape[1] - torch.searchsorted(self.ascending[rows], logits.contiguous(), right=True)
 
 
-def ranking(logits: Tensor, size: int, top_p: float) -> Ranking:
+def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
     """Sort a batch of predictions.
 
     The edge is that of ``pool.nucleus``: the most probable tokens up to and including the first at which the
     cumulative probability reaches ``top_p``, with every token tied with that one.
 
     Args:
-        logits: the model's logits, float32, shape (batch, rows of the head), unit nat.
-        size: number of tokens V; columns beyond it are padding and only count in the normaliser.
+        logits: logits of the tokens, float32, shape (batch, V), unit nat; -inf where there is no token.
+        rest: logits of rows that are no tokens, shape (batch, any), which only count in the normaliser.
         top_p: nucleus mass, in (0, 1].
 
     Returns:
         The ranking. Where a logit is NaN or inf, so is the normaliser.
 
     Example:
-        >>> found = ranking(torch.tensor([[0.5, 0.3, 0.2]]).log(), 3, 0.7)
+        >>> found = ranking(torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.empty(1, 0), 0.7)
         >>> round(float(found.edge.exp()), 6)
         0.3
     """
-    ascending = _sorted(logits[:, :size])
+    ascending = _sorted(logits)
     top = ascending[:, -1:].float()
     groups = _grouped((ascending - top).exp_())
     running = groups.sum(2).double().cumsum(1)
     tokens = running[:, -1]
-    total = tokens + (logits[:, size:] - top).exp().sum(1, dtype=torch.float64)
+    total = tokens + (rest - top).exp().sum(1, dtype=torch.float64)
     # a token is kept if those above it hold less than top_p: if those up to it hold more than the rest
     missed = tokens - top_p * total
-    edge = _passing(groups, running, missed).clamp(max=size - 1) if top_p < 1 else torch.zeros_like(missed).long()
+    last = logits.shape[1] - 1
+    edge = _passing(groups, running, missed).clamp(max=last) if top_p < 1 else torch.zeros_like(missed).long()
     edges = ascending.gather(1, edge.unsqueeze(1)).squeeze(1)
     return Ranking(ascending, total.log() + top.squeeze(1).double(), edges)
 

@@ -18,8 +18,9 @@ Describe = Callable[[int], tuple[str, bool]]
 def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float, describe: Describe) -> int:
     """Return the nucleus token with the largest overlap with gold that is another word.
 
-    Left out: gold, special tokens, tokens whose text equals gold's after stripping white space and case folding, and
-    fragments (no word start while gold has one). If none is left, the nearest such token of the 50 most probable.
+    Left out: gold, special tokens, tokens without a direction, tokens whose text equals gold's after stripping white
+    space and case folding, and fragments (no word start while gold has one). If none is left, the nearest such token of
+    the 50 most probable.
 
     Args:
         probs: the base model's probabilities over the tokens, shape (V,).
@@ -34,6 +35,7 @@ def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float
     Raises:
         UserError: neither the nucleus nor the 50 most probable tokens hold another word.
     """
+    geometry.check("gold", torch.tensor([gold]))
     text, starts = describe(gold)
 
     def is_rival(token: int) -> bool:
@@ -41,10 +43,10 @@ def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float
         same = other.strip().casefold() == text.strip().casefold()
         return not same and bool(other.strip()) and (other_starts or not starts) and token not in geometry.special
 
-    probs = probs[: geometry.size]
+    probs = geometry.split(probs[None], fill=0)[0][0]
     top = probs.topk(min(_FALLBACK, len(probs))).indices
     for candidates in (nucleus(probs[None], top_p)[0].nonzero().flatten(), top):
-        others = candidates[candidates != gold]
+        others = candidates[(candidates != gold) & geometry.directed(candidates)]
         overlaps = geometry.overlap(others, torch.tensor([gold], device=others.device))
         nearest = others[overlaps.argsort(descending=True, stable=True)].tolist()
         rival = next(filter(is_rival, nearest), None)

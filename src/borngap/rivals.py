@@ -64,7 +64,8 @@ class Rivals:
             pairs: (gold, rival) pairs of token ids; only these are looked for.
         """
         self._geometry, self._least, self._top_p = geometry, least, top_p
-        self._device = geometry.matrix.device
+        self._device, self._blank = geometry.matrix.device, sorted(geometry.blank)
+        words = words & geometry.directed(torch.arange(len(words)))
         self._words, self._key = words.nonzero().flatten().to(self._device), key.to(self._device)
         self._near: dict[int, tuple[Tensor, Tensor]] = {}
         self._count = torch.where(words, -1, 0)  # -1: not looked up yet
@@ -110,7 +111,8 @@ class Rivals:
 
     def _find(self, logits: Tensor, gold: Tensor) -> Found:
         logits = logits.float()
-        order = ranking(logits, self._geometry.size, self._top_p)
+        logits, rest = self._geometry.split(logits)
+        order = ranking(logits, rest, self._top_p)
         if not bool(order.log_normaliser.isfinite().all()):
             found = f"at {int((~order.log_normaliser.isfinite()).sum())} of {len(gold)} targets"
             raise UserError("the model's logits are NaN or infinite", rule="they are finite", found=found)
@@ -153,9 +155,11 @@ class Rivals:
         step = max(1, _DOT_ELEMENTS // logits.shape[1])
         for start in range(0, len(logits), step):
             part = slice(start, start + step)
-            x = logits[part, : self._geometry.size]
+            x = logits[part]
             kept = (x - normaliser[part, None].to(x.dtype)).exp_().mul_(x >= edge[part, None])
             kept.scatter_(1, torch.stack([gold[part], competitor[part]], 1), 0)
+            if self._blank:
+                kept[:, self._blank] = 0  # in no pool
             mass[part] = kept.sum(1).double()
             drag[part] = _differences(kept, table, slots[:, part]).double()
         return mass, drag

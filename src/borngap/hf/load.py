@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
 from borngap.errors import UserError
+from borngap.hf.vocabulary import vocabulary_of
 from borngap.zoo import bundled_names, bundled_path
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
@@ -80,15 +81,17 @@ def new_model(family: str, config: dict[str, Any]) -> Any:
 def summary(loaded: Loaded) -> dict[str, Any]:
     """Return what a reader must know of a model: size, dtype, tied or not, what its readout is made of, versions."""
     from borngap import __version__
-    from borngap.hf.readout import readout_of
+    from borngap.hf.readout import geometry_of, readout_of
 
     model, readout = loaded.model, readout_of(loaded.model)
     rows, dimension = readout.output.weight.shape
+    tokens = vocabulary_of(loaded.tokenizer, rows)
+    geometry = geometry_of(model, "readout", loaded.tokenizer, readout)
     return {
         "name": loaded.name,
         "family": model.config.model_type,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": min(len(loaded.tokenizer), rows),
+        "tokens": len(tokens.ids),
         "rows": rows,
         "dimension": dimension,
         "tied": readout.tied,
@@ -96,7 +99,7 @@ def summary(loaded: Loaded) -> dict[str, Any]:
         "device": str(model.device),
         "readout": list(readout.output.parts),
         "bias": readout.output.bias is not None,
-        "notes": list(readout.notes),
+        "notes": [*readout.notes, *geometry.notes, *tokens.notes],
         "versions": {
             "borngap": __version__,
             "torch": torch.__version__,
@@ -192,12 +195,14 @@ def _load_adapter(name: str, path: Path, device: str, dtype: str) -> Loaded:
 
 
 def _fitting(loaded: Loaded) -> Loaded:
-    rows, tokens = loaded.model.get_input_embeddings().weight.shape[0], len(loaded.tokenizer)
-    if tokens > rows:
+    rows = loaded.model.get_input_embeddings().weight.shape[0]
+    tokens = vocabulary_of(loaded.tokenizer, rows)
+    ordinary = [i for i in tokens.rowless if i not in tokens.special]
+    if ordinary or not tokens.ids:  # added tokens that were never trained do no harm while nobody uses them
         raise UserError(
             f"the tokenizer of {loaded.name!r} does not fit its model",
             rule="every token has an embedding row",
-            found=f"{tokens} tokens, {rows} rows",
+            found=f"{len(ordinary)} tokens without one, ids up to {max(tokens.rowless)}, {rows} rows",
             fix="load the tokenizer that the model was trained with, or resize the embeddings and train them",
         )
     return loaded

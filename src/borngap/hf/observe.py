@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from borngap.context import Target
 from borngap.density import angle
 from borngap.geometry import Geometry, Kind
-from borngap.hf.readout import geometry_of, readout_of
+from borngap.hf.readout import geometry_of, readout_of, rows_of
 from borngap.observables import DEFAULT_TOP_P, OBSERVABLES, measure
 from borngap.pairtable import PairTable
 from borngap.trajectory import MARGINS
@@ -53,14 +54,16 @@ class Observer:
             top_p: nucleus mass.
             only: ids measured at every record.
         """
-        self._model, self._tokenizer, self._kind, self._top_p = model, tokenizer, kind, top_p
+        self._model, self._kind, self._top_p = model, kind, top_p
         self._only = tuple(only)
         self._pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in targets])
         readout = readout_of(model)
         self.moving = (readout.input if kind == "input" else readout.output).trained
-        self.start = geometry_of(model, kind, tokenizer, readout)
+        start = geometry_of(model, kind, tokenizer, readout)
+        # what has no direction at the start stays out of the pools of the whole run, wherever training takes it
+        self.start = replace(start, special=start.special | start.blank)
         if self.moving:
-            self.start = Geometry(self.start.matrix.clone(), kind, self.start.size, self.start.special)
+            self.start = replace(self.start, matrix=start.matrix.clone())
         self._kept = None if self.moving else PairTable(self.start)
         self._start_rows = self.start.unit(self._pairs, torch.float64).detach()
         self._start_known = True
@@ -83,7 +86,7 @@ class Observer:
 
     def geometry(self) -> Geometry:
         """Return the geometry as it is now."""
-        return geometry_of(self._model, self._kind, self._tokenizer) if self.moving else self.start
+        return replace(self.start, matrix=rows_of(self._model, self._kind)) if self.moving else self.start
 
     def records(self, logits: Tensor, hidden: Tensor | None, index: Sequence[int] | None = None) -> list[Record]:
         """Measure all targets, or some.

@@ -125,7 +125,12 @@ class Scanner:
         """
         if row.error is not None:
             raise ValueError(row.error)
-        return self._supervision.example(row)
+        example = self._supervision.example(row)
+        last = len(self._words.text) - 1
+        strange = sorted({i for i in example.ids if not 0 <= i <= last})
+        if strange:
+            raise ValueError(f"token ids are from 0 to {last}, the last that the model has a row for: {strange[:8]}")
+        return example
 
     def _wanted(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[Wanted]:
         """Windows with the positions that need a forward: words that have a neighbour."""

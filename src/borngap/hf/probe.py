@@ -79,13 +79,30 @@ def prepare(
         Targets with competitors, logits and hidden states as ``forward`` gives them.
 
     Raises:
-        UserError: there are no targets.
+        UserError: there are no targets, or a context has a token that the model can't read or measure.
     """
     if not targets:
         raise UserError("no contexts", rule="at least one")
+    for target in targets:
+        _check_tokens(target, geometry, model.get_input_embeddings().weight.shape[0], tokenizer)
     logits, hidden = forward(model, targets)
     chosen = [_with_competitor(t, row, geometry, tokenizer, top_p) for t, row in zip(targets, logits, strict=True)]
-    return chosen, logits, hidden
+    notes = {"geometry": "; ".join(geometry.notes)} if geometry.notes else {}
+    return [replace(t, notes=t.notes | notes) for t in chosen], logits, hidden
+
+
+def _check_tokens(target: Target, geometry: Geometry, rows: int, tokenizer: Any) -> None:
+    strange = sorted({i for i in target.ids if i >= rows})
+    if strange:
+        raise UserError(
+            f"the context {_short(target)} has tokens that the model has no row for",
+            rule=f"ids below {rows}, the rows of its embedding",
+            found=", ".join(f"{tokenizer.convert_ids_to_tokens(i)!r} ({i})" for i in strange),
+            fix="use the tokenizer that the model was trained with",
+        )
+    for name, token in (("gold", target.gold_id), ("competitor", target.competitor_id)):
+        if token is not None:
+            geometry.check(f"the {name} {getattr(target.context, name)!r}", torch.tensor([token]))
 
 
 def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:

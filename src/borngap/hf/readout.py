@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from borngap.errors import UserError
 from borngap.geometry import KINDS, Geometry, Kind
+from borngap.hf.vocabulary import vocabulary_of
 
 _CHECKED_TOKENS = 64
 
@@ -101,12 +102,26 @@ def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None, reado
     """
     if kind not in KINDS:
         raise UserError("unknown geometry", rule=f"one of {', '.join(KINDS)}", found=kind)
-    readout = readout_of(model) if readout is None else readout
-    weight = (readout.input if kind == "input" else readout.output).weight.detach()
+    weight = rows_of(model, kind, readout)
     if tokenizer is None:
         return Geometry(weight, kind)
-    special = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.get_added_vocab().values())
-    return Geometry(weight, kind, min(len(tokenizer), weight.shape[0]), special)
+    tokens = vocabulary_of(tokenizer, weight.shape[0])
+    return Geometry(weight, kind, tokens.size, tokens.special, tokens.holes)
+
+
+def rows_of(model: Any, kind: Kind, readout: Readout | None = None) -> Tensor:
+    """Return the rows that a geometry reads, as they are now, shape (rows, d).
+
+    Args:
+        model: a Hugging Face causal LM, possibly wrapped by PEFT.
+        kind: geometry matrix.
+        readout: the model's, if it was read already.
+
+    Returns:
+        Detached, not copied.
+    """
+    readout = readout_of(model) if readout is None else readout
+    return (readout.input if kind == "input" else readout.output).weight.detach()
 
 
 def transform_note(readout: Readout, hidden: Tensor, logits: Tensor) -> str | None:

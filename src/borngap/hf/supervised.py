@@ -116,9 +116,6 @@ class Supervision:
         ids, labels = list(values["input_ids"]), list(values.get("labels", values["input_ids"]))
         if len(ids) != len(labels):
             raise ValueError(f"{len(ids)} ids, but {len(labels)} labels")
-        size = len(self._tokenizer)
-        if any(not 0 <= i < size for i in ids):
-            raise ValueError(f"token ids are from 0 to {size - 1}")
         return ids, labels
 
     def _completion(self, values: dict[str, Any]) -> tuple[list[int], list[int]]:

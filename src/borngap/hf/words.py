@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from borngap.hf.vocabulary import vocabulary_of
 from borngap.tokens import WORD_STARTS
 
 _CONTRACTED = "'t"  # of "don't" the first token is " don", no word
@@ -44,14 +45,17 @@ def words_of(tokenizer: Any, size: int) -> Words:
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        size: number of tokens V.
+        size: rows of the model.
 
     Returns:
-        The classification.
+        The classification; ids that no token has are empty texts.
     """
-    special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
-    pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(size)))]
-    texts = tuple(tokenizer.batch_decode([[i] for i in range(size)]))
+    vocabulary = vocabulary_of(tokenizer, size)
+    special, known = vocabulary.special, vocabulary.ids
+    pieces, texts = ([""] * vocabulary.size for _ in range(2))
+    read = (tokenizer.convert_ids_to_tokens(known), tokenizer.batch_decode([[i] for i in known]))
+    for i, piece, text in zip(known, *read, strict=True):
+        pieces[i], texts[i] = piece, text
     keys: dict[str, int] = {}
     return Words(
         torch.tensor(
@@ -62,7 +66,7 @@ def words_of(tokenizer: Any, size: int) -> Words:
         ),
         torch.tensor([_goes_on(piece, text) for piece, text in zip(pieces, texts, strict=True)]),
         torch.tensor([keys.setdefault(text.strip().casefold(), i) for i, text in enumerate(texts)]),
-        texts,
+        tuple(texts),
     )
 
 
