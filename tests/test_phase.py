@@ -10,7 +10,6 @@ from borngap.phase import Point, phase
 
 RATES = (1e-4, 2e-4, 4e-4, 8e-4)
 OVERLAPS = (0.3, 0.45, 0.55, 0.65, 0.75, 0.9)
-STEPS = 50
 
 
 def points(theta=2e-4, jump=lambda rate, overlap: 20.0 if rate * overlap > 3e-4 else 2.0, seeds=(0,), **changes):
@@ -20,10 +19,10 @@ def points(theta=2e-4, jump=lambda rate, overlap: 20.0 if rate * overlap > 3e-4 
         critical = theta / overlap
         for seed in seeds:
             for rate in RATES:
-                flip = critical * STEPS / rate if rate >= critical else None
+                flip = critical / rate if rate >= critical else None
                 outcome = "unresolved" if flip is None else "resolved"
-                one = {"outcome": outcome, "flip_time": flip, "jump_ratio": jump(rate, overlap)}
-                found.append(Point(context, seed, rate, STEPS, overlap, **one | changes))
+                one = {"outcome": outcome, "flip_share": flip, "jump_ratio": jump(rate, overlap)}
+                found.append(Point(context, seed, rate, overlap, **one | changes))
     return found
 
 
@@ -44,8 +43,8 @@ def test_critical_rates_theta_and_reduced_fields_are_recovered():
 
 
 def test_the_crossing_dose_never_leaves_its_bracket():
-    flips = {1e-4: None, 2e-4: None, 4e-4: 5.0, 8e-4: 5.0}
-    late = [Point(0, 0, r, STEPS, 0.5, "resolved" if f else "unresolved", f, 2.0) for r, f in flips.items()]
+    flips = {1e-4: None, 2e-4: None, 4e-4: 0.1, 8e-4: 0.1}
+    late = [Point(0, 0, r, 0.5, "resolved" if f else "unresolved", f, 2.0) for r, f in flips.items()]
     entry = phase(late, "rank").critical[0]
     assert (entry.low, entry.high, entry.rate) == (2e-4, 4e-4, 2e-4)
 
@@ -53,7 +52,7 @@ def test_the_crossing_dose_never_leaves_its_bracket():
 def test_seeds_are_combined_by_their_geometric_mean():
     both = points(seeds=(0, 1))
     both = [
-        p if p.seed == 0 or p.flip_time is None else Point(*list(vars(p).values())[:6], p.flip_time * 0.9, 2.0)
+        p if p.seed == 0 or p.flip_share is None else Point(*list(vars(p).values())[:5], p.flip_share * 0.9, 2.0)
         for p in both
     ]
     entry = phase(both, "rank").critical[5]
@@ -63,11 +62,11 @@ def test_seeds_are_combined_by_their_geometric_mean():
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
-        ({"outcome": "pre-resolved", "flip_time": None}, "pre-resolved"),
-        ({"outcome": "lost", "flip_time": None}, "pre-resolved"),
-        ({"outcome": "unresolved", "flip_time": None}, "beyond"),
-        ({"outcome": "diverged", "flip_time": None}, "diverged"),
-        ({"outcome": "resolved", "flip_time": 1.0}, "below"),
+        ({"outcome": "pre-resolved", "flip_share": None}, "pre-resolved"),
+        ({"outcome": "lost", "flip_share": None}, "pre-resolved"),
+        ({"outcome": "unresolved", "flip_share": None}, "beyond"),
+        ({"outcome": "diverged", "flip_share": None}, "diverged"),
+        ({"outcome": "resolved", "flip_share": 0.02}, "below"),
     ],
 )
 def test_no_rate_is_invented(changes, status):
@@ -81,7 +80,7 @@ def test_no_rate_is_invented(changes, status):
 
 
 def test_what_lies_beyond_the_rates_is_said():
-    some = [p if p.context < 4 else Point(p.context, 0, p.rate, STEPS, p.gold_overlap, "unresolved", None, 2.0)
+    some = [p if p.context < 4 else Point(p.context, 0, p.rate, p.gold_overlap, "unresolved", None, 2.0)
             for p in points()]  # fmt: skip
     found = phase(some, "rank")
     assert found.theta.contexts == 4
@@ -89,7 +88,7 @@ def test_what_lies_beyond_the_rates_is_said():
 
 
 def test_a_run_that_diverged_below_the_crossing_leaves_no_bracket():
-    odd = [Point(0, 0, 1e-4, STEPS, 0.5, "diverged", None, None), Point(0, 0, 2e-4, STEPS, 0.5, "resolved", 9.0, 2.0)]
+    odd = [Point(0, 0, 1e-4, 0.5, "diverged", None, None), Point(0, 0, 2e-4, 0.5, "resolved", 0.18, 2.0)]
     assert phase(odd, "rank").critical[0].status == "diverged"
 
 
@@ -195,7 +194,7 @@ def test_an_interval_of_the_cut_covers_it():
 def test_json_has_no_nan():
     import json
 
-    json.dumps(phase(points(outcome="diverged", flip_time=None, jump_ratio=None), "born").to_json(), allow_nan=False)
+    json.dumps(phase(points(outcome="diverged", flip_share=None, jump_ratio=None), "born").to_json(), allow_nan=False)
 
 
 def test_candidates_are_compared_on_the_same_points():

@@ -1,6 +1,6 @@
-"""AdamW on a coarse grid: what its updates add up to while the gradient changes linearly (spec section 7, collocation).
+"""AdamW on a coarse grid: what its updates add up to while the gradient changes linearly with the dose (spec section 7).
 
-Between two nodes the gradient is taken as a straight line in the step, so that AdamW's first moment is a combination
+Between two nodes the gradient is taken as a straight line in the dose, the sum of the rates so far, so that AdamW's first moment is a combination
 of three vectors (the moment before, the gradients at both nodes) and its second moment one of four. The coefficients
 are scalars, the same for every parameter, and exact; only the sum of the updates is a quadrature over a few of them.
 """
@@ -79,12 +79,12 @@ def piece(first: int, last: int, schedule: Sequence[float], beta1: float = 0.9, 
         The coefficients. Cost: the number of updates, in scalars.
     """
     done = np.arange(first + 1, last + 1)
-    after = (done - 1 - first) / (last - first)
+    rates = np.asarray(schedule[first:last], dtype=np.float64)
+    after = _walked(rates)
     line = np.stack([1 - after, after], 1)
     products = np.stack([line[:, 0] ** 2, 2 * line[:, 0] * line[:, 1], line[:, 1] ** 2], 1)
     mean, square = _decayed(line, beta1), _decayed(products, beta2)
-    rates = np.asarray(schedule[first:last], dtype=np.float64)
-    at, weights = _quadrature(done, rates)
+    at, weights = _quadrature(done, rates, _quiet(schedule))
     means, squares = mean[at] / (1 - beta1 ** done[at])[:, None], square[at] / (1 - beta2 ** done[at])[:, None]
     return Piece(_tensor(means), _tensor(squares), _tensor(weights), (1 - beta1**last, 1 - beta2**last))
 
@@ -124,6 +124,17 @@ def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State
         torch.addmv(state.displacement[block], m.T, weights, alpha=-1, out=out.displacement[block])
 
 
+def _walked(rates: np.ndarray) -> np.ndarray:
+    """Share of a piece's dose that is given before each of its updates; of its steps where it gives none."""
+    total = rates.sum()
+    return (np.cumsum(rates) - rates) / total if total > 0 else np.arange(len(rates)) / len(rates)
+
+
+def _quiet(schedule: Sequence[float]) -> int:
+    """How many updates at the start of a run move nothing, as the first of a warm-up."""
+    return next((n for n, factor in enumerate(schedule) if factor), len(schedule))
+
+
 def _decayed(inputs: np.ndarray, beta: float) -> np.ndarray:
     """Coefficients of (moment before, inputs) in the moving average after each update, shape (updates, 1 + inputs)."""
     found, held = np.empty((len(inputs), 1 + inputs.shape[1])), np.zeros(1 + inputs.shape[1])
@@ -135,17 +146,21 @@ def _decayed(inputs: np.ndarray, beta: float) -> np.ndarray:
     return found
 
 
-def _quadrature(done: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Few of a piece's updates, and weights that sum polynomials in log(update) over all of them exactly."""
-    points = _POINTS + 2 * bool(done[0] == 1)  # moments change fastest at the start of a run
-    if len(done) <= points:
-        return np.arange(len(done)), rates
-    x = np.log(done)
+def _quadrature(done: np.ndarray, rates: np.ndarray, quiet: int) -> tuple[np.ndarray, np.ndarray]:
+    """Few of a piece's updates, and weights that sum polynomials in log(update) over all of them exactly.
+
+    Updates are counted from the first one that moves anything; those before it, ``quiet`` many, have no weight.
+    """
+    points = _POINTS + 2 * bool(done[0] <= quiet + 1)  # moments change fastest at the start of a run
+    first = min(max(0, quiet + 1 - int(done[0])), len(done) - 1)
+    if len(done) - first <= points:
+        return np.arange(first, len(done)), rates[first:]
+    x = np.log(done[first:] - quiet)
     x = (2 * x - x[0] - x[-1]) / (x[-1] - x[0])
     wanted = -np.cos(np.pi * np.arange(points) / (points - 1))
     at = np.unique(np.abs(x[:, None] - wanted).argmin(0))
     basis = legvander(x, len(at) - 1)
-    return at, np.linalg.solve(basis[at].T, basis.T @ rates)
+    return first + at, np.linalg.solve(basis[at].T, basis.T @ rates[first:])
 
 
 def _tensor(values: np.ndarray) -> Tensor:

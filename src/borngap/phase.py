@@ -32,20 +32,19 @@ class Point:
         context: index of its context.
         seed: seed of LoRA's initial matrices.
         rate: learning rate eta.
-        steps: optimiser steps N.
         gold_overlap: Gmax at the base model.
         outcome: by the criterion.
-        flip_time: when the criterion was first met, unit steps; None if it was not.
+        flip_share: share of the run's dose (the sum of its rates) at which the criterion was first met, in [0, 1]; None
+            if it was not.
         jump_ratio: largest over mean change of the Born gap; None if unknown.
     """
 
     context: int
     seed: int
     rate: float
-    steps: int
     gold_overlap: float
     outcome: str
-    flip_time: float | None
+    flip_share: float | None
     jump_ratio: float | None
 
 
@@ -226,8 +225,8 @@ def _critical(context: int, points: list[Point]) -> Crossing:
 
 
 def _bracket(points: list[Point]) -> tuple[Status, float | None, float | None, float]:
-    """Status, the rates on both sides of the lowest crossing, and eta_c = s*/N; of one seed, rates increasing."""
-    crossing = next((i for i, point in enumerate(points) if point.flip_time is not None), None)
+    """Status, the rates on both sides of the lowest crossing, and eta_c by its dose; of one seed, rates increasing."""
+    crossing = next((i for i, point in enumerate(points) if point.flip_share is not None), None)
     if crossing is None:
         diverged = any(point.outcome == "diverged" for point in points)
         return "diverged" if diverged else "beyond", points[-1].rate, None, math.nan
@@ -237,7 +236,7 @@ def _bracket(points: list[Point]) -> tuple[Status, float | None, float | None, f
     if points[crossing - 1].outcome == "diverged":
         return "diverged", None, first.rate, math.nan
     low, high = points[crossing - 1].rate, first.rate
-    dose = first.rate * (first.flip_time or 0.0) / first.steps
+    dose = first.rate * (first.flip_share or 0.0)
     return "ok", low, high, min(max(dose, low), high)
 
 

@@ -90,30 +90,20 @@ def combined(criticals: Sequence[Critical]) -> Critical:
         criticals: of one context, at least one.
 
     Returns:
-        The geometric mean, its interval from the lowest low to the highest high; the first of those without a rate if
-        any has none. What was spent is added up.
+        The geometric mean, its interval from the lowest low to the highest high. If any seed has no rate, neither has
+        the context: the first such seed's status, with the lowest low of all and no high. What was spent is added up.
     """
     spent = {key: sum(getattr(c, key) for c in criticals) for key in ("optimizer_steps", "forward_passes")}
     without = next((c for c in criticals if c.rate is None or c.low is None or c.high is None), None)
-    if without is not None or len(criticals) == 1:
-        return replace(without or criticals[0], **spent)
+    if len(criticals) == 1:
+        return criticals[0]
+    if without is not None:
+        lows = [c.low for c in criticals if c.low is not None]
+        # a rate below every low fails with every seed; nothing is known to suffice with all of them
+        return replace(without, low=min(lows) if len(lows) == len(criticals) else None, high=None, **spent)
     rate = math.exp(sum(math.log(c.rate) for c in criticals if c.rate) / len(criticals))
     low, high = min(c.low for c in criticals if c.low), max(c.high for c in criticals if c.high)
     return replace(criticals[0], rate=rate, low=low, high=high, **spent)
-
-
-def dose_of(time: float, schedule: Sequence[float]) -> float:
-    """Return the sum of a schedule's factors up to a time.
-
-    Args:
-        time: steps, not necessarily whole, in [0, len(schedule)].
-        schedule: factor on the rate of every update.
-
-    Returns:
-        Unit steps at the full rate.
-    """
-    whole = int(time)
-    return sum(schedule[:whole]) + (time - whole) * (schedule[whole] if whole < len(schedule) else 0.0)
 
 
 def extrapolated(first: tuple[float, float], second: tuple[float, float]) -> float:

@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 
 from borngap.errors import UserError
 from borngap.geometry import KINDS, Kind
+from borngap.schedule import SCHEDULES, Schedule, factors
 from borngap.trajectory import CRITERIA, Criterion
 
 Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]
-Schedule = Literal["constant", "linear", "cosine"]
 Stop = Literal["none", "saturation", "structural"]
 Forward = Literal["last", "labels"]
 # rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"
@@ -115,6 +115,11 @@ class Training:
             return f"these contexts trained together, {steps} on them alone; a run on a data set moves them far less"
         return f"each context trained alone, {steps} on its one prompt; a run on a data set moves it far less"
 
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The schedule's factor on the rate of every update."""
+        return factors(self.schedule, self.warmup, self.steps)
+
     def _check_parts(self) -> None:
         unknown = sorted(set(self.freeze) - set(get_args(Part)))
         if unknown:
@@ -130,7 +135,7 @@ class Training:
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": get_args(Method),
-    "schedule": get_args(Schedule),
+    "schedule": SCHEDULES,
     "stop": get_args(Stop),
     "forward": get_args(Forward),
     "geometry": KINDS,

@@ -10,6 +10,8 @@ from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table
 from borngap.phase import Phase, Point, phase
+from borngap.schedule import factors
+from borngap.sweep.diagram import point_of
 
 _METHODS = ("full", "lora")
 _NEAR = (1.5, 12.0)  # dose collapse is read between these multiples of the critical rate
@@ -183,11 +185,8 @@ def _doses(study: Study) -> Table:
 
 
 def _points(runs: pl.DataFrame) -> list[Point]:
-    names = ("context", "seed", "rate", "steps", "gold_overlap", "jump_ratio")
-    return [
-        Point(outcome=row["outcome_born"], flip_time=row["flip_time_born"], **{name: row[name] for name in names})
-        for row in short(runs).iter_rows(named=True)
-    ]
+    rows = short(runs).iter_rows(named=True)
+    return [point_of(row, "born", factors("constant", 0, row["steps"])) for row in rows]
 
 
 def _boundaries(model: str, method: str, found: Phase) -> list[dict[str, Any]]:

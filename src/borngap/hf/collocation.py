@@ -1,7 +1,7 @@
 """Collocation: a run's own dynamics on a coarse grid of steps, without training (spec section 7).
 
-A *course* holds the loss gradients at K + 1 nodes of a run. Between nodes they are straight lines in the step, and
-AdamW's recurrences on them are summed by ``borngap.adamw``. A *sweep* goes from node to node: it predicts the weights
+A *course* holds the loss gradients at K + 1 nodes of a run, at equal doses. Between nodes they are straight lines in
+the dose, and AdamW's recurrences on them are summed by ``borngap.adamw``. A *sweep* goes from node to node: it predicts the weights
 there, takes the gradient anew, and corrects the displacement. Repeated at one rate, sweeps converge to a solution of
 the optimiser's dynamics on the grid, whatever the number of steps between nodes.
 
@@ -23,11 +23,10 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from borngap.adamw import Piece, State, advance, piece
-from borngap.hf.finetune import make_optimiser
 from borngap.hf.landscape import Landscape
 from borngap.hf.observe import Record
 from borngap.threshold import Status
-from borngap.training import Method, Training
+from borngap.training import Method
 from borngap.trajectory import Criterion
 
 Seen = Callable[[int, Tensor, Tensor | None], None]
@@ -56,7 +55,8 @@ class Course:
     def __init__(self, land: Landscape, index: int, criterion: Criterion, pieces: int) -> None:
         """Take the gradient at the base weights."""
         self._land, self._index, self._criterion = land, index, criterion
-        self._schedule = factors(land.tuner.training)
+        self._factors = land.tuner.training.factors
+        self._doses = np.concatenate([[0.0], np.cumsum(self._factors)])
         self._grid(pieces)
         self._state, self._ahead = State.zero(land.base), State.zero(land.base)
         self.gradients = land.zeros(len(self.nodes))
@@ -103,7 +103,7 @@ class Course:
             if cold:
                 pair[1] = pair[0]
             advance(state, pair, part, eps, ahead, moments=False)
-            self._place(ahead.displacement, rate)
+            self._place(ahead.displacement, rate, self.nodes[number])
             logits, hidden = land.gradient(self._index, pair[1])
             self.margins[number] = land.margin(self._index, self._criterion, logits)
             if see is not None:
@@ -125,7 +125,7 @@ class Course:
 
         @lru_cache
         def margin(log_rate: float) -> float:
-            self._place(direction, math.exp(log_rate))
+            self._place(direction, math.exp(log_rate), self.nodes[-1])
             return self._land.margin(self._index, self._criterion, self._land.logits(self._index))
 
         begin = math.log(near)
@@ -140,43 +140,47 @@ class Course:
 
     @property
     def share(self) -> float | None:
-        """Share of the run after which the margins rise through 0, up to 1.5 by the last slope; None if they fall."""
-        steps, margins = self.nodes, self.margins
-        number = next((k for k, margin in enumerate(margins) if margin > 0), len(steps) - 1)
-        slope = (margins[number] - margins[number - 1]) / (steps[number] - steps[number - 1])
-        met = steps[number] - margins[number] / slope if slope > 0 else math.inf
-        return met / steps[-1] if met < math.exp(_TRUSTED) * steps[-1] else None
+        """Share of the dose at which the margins rise through 0, up to 1.5 by the last slope; None if they fall."""
+        doses, margins = self._doses[self.nodes] / self._doses[-1], self.margins
+        number = next((k for k, margin in enumerate(margins) if margin > 0), len(doses) - 1)
+        rise, run = margins[number] - margins[number - 1], doses[number] - doses[number - 1]
+        met = float(doses[number] - margins[number] * run / rise) if rise > 0 else math.inf
+        return met if met < math.exp(_TRUSTED) else None
 
     def coarser(self) -> Tensor | None:
-        """Return the end's displacement with every second node left out; None where the grid has an odd number."""
-        if self.pieces % 2:
+        """Return the end's displacement with every second node left out; None where all pieces are single steps.
+
+        Such a grid is the run itself, and has no error.
+        """
+        if self.pieces == self.nodes[-1]:
             return None
-        state, nodes = self._ahead, self.nodes[::2]
+        state, kept = self._ahead, [*range(0, self.pieces, 2), self.pieces]
         state.reset()
-        for number, part in enumerate(self._pieces_between(nodes)):
-            pair = self.gradients[2 * number : 2 * number + 3 : 2]
-            advance(state, pair, part, self._land.tuner.training.eps, state)
+        parts = self._pieces_between([self.nodes[k] for k in kept])
+        for pair, part in zip(pairwise(kept), parts, strict=True):
+            advance(state, self.gradients[list(pair)], part, self._land.tuner.training.eps, state)
         return state.displacement
 
     def refine(self) -> None:
         """Double the number of pieces; gradients and margins at the new nodes are interpolated."""
-        old = self.nodes
+        old = self._doses[self.nodes]
         self._grid(2 * self.pieces)
-        self._resample(np.interp(self.nodes, old, range(len(old))))
+        self._resample(np.interp(self._doses[self.nodes], old, range(len(old))))
 
     def shrink(self, ratio: float) -> None:
         """Guess the gradients of a run whose rate is ``ratio`` times this one's, ratio <= 1: they go by the dose."""
-        doses = np.array(self.nodes) * min(1.0, ratio)
-        self._resample(np.interp(doses, self.nodes, range(len(self.nodes))))
+        doses = self._doses[self.nodes]
+        self._resample(np.interp(doses * min(1.0, ratio), doses, range(len(doses))))
 
     def _grid(self, pieces: int) -> None:
-        steps = self._land.tuner.training.steps
-        self.nodes = sorted({round(k * steps / pieces) for k in range(pieces + 1)})
+        wanted = np.linspace(0, self._doses[-1], pieces + 1)[1:-1]
+        inner = abs(self._doses - wanted[:, None]).argmin(1).tolist()
+        self.nodes = sorted({0, *inner, len(self._factors)})
         self._parts = self._pieces_between(self.nodes)
 
     def _pieces_between(self, nodes: Sequence[int]) -> list[Piece]:
         settings = self._land.tuner.training
-        return [piece(a, b, self._schedule, settings.beta1, settings.beta2) for a, b in pairwise(nodes)]
+        return [piece(a, b, self._factors, settings.beta1, settings.beta2) for a, b in pairwise(nodes)]
 
     def _resample(self, where: np.ndarray) -> None:
         """Interpolate gradients and margins at fractional positions among the present nodes."""
@@ -185,10 +189,11 @@ class Course:
         self.gradients = torch.lerp(self.gradients[below], self.gradients[below + 1], share)
         self.margins = [float(np.interp(x, range(len(self.margins)), self.margins)) for x in where]
 
-    def _place(self, displacement: Tensor, rate: float) -> None:
+    def _place(self, displacement: Tensor, rate: float, steps: int) -> None:
+        """Set the weights after so many steps: the base decays by all of the dose, its displacement by half of it."""
         decay = self._land.tuner.training.weight_decay
-        kept = math.prod(1 - rate * f * decay for f in self._schedule) if decay else 1.0
-        self._land.place(displacement, rate, kept)
+        kept = math.prod(1 - rate * f * decay for f in self._factors[:steps]) if decay else 1.0
+        self._land.place(displacement, rate * math.sqrt(kept), kept)
 
 
 @dataclass(frozen=True)
@@ -333,7 +338,9 @@ def _secant(seen: list[tuple[float, float]]) -> tuple[float, float]:
 def _grid_shift(course: Course, rate: float) -> float:
     """Estimate the grid's error of log rate: a third of what leaving out every second node changes (order 2)."""
     displacement = course.coarser()
-    found = None if displacement is None else course.crossing(rate, displacement)
+    if displacement is None:
+        return 0.0
+    found = course.crossing(rate, displacement)
     return math.inf if found is None or _is_far(found, rate) else math.log(found / rate) / 3
 
 
@@ -392,14 +399,3 @@ def root(function: Callable[[float], float], near: float) -> float | None:
 def pieces_for(method: Method) -> int:
     """Return how many pieces a course is cut into at first; LoRA's gradients start at zero and change faster."""
     return _PIECES[method]
-
-
-def factors(training: Training) -> list[float]:
-    """Return the schedule's factor on the rate of every update of a run."""
-    optimiser, scheduler = make_optimiser([torch.zeros(1, requires_grad=True)], training, 1.0)
-    found = []
-    for _ in range(training.steps):
-        found.append(float(optimiser.param_groups[0]["lr"]))
-        optimiser.step()
-        scheduler.step()
-    return found

@@ -15,14 +15,15 @@ import torch
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.hf.collocation import Course, factors, pieces_for, solve
+from borngap.hf.collocation import Course, pieces_for, solve
 from borngap.hf.finetune import FineTune
 from borngap.hf.landscape import Landscape, Spent
 from borngap.hf.load import Loaded
 from borngap.hf.readout import geometry_of
 from borngap.hf.signpath import SEGMENTS, critical_dose
 from borngap.hf.trials import Trials
-from borngap.threshold import WAYS, WIDTH, By, Critical, Status, bisect, class_mean, dose_of, extrapolated, found, grid
+from borngap.schedule import check_dose, share_of
+from borngap.threshold import WAYS, WIDTH, By, Critical, Status, bisect, class_mean, extrapolated, found, grid
 from borngap.training import STANDARD_RATES, Method, Training
 
 LARGEST: dict[Method, float] = {"full": 1e-2, "readout-only": 1e-1, "lora": 1e-1}
@@ -68,19 +69,15 @@ class Searcher:
             limit: largest rate that counts; a default by method unless given.
 
         Raises:
-            UserError: there are no steps, or the largest rate is not positive.
+            UserError: there are no steps, all of them have the rate 0, or the largest rate is not positive.
         """
-        if training.steps < 1:
-            raise UserError(
-                "no steps", rule="a critical rate is one for a budget of at least 1 step", found=training.steps
-            )
+        check_dose(training.factors)
         self.limit = LARGEST[training.method] if limit is None else limit
         if not 0 < self.limit < math.inf:
             raise UserError("the largest rate is out of range", rule="a positive, finite number", found=limit)
         self.training, self.name = training, loaded.name
         self.tuner = FineTune(loaded, contexts, training)
         self.land = Landscape(self.tuner)
-        self.schedule = factors(training)
         self._class: str | None = None
         self._solved: list[float] = []
         self._geometry = geometry_of(self.tuner.model, training.geometry, self.tuner.tokenizer)
@@ -94,7 +91,7 @@ class Searcher:
 
     def share(self, time: float) -> float:
         """Return the share of the whole run's dose that is given by a time, unit 1."""
-        return dose_of(time, self.schedule) / sum(self.schedule)
+        return share_of(time, self.training.factors)
 
     def search(
         self,
@@ -159,7 +156,7 @@ class Searcher:
 
     @property
     def _start(self) -> float:
-        return min(self.limit, STANDARD_RATES[self.training.method] * _STANDARD_STEPS / sum(self.schedule))
+        return min(self.limit, STANDARD_RATES[self.training.method] * _STANDARD_STEPS / sum(self.training.factors))
 
     def _ways(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
         if by in {"bisect", "grid"}:
@@ -217,7 +214,7 @@ class Searcher:
 
     def _by_sign(self, index: int, segments: int) -> Critical:
         before, by = self.land.spent.copy(), _SIGN_PATHS[segments]
-        total = sum(self.schedule)
+        total = sum(self.training.factors)
         dose = critical_dose(self.land, index, self.training.criterion, self.limit * total, segments)
         if dose is None:
             why = f"the path does not meet the criterion up to the rate {self.limit:.3g}"
@@ -237,7 +234,7 @@ class Searcher:
         left = budget - used
         if time < budget / 2 and left > used:
             # a second run, slow enough to use the rest of the budget
-            second = min(estimate * sum(self.schedule) / dose_of(_AIM * left, self.schedule), self.limit)
+            second = min(estimate / self.share(_AIM * left), self.limit)
             later = trials.run(index, second, left)
             if later is not None and not math.isnan(later):
                 estimate = extrapolated((rate, estimate), (second, second * self.share(later)))

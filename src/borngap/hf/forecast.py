@@ -18,13 +18,15 @@ from borngap.hf.load import Loaded
 from borngap.hf.observe import Record
 from borngap.threshold import Critical, Prospect, combined, prospect
 from borngap.training import STANDARD_RATES, USUAL_LORA_RATES, Training
-from borngap.trajectory import Trajectory, trajectory
+from borngap.trajectory import MARGINS, Trajectory, trajectory
 from borngap.verdicts import Outcome, outcome
 
 _SWEEPS = 6
 _MOST_PIECES = 24
 _SETTLED = 0.02
-_ENDS = ("born_gap", "signal", "drag", "logit_gap", "gold_probability", "competitor_probability")
+_ENDS = (
+    "born_gap", "signal", "drag", "logit_gap", "top1_margin", "gold_probability", "competitor_probability",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Forecast:
         planned: the planned learning rate.
         critical: the critical rate.
         prospect: what the planned rate means against it.
-        outcome: outcome by the criterion at the planned rate; None if not known.
+        outcome: outcome by the criterion at the planned rate; None if not known. Of several seeds, and ``end`` with it,
+            that of the seed whose final margin is the median (the lower one of two).
+        outcomes: how many seeds come to which outcome.
         end: observables at the end of the planned run, by id; empty if not known.
         outcome_by: ``collocation``, or ``run`` where a real run had to answer.
         lora: critical rate under LoRA with the same steps; abstained where the model has no layers for it, None if it
@@ -53,6 +57,7 @@ class Forecast:
     critical: Critical
     prospect: Prospect
     outcome: Outcome | None
+    outcomes: dict[str, int]
     end: dict[str, float | None]
     outcome_by: str
     lora: Critical | None
@@ -76,10 +81,16 @@ class Forecast:
 
     @property
     def will_resolve(self) -> bool | None:
-        """True above the interval, False below, None within or where it is not known."""
+        """Whether gold is ahead at the end: True above the interval, False below, None within or where it is not known.
+
+        Above the interval gold comes ahead; a solved run that loses the lead again says False, and one that says
+        something else than the rate does, None.
+        """
         if self.prospect == "pre-resolved":
             return self.outcome != "lost"
-        return {"will resolve": True, "will fail": False}.get(self.prospect)
+        if self.prospect == "will resolve":
+            return {"resolved": True, None: True, "relapsed": False}.get(self.outcome)
+        return None if self.prospect != "will fail" or self.outcome == "resolved" else False
 
 
 def forecast(
@@ -142,6 +153,24 @@ class End:
     outcome: Outcome | None
     values: dict[str, float | None]
     by: str
+
+
+def typical(ends: Sequence[End], training: Training) -> End:
+    """Return the end of the seed whose final margin is the median, the lower one of two; unknown margins count lowest.
+
+    Args:
+        ends: one a seed, at least one.
+        training: names the criterion.
+
+    Returns:
+        One of them, whole, so that its outcome and its numbers belong together.
+    """
+
+    def margin(end: End) -> float:
+        value = end.values.get(MARGINS[training.criterion])
+        return -math.inf if value is None or math.isnan(value) else value
+
+    return sorted(ends, key=margin)[(len(ends) - 1) // 2]
 
 
 def at_rate(searcher: Searcher, index: int) -> End:
@@ -238,13 +267,12 @@ def _under_lora(
 def _entry(
     searcher: Searcher, index: int, runs: Sequence[tuple[Critical, End]], lora: list[Critical] | None
 ) -> Forecast:
-    critical, end = combined([critical for critical, _ in runs]), runs[0][1]
-    usual = Counter(e.outcome for _, e in runs).most_common(1)[0][0]
+    critical, end = combined([critical for critical, _ in runs]), typical([end for _, end in runs], searcher.training)
     planned = searcher.training.learning_rate
     under = critical if searcher.training.method == "lora" else lora[index] if lora else None
     return Forecast(
-        searcher.tuner.targets[index], searcher.overlaps[index], planned, critical, prospect(critical, planned), usual,
-        end.values, end.by, under, searcher.class_rate(index), searcher.embedding_class,
+        searcher.tuner.targets[index], searcher.overlaps[index], planned, critical, prospect(critical, planned), end.outcome,
+        dict(Counter(str(end.outcome) for _, end in runs)), end.values, end.by, under, searcher.class_rate(index), searcher.embedding_class,
         searcher.training.scope,
     )  # fmt: skip
 
@@ -263,7 +291,8 @@ def forecast_entry(index: int, entry: Forecast) -> dict[str, Any]:
     head = critical_entry(index, Threshold(entry.target, entry.overlap, c, entry.scope))
     ratio = None if c.rate is None else entry.planned / c.rate
     plan: dict[str, Any] = {"planned_rate": entry.planned, "planned_over_critical": ratio, "prospect": entry.prospect}
-    plan |= {"will_resolve": entry.will_resolve, "outcome": entry.outcome, "outcome_by": entry.outcome_by}
+    plan |= {"will_resolve": entry.will_resolve, "outcome": entry.outcome, "outcomes": entry.outcomes}
+    plan["outcome_by"] = entry.outcome_by
     plan["end"] = {name: _finite(value) for name, value in entry.end.items()}
     lora = entry.lora
     plan["lora"] = None

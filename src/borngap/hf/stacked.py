@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from transformers import get_scheduler
 
 from borngap.errors import UserError
 from borngap.hf.finetune import FineTune, Step
@@ -146,7 +145,7 @@ class _Stack:
             name: torch.stack([initial[lane.seed][name] for lane in lanes.values()]) for name in rowwise.parameters
         }
         self._optimiser = _optimiser(self._rows, [lane.rate for lane in lanes.values()], settings)
-        self._factors = _factors(settings)
+        self._factors = settings.factors
 
     def run(self) -> Iterator[tuple[int, Step]]:
         """Yield number and entry of every lane and step."""
@@ -336,16 +335,3 @@ def _optimiser(rows: dict[str, Tensor], rates: list[float], training: Training) 
     return torch.optim.AdamW(
         groups, betas=(training.beta1, training.beta2), eps=training.eps, weight_decay=training.weight_decay, fused=True
     )
-
-
-def _factors(training: Training) -> list[float]:
-    """The rate at each step over the lane's own, by the hosts' schedules."""
-    single = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    name = "constant_with_warmup" if training.schedule == "constant" else training.schedule
-    scheduler = get_scheduler(name, single, training.warmup, training.steps)
-    factors = []
-    for _ in range(training.steps):
-        factors.append(scheduler.get_last_lr()[0])
-        single.step()
-        scheduler.step()
-    return factors

@@ -9,6 +9,7 @@ from typing import Any
 from borngap.report.series import rounded, series
 from borngap.report.source import trajectory_of
 from borngap.report.text import ending, word
+from borngap.schedule import factors, share_of
 from borngap.shown import visible
 from borngap.store import Run
 from borngap.trajectory import CRITERIA, MARGINS, Trajectory
@@ -73,9 +74,9 @@ def criterion_of(run: Run) -> str:
 def needed_by_dose(run: Run, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Estimate the rate that a context needs from the step of its flip.
 
-    The crossing dose, rate x flip time, is nearly independent of the rate, so ``rate * flip_time / N`` is about the
-    smallest rate at which gold is ahead after N steps (spec section 7: within 18 % under full fine-tuning and 42 %
-    under LoRA at ten times that rate, a few percent near it).
+    The dose at the flip, the sum of the rates so far, is nearly independent of the rate, so that the rate times the
+    share of the run's dose is about the smallest rate at which gold is ahead at the end (spec section 7: within 18 %
+    under full fine-tuning and 42 % under LoRA at ten times that rate, a few percent near it).
 
     Args:
         run: the RUN.
@@ -93,12 +94,12 @@ def needed_by_dose(run: Run, entry: Mapping[str, Any]) -> dict[str, Any]:
         return nothing | {"why": "not known: the context was watched, not trained on by itself"}
     if used is None or not plan.get("steps"):
         return nothing | {"why": "not known: the run does not say its rate"}
-    if plan.get("schedule") != "constant" or plan.get("warmup") or plan.get("joint"):
-        return nothing | {"why": "not known: the rate is not constant, or contexts were trained together"}
+    if plan.get("joint"):
+        return nothing | {"why": "not known: contexts were trained together"}
     if flip is None:
         above = entry.get("outcome") in {"unresolved", "structural", "kinematic"}
         return nothing | {"low": used if above else None, "why": "more than that" if above else "not known"}
-    needed = used * flip / plan["steps"]
+    needed = used * share_of(flip, factors(plan["schedule"], plan["warmup"], plan["steps"]))
     return nothing | {"rate": rounded(needed, 3), "how": "dose", "ratio": rounded(used / needed, 2), "why": ""}
 
 

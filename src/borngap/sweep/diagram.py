@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from borngap.phase import Phase, Point, phase
+from borngap.schedule import factors, share_of
 from borngap.sweepstore import Sweep
 from borngap.trajectory import Criterion
 
@@ -32,12 +34,22 @@ def points(sweep: Sweep, criterion: Criterion) -> list[Point]:
     Returns:
         One point a run, in order of the plan. Of a run that diverged, a crossing before that counts.
     """
-    names = ("context", "seed", "rate", "steps", "gold_overlap", "jump_ratio")
-    return [
-        Point(
-            outcome=row[f"outcome_{criterion}"],
-            flip_time=row[f"flip_time_{criterion}"],
-            **{name: row[name] for name in names},
-        )
-        for row in sweep.runs.iter_rows(named=True)
-    ]
+    found = factors(*(sweep.plan[name] for name in ("schedule", "warmup", "steps")))
+    return [point_of(row, criterion, found) for row in sweep.runs.iter_rows(named=True)]
+
+
+def point_of(row: Mapping[str, Any], criterion: Criterion, factors: Sequence[float]) -> Point:
+    """Return a run as one criterion sees it.
+
+    Args:
+        row: of a table of runs.
+        criterion: what counts as resolved.
+        factors: of the run's schedule, one an update.
+
+    Returns:
+        The point.
+    """
+    time = row[f"flip_time_{criterion}"]
+    share = None if time is None else share_of(time, factors)
+    names = ("context", "seed", "rate", "gold_overlap", "jump_ratio")
+    return Point(outcome=row[f"outcome_{criterion}"], flip_share=share, **{name: row[name] for name in names})
