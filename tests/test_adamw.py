@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from borngap.adamw import State, advance, piece
+from borngap.schedule import factors
 
 
 def coarse(gradients, nodes, *, beta1=0.9, beta2=0.999, eps=1e-8, schedule=None):
@@ -23,8 +24,9 @@ def stepped(gradients, nodes, *, beta1=0.9, beta2=0.999, eps=1e-8, schedule=None
     optimiser = torch.optim.AdamW([parameter], lr=1.0, betas=(beta1, beta2), eps=eps, weight_decay=0.0)
     gradients = gradients.double()
     for number, (first, last) in enumerate(pairwise(nodes)):
+        rates = schedule or [1.0] * nodes[-1]
         for done in range(first, last):
-            share = (done - first) / (last - first)
+            share = sum(rates[first:done]) / sum(rates[first:last])
             parameter.grad = torch.lerp(gradients[number], gradients[number + 1], share)
             optimiser.param_groups[0]["lr"] = schedule[done] if schedule else 1.0
             optimiser.step()
@@ -83,6 +85,19 @@ def test_schedules_and_betas_count():
     error = float((state.displacement - weights).abs().max())
     assert error <= 0.01 * sum(schedule)
     assert float((plain - weights).abs().max()) > 20 * error
+
+
+@pytest.mark.parametrize("warmup", [1, 5, 10, 25])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_warm_up_and_gradients_that_grow_with_the_dose(schedule, warmup):
+    """LoRA's A: its gradient is exactly zero until the first update with a rate, and then grows with the dose."""
+    rates = factors(schedule, warmup, 50)
+    doses = [sum(rates[:n]) / sum(rates) for n in range(51)]
+    nodes = [0, *(min(range(51), key=lambda n: abs(doses[n] - k / 6)) for k in range(1, 6)), 50]
+    gradients = torch.tensor([doses[n] for n in nodes])[:, None] * torch.tensor([[1.0, -1e-3]])
+    weights, *_ = stepped(gradients, nodes, schedule=rates)
+    state = coarse(gradients, nodes, schedule=rates)
+    torch.testing.assert_close(state.displacement.double(), weights, rtol=2e-3, atol=0)
 
 
 def test_in_place_equals_out_of_place():

@@ -12,7 +12,6 @@ from borngap.threshold import (
     check_rates,
     class_mean,
     combined,
-    dose_of,
     extrapolated,
     found,
     grid,
@@ -122,12 +121,6 @@ def test_prospects():
     assert prospect(Critical(None, None, None, "abstained", "ray"), 1.0) == "unknown"
 
 
-def test_doses_sum_the_schedule():
-    assert dose_of(2.5, [1.0, 0.5, 0.2]) == pytest.approx(1.6)
-    assert dose_of(3.0, [1.0, 0.5, 0.2]) == pytest.approx(1.7)
-    assert dose_of(0.0, [1.0]) == 0.0
-
-
 def test_extrapolation_is_exact_for_a_power_law():
     critical, power = 1e-4, 1.2
     doses = [(rate, rate * (critical / rate) ** power) for rate in (2e-3, 1.2e-4)]
@@ -149,7 +142,11 @@ def test_seeds_are_combined_with_their_spread():
     assert (both.rate, both.low, both.high) == (pytest.approx(2e-4), 9e-5, 4.1e-4)
     assert (both.optimizer_steps, both.forward_passes) == (3, 30)
     lost = combined([one, Critical(None, 0.1, None, "beyond", "collocation")])
-    assert (lost.rate, lost.status) == (None, "beyond")
+    # one seed resolves at 1e-4: no rate above 9e-5 is sure to fail with all
+    assert (lost.rate, lost.low, lost.high, lost.status) == (None, 9e-5, None, "beyond")
+    assert [prospect(lost, rate) for rate in (8e-5, 2e-4, 0.2)] == ["will fail", "unknown", "unknown"]
+    dark = combined([one, Critical(None, None, None, "abstained", "collocation")])
+    assert (dark.low, dark.status) == (None, "abstained")
     assert combined([one]) == one
 
 

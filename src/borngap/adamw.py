@@ -1,8 +1,9 @@
-"""AdamW on a coarse grid: what its updates add up to while the gradient changes linearly with the dose (spec section 7).
+"""AdamW on a coarse grid: the sum of its updates while the gradient changes linearly with the dose (spec section 7).
 
-Between two nodes the gradient is taken as a straight line in the dose, the sum of the rates so far, so that AdamW's first moment is a combination
-of three vectors (the moment before, the gradients at both nodes) and its second moment one of four. The coefficients
-are scalars, the same for every parameter, and exact; only the sum of the updates is a quadrature over a few of them.
+Between two nodes the gradient is taken as a straight line in the dose, the sum of the rates so far, so that AdamW's
+first moment is a combination of three vectors (the moment before, the gradients at both nodes) and its second moment
+one of four. The coefficients are scalars, the same for every parameter, and exact; only the sum of the updates is a
+quadrature over a few of them.
 """
 
 from __future__ import annotations
@@ -147,11 +148,9 @@ def _decayed(inputs: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _quadrature(done: np.ndarray, rates: np.ndarray, quiet: int) -> tuple[np.ndarray, np.ndarray]:
-    """Few of a piece's updates, and weights that sum polynomials in log(update) over all of them exactly.
-
-    Updates are counted from the first one that moves anything; those before it, ``quiet`` many, have no weight.
-    """
+    """Few of a piece's updates, and weights that sum polynomials in log(update - quiet) over all of them exactly."""
     points = _POINTS + 2 * bool(done[0] <= quiet + 1)  # moments change fastest at the start of a run
+    # updates are counted from the first one that moves anything; those before have no weight
     first = min(max(0, quiet + 1 - int(done[0])), len(done) - 1)
     if len(done) - first <= points:
         return np.arange(first, len(done)), rates[first:]

@@ -25,8 +25,8 @@ def factors(schedule: Schedule, warmup: int, steps: int) -> tuple[float, ...]:
     """Return the factor on the learning rate of every update, as transformers' schedulers of these names have it.
 
     A warm-up rises in a straight line from 0, which the first update gets, to 1; then ``constant``, or a fall that
-    would reach 0 with the update after the last: ``linear`` ``1 - x`` or ``cosine`` ``(1 + cos(pi x)) / 2``, x the share
-    of the steps after the warm-up that are done.
+    would reach 0 with the update after the last: ``linear`` ``1 - x`` or ``cosine`` ``(1 + cos(pi x)) / 2``, x the
+    share of the steps after the warm-up that are done.
 
     Args:
         schedule: its name.

@@ -1,9 +1,9 @@
 """Collocation: a run's own dynamics on a coarse grid of steps, without training (spec section 7).
 
 A *course* holds the loss gradients at K + 1 nodes of a run, at equal doses. Between nodes they are straight lines in
-the dose, and AdamW's recurrences on them are summed by ``borngap.adamw``. A *sweep* goes from node to node: it predicts the weights
-there, takes the gradient anew, and corrects the displacement. Repeated at one rate, sweeps converge to a solution of
-the optimiser's dynamics on the grid, whatever the number of steps between nodes.
+the dose, and AdamW's recurrences on them are summed by ``borngap.adamw``. A *sweep* goes from node to node: it
+predicts the weights there, takes the gradient anew, and corrects the displacement. Repeated at one rate, sweeps
+converge to a solution of the optimiser's dynamics on the grid, whatever the number of steps between nodes.
 
 The critical rate is the fixed point of "sweep at a rate, then find the rate at which this displacement meets the
 criterion". How far off the grid leaves it is estimated with every second node left out.
@@ -192,7 +192,7 @@ class Course:
     def _place(self, displacement: Tensor, rate: float, steps: int) -> None:
         """Set the weights after so many steps: the base decays by all of the dose, its displacement by half of it."""
         decay = self._land.tuner.training.weight_decay
-        kept = math.prod(1 - rate * f * decay for f in self._factors[:steps]) if decay else 1.0
+        kept = math.prod(max(0.0, 1 - rate * f * decay) for f in self._factors[:steps]) if decay else 1.0
         self._land.place(displacement, rate * math.sqrt(kept), kept)
 
 

@@ -27,6 +27,7 @@ from borngap.threshold import WAYS, WIDTH, By, Critical, Status, bisect, class_m
 from borngap.training import STANDARD_RATES, Method, Training
 
 LARGEST: dict[Method, float] = {"full": 1e-2, "readout-only": 1e-1, "lora": 1e-1}
+FLOOR = 5e-4
 _STANDARD_STEPS = 50
 _FIRST_DOSE = 20.0
 _AIM = 0.95
@@ -147,8 +148,7 @@ class Searcher:
         solution = solve(course, start or guess, self.limit)
         if solution.rate is not None:
             self._solved.append(solution.rate)
-        spread = solution.error + half_width("collocation", self.training.method)
-        low, high = _around(solution.rate, spread)
+        low, high = _around(solution.rate, spread(solution.error, self.training.method))
         if solution.status == "beyond":
             low = self.limit
         critical = Critical(solution.rate, low, high, solution.status, "collocation", solution.why)
@@ -381,13 +381,27 @@ def half_width(by: By, method: Method) -> float:
     """Return the half width of a 90 % interval on log rate, measured on the bundled models.
 
     Args:
-        by: the way.
+        by: the way, not collocation, whose courses estimate their own errors.
         method: what is trained; readout-only is taken for full.
 
     Returns:
         The 90th percentile of |log(rate / bisected rate)|.
     """
     return float(_calibration()["half_width"][by]["lora" if method == "lora" else "full"])
+
+
+def spread(error: float, method: Method) -> float:
+    """Return the half width of collocation's 90 % interval on log rate.
+
+    Args:
+        error: the solution's own estimate of its error; iterations and roots add ``FLOOR`` to it.
+        method: what is trained; readout-only is taken for full.
+
+    Returns:
+        The estimate times the 90th percentile of ``|log(rate / true rate)|`` over it, measured on the bundled models
+        under every schedule.
+    """
+    return float(_calibration()["collocation"]["lora" if method == "lora" else "full"]) * (error + FLOOR)
 
 
 def _around(rate: float | None, spread: float) -> tuple[float | None, float | None]:

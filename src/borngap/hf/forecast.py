@@ -267,14 +267,25 @@ def _under_lora(
 def _entry(
     searcher: Searcher, index: int, runs: Sequence[tuple[Critical, End]], lora: list[Critical] | None
 ) -> Forecast:
-    critical, end = combined([critical for critical, _ in runs]), typical([end for _, end in runs], searcher.training)
+    critical = combined([critical for critical, _ in runs])
+    end = typical([end for _, end in runs], searcher.training)
     planned = searcher.training.learning_rate
     under = critical if searcher.training.method == "lora" else lora[index] if lora else None
     return Forecast(
-        searcher.tuner.targets[index], searcher.overlaps[index], planned, critical, prospect(critical, planned), end.outcome,
-        dict(Counter(str(end.outcome) for _, end in runs)), end.values, end.by, under, searcher.class_rate(index), searcher.embedding_class,
-        searcher.training.scope,
-    )  # fmt: skip
+        target=searcher.tuner.targets[index],
+        overlap=searcher.overlaps[index],
+        planned=planned,
+        critical=critical,
+        prospect=prospect(critical, planned),
+        outcome=end.outcome,
+        outcomes=dict(Counter(str(end.outcome) for _, end in runs)),
+        end=end.values,
+        outcome_by=end.by,
+        lora=under,
+        class_rate=searcher.class_rate(index),
+        embedding_class=searcher.embedding_class,
+        scope=searcher.training.scope,
+    )
 
 
 def forecast_entry(index: int, entry: Forecast) -> dict[str, Any]:
