@@ -7,6 +7,8 @@ import pytest
 
 from borngap.boundary import boundary, compare, fit, interval
 from borngap.phase import Point, phase
+from borngap.schedule import factors
+from borngap.sweep.diagram import point_of
 
 RATES = (1e-4, 2e-4, 4e-4, 8e-4)
 OVERLAPS = (0.3, 0.45, 0.55, 0.65, 0.75, 0.9)
@@ -47,6 +49,27 @@ def test_the_crossing_dose_never_leaves_its_bracket():
     late = [Point(0, 0, r, 0.5, "resolved" if f else "unresolved", f, 2.0) for r, f in flips.items()]
     entry = phase(late, "rank").critical[0]
     assert (entry.low, entry.high, entry.rate) == (2e-4, 4e-4, 2e-4)
+
+
+def test_the_bracket_of_several_seeds_holds_all_of_theirs():
+    """Seed 0 crosses between 1e-4 and 2e-4, seed 1 between 2e-4 and 4e-4: 1e-4 fails with both, 4e-4 suffices for both."""
+    first = {0: 2e-4, 1: 4e-4}
+    runs = [
+        Point(0, seed, rate, 0.5, "resolved" if rate >= first[seed] else "unresolved",
+              0.8 if rate >= first[seed] else None, 2.0)
+        for seed in (0, 1) for rate in RATES
+    ]  # fmt: skip
+    entry = phase(runs, "rank").critical[0]
+    assert (entry.low, entry.high) == (1e-4, 4e-4)
+    assert entry.rate == pytest.approx(0.8 * math.sqrt(2e-4 * 4e-4))
+
+
+def test_a_sweep_with_a_schedule_goes_by_the_dose():
+    """After 25 of 50 steps of a linear fall 0.755 of the dose is given; by steps the rate came out at 0.66 of it."""
+    row = {"context": 0, "seed": 0, "rate": 1e-3, "gold_overlap": 0.5, "jump_ratio": 2.0, "outcome_rank": "resolved"}
+    point = point_of(row | {"flip_time_rank": 25.0}, "rank", factors("linear", 0, 50))
+    assert point.flip_share == pytest.approx(sum(range(26, 51)) / sum(range(1, 51)))
+    assert point_of(row | {"flip_time_rank": None}, "rank", factors("linear", 0, 50)).flip_share is None
 
 
 def test_seeds_are_combined_by_their_geometric_mean():

@@ -132,7 +132,19 @@ def test_the_needed_rate_follows_from_the_flip(report):
     assert contexts[5]["needed"]["rate"] is None
 
 
-@pytest.mark.parametrize("plan", [{"schedule": "linear"}, {"warmup": 5}, {"joint": True}])
+@pytest.mark.parametrize(("plan", "share"), [
+    ({}, 15 / 50), ({"warmup": 10}, (4.5 + 5) / (4.5 + 40)),
+    ({"schedule": "linear"}, sum(range(36, 51)) / sum(range(1, 51))),
+])  # fmt: skip
+def test_the_rate_that_a_flip_tells_of_goes_by_the_dose(tmp_path, plan, share):
+    folder = make_run(tmp_path / "run", ["resolved"], **plan)
+    verdicts = json.loads((folder / "verdicts.json").read_text())
+    verdicts["verdicts"][0]["flip_times"]["rank"] = 15.0
+    (folder / "verdicts.json").write_text(json.dumps(verdicts))
+    assert of(folder).summary["contexts"][0]["needed"]["rate"] == pytest.approx(2e-4 * share, rel=6e-3)
+
+
+@pytest.mark.parametrize("plan", [{"joint": True}])
 def test_no_rate_is_estimated_where_the_estimate_does_not_hold(tmp_path, plan):
     needed = of(make_run(tmp_path / "run", ["resolved"], **plan)).summary["contexts"][0]["needed"]
     assert needed["rate"] is None
