@@ -52,7 +52,7 @@ def test_the_crossing_dose_never_leaves_its_bracket():
 
 
 def test_the_bracket_of_several_seeds_holds_all_of_theirs():
-    """Seed 0 crosses between 1e-4 and 2e-4, seed 1 between 2e-4 and 4e-4: 1e-4 fails with both, 4e-4 suffices for both."""
+    """Seed 0 crosses from 1e-4 to 2e-4, seed 1 from 2e-4 to 4e-4: 1e-4 fails with both, 4e-4 suffices for both."""
     first = {0: 2e-4, 1: 4e-4}
     runs = [
         Point(0, seed, rate, 0.5, "resolved" if rate >= first[seed] else "unresolved",
