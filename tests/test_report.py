@@ -420,6 +420,21 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert len({run["label"] for run in record["runs"]}) == 3
 
 
+@pytest.mark.parametrize(("file", "message"), [
+    ("summary.json", "no RUN there\n  rule: a folder with run.json\n  found: {}\n  fix: give {}"),
+    ("scan.json", "a scan can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
+    ("positions.parquet", "a scan can't be compared\n  rule: {1}\n"),
+    ("sweep.json", "a sweep can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
+])  # fmt: skip
+def test_what_is_no_run_is_not_compared_and_the_message_says_what_is(folder, tmp_path, file, message):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / file).write_text("{}")
+    runs = "RUN folders, as `borngap finetune` or a callback writes them"
+    with pytest.raises(UserError, match=f"^{re.escape(message.format(other, runs))}"):
+        comparison_of(folder, other)
+
+
 @pytest.mark.parametrize("count", [1, 7])
 def test_too_few_and_too_many_runs_are_refused(folder, count):
     with pytest.raises(UserError, match="that many runs can't be compared"):

@@ -12,7 +12,9 @@ from borngap.cli.show import print_table, say, table
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two to six RUN folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Two to six RUN folders, of finetune or a callback.")
+    ],
     out: Out = None,
     format: Format = None,  # noqa: A002
     charts: Charts = None,

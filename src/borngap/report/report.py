@@ -26,6 +26,7 @@ from borngap.report.summary import summary
 from borngap.sweepstore import SWEEP_FILE, Sweep, read_sweep
 
 FORMATS = ("html", "md", "json")
+_RUNS_ONLY = "RUN folders, as `borngap finetune` or a callback writes them"
 
 
 @dataclass(frozen=True)
@@ -156,5 +157,11 @@ def comparison_of(*runs: str | Path) -> Report:
     Raises:
         UserError: a folder is no RUN, or there are too few or too many.
     """
-    sources: Sequence[Source] = [read_source(path) for path in runs]
-    return Report(comparison(sources))
+    return Report(comparison([_compared(Path(path)) for path in runs]))
+
+
+def _compared(path: Path) -> Source:
+    kind = "a scan" if is_scan(path) else "a sweep" if (path / SWEEP_FILE).is_file() else None
+    if kind is not None:
+        raise UserError(f"{kind} can't be compared", rule=_RUNS_ONLY, found=str(path), fix="see it with borngap report")
+    return read_source(path, f"give {_RUNS_ONLY}")

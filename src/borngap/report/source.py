@@ -15,7 +15,7 @@ from borngap.store import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run
 from borngap.trajectory import CRITERIA, Trajectory
 from borngap.verdicts import verdict
 
-_FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
+FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
 _NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}
 
 
@@ -37,11 +37,12 @@ class Source:
         return stand_ins(self.run) | self.run.plan
 
 
-def read_source(folder: str | Path) -> Source:
+def read_source(folder: str | Path, fix: str = FIX) -> Source:
     """Read a RUN, whatever is left of it.
 
     Args:
         folder: the RUN.
+        fix: what to give instead, where it is none.
 
     Returns:
         Its readable parts, and what is missing. Verdicts that are missing are judged anew from the steps.
@@ -52,9 +53,9 @@ def read_source(folder: str | Path) -> Source:
     path = Path(folder)
     files = (RUN_FILE, STEPS_FILE, VERDICTS_FILE)
     if not path.is_dir():
-        raise UserError("no RUN there", rule="a folder", found=str(folder), fix=_FIX)
+        raise UserError("no RUN there", rule="a folder", found=str(folder), fix=fix)
     if not any((path / name).is_file() for name in files):
-        raise UserError("no RUN there", rule=f"a folder with {RUN_FILE}", found=str(folder), fix=_FIX)
+        raise UserError("no RUN there", rule=f"a folder with {RUN_FILE}", found=str(folder), fix=fix)
     missing: list[str] = []
     head, verdicts = read_json(path / RUN_FILE, missing), read_json(path / VERDICTS_FILE, missing)
     steps = _steps(path / STEPS_FILE, missing)
