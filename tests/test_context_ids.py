@@ -9,11 +9,14 @@ import pytest
 from tests.chats import BOS, CHATS, like_llama3
 from tests.tiny import tiny
 
-from borngap.context import Context, read_contexts, tokenize, write_contexts
+from borngap.context import Context, contexts_of, read_contexts, tokenize, write_contexts
 from borngap.errors import UserError
+from borngap.hf.callback import BornGapCallback
 from borngap.hf.finetune import finetune
+from borngap.hf.forecast import forecast
 from borngap.hf.load import Loaded
 from borngap.hf.probe import probe, records
+from borngap.hf.tracker import Tracker
 from borngap.store import read_run
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.tokens import text_ids
@@ -80,6 +83,37 @@ def test_every_store_gives_the_ids_back(tokenizer, piecewise, tmp_path):
     planned = plan_sweep("tiny", [piecewise, Context("He felt", " shame")], [1e-3], training=Training(steps=1))
     assert SweepPlan.from_json(json.loads(json.dumps(planned.to_json()))).contexts == planned.contexts
     assert planned.to_json()["contexts"][1] == {"prompt": "He felt", "gold": " shame"}
+
+
+def test_a_forecast_is_of_these_ids(tokenizer, piecewise):
+    loaded = Loaded("tiny", tiny("gpt2", len(tokenizer)), tokenizer)
+    (entry,) = forecast(loaded, [piecewise], Training(steps=2, rate=1e-3))
+    target = entry.target
+    assert (target.ids, target.gold_id, target.competitor_id) == (
+        piecewise.prompt_ids,
+        piecewise.gold_id,
+        piecewise.competitor_id,
+    )
+
+
+@pytest.mark.parametrize("given", ["contexts", "mappings", "file"])
+def test_a_tracker_and_a_callback_read_them(tokenizer, piecewise, tmp_path, given):
+    path = tmp_path / "contexts.jsonl"
+    path.write_text(write_contexts([piecewise]), encoding="utf-8")
+    contexts = {"contexts": [piecewise], "mappings": [piecewise.to_json()], "file": path}[given]
+    model = tiny("gpt2", len(tokenizer))
+    alone = probe(model, tokenizer, [piecewise])["logit_gap"][0]
+    tracker = Tracker(model, tokenizer, contexts, per_context=True)
+    assert tracker.records[0][1][0]["logit_gap"] == pytest.approx(alone)
+    state = json.loads(json.dumps(BornGapCallback(contexts).state()["args"]["contexts"]))
+    assert BornGapCallback(state).state()["args"]["contexts"] == [piecewise.to_json()]
+
+
+def test_a_mapping_with_a_wrong_field_is_named():
+    with pytest.raises(
+        UserError, match=r"unknown field in context 1\n  rule: the fields are prompt, gold, .*\n  found: rival"
+    ):
+        contexts_of([{"prompt": "a", "gold": "b"}, {"prompt": "a", "gold": "b", "rival": "c"}])
 
 
 def test_a_rival_is_chosen_for_given_ids_and_stands_with_them(tokenizer, piecewise):

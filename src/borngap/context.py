@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_id, value))
+    return isinstance(value, list | tuple) and bool(value) and all(map(_is_id, value))
 
 
 _RULES: dict[str, _Rule] = {
@@ -150,6 +150,20 @@ def read_contexts(source: str | Path) -> list[Context]:
         raise UserError("contexts file is not text", rule="UTF-8, JSON Lines or CSV", found=name) from None
 
 
+def contexts_of(given: Sequence[Any] | str | Path) -> list[Any]:
+    """Return contexts as a caller may give them: a source that ``read_contexts`` takes, contexts, or mappings.
+
+    Args:
+        given: a source, or contexts among which mappings stand for contexts; anything else is handed on.
+
+    Returns:
+        The contexts.
+    """
+    if isinstance(given, str | Path):
+        return read_contexts(given)
+    return [_context(c, f"context {i}") if isinstance(c, Mapping) else c for i, c in enumerate(given)]
+
+
 def write_contexts(contexts: Sequence[Context]) -> str:
     """Return contexts as JSON Lines, readable by ``read_contexts``."""
     return "".join(json.dumps(context.to_json(), ensure_ascii=False) + "\n" for context in contexts)
@@ -250,7 +264,7 @@ def _cell(key: str, text: str) -> Any:
 
 
 def _context(row: Any, where: str) -> Context:
-    if not isinstance(row, dict):
+    if not isinstance(row, Mapping):
         raise UserError(f"malformed context in {where}", rule="a JSON object", found=repr(row), fix=_FORMAT)
     unknown = sorted(set(row) - set(FIELDS))
     if unknown:

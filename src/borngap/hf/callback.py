@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
-from borngap.context import Context, Target, read_contexts
+from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.batches import keeps_apart, refuse
@@ -52,7 +52,8 @@ class BornGapCallback(TrainerCallback, ExportableState):
         """Say what to watch; nothing is measured before training begins.
 
         Args:
-            contexts: contexts, or what ``read_contexts`` takes; without, targets are taken from the data.
+            contexts: contexts, mappings of their fields, or what ``read_contexts`` takes; without, targets are taken
+                from the data.
             tokenizer: its tokenizer, if the Trainer has no ``processing_class``.
             dataset: tokenised examples to take targets from, such as the held-out set; the training set unless given.
             sample: how many targets to take.
@@ -67,8 +68,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
             top_p: nucleus mass.
             per_context: whether single contexts are logged beside the averages.
         """
-        given = read_contexts(contexts) if isinstance(contexts, (str, Path)) else contexts
-        self._contexts = None if given is None else [c if isinstance(c, Context) else Context(**c) for c in given]
+        self._contexts = None if contexts is None else contexts_of(contexts)
         self._tokenizer, self._dataset, self._sample, self._seed = tokenizer, dataset, sample, seed
         self._options: dict[str, Any] = {
             "out": None if out is None else str(out), "every": every, "max_overhead": max_overhead,

@@ -34,7 +34,7 @@ class BornGapLightning(Callback):
         """Say what to watch; nothing is measured before training begins.
 
         Args:
-            contexts: contexts, or what ``read_contexts`` takes.
+            contexts: contexts, mappings of their fields, or what ``read_contexts`` takes.
             tokenizer: the model's tokenizer.
             model: name of the LightningModule's attribute that holds the causal LM; found unless given.
             out: the RUN folder; nothing is written without.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from borngap.context import Context, Target, read_contexts
+from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.clock import Clock
@@ -92,7 +92,7 @@ class Tracker:
         Args:
             model: a Hugging Face causal LM with adapters in place and requires_grad set.
             tokenizer: its tokenizer.
-            contexts: contexts or targets, or what ``read_contexts`` takes.
+            contexts: contexts or targets, mappings of contexts' fields, or what ``read_contexts`` takes.
             out: the RUN folder; nothing is written without.
             every: steps between probes; chosen by cost unless given.
             max_overhead: time for probes over the host's own time, in (0, 1]; both ends of the run come on top.
@@ -118,7 +118,7 @@ class Tracker:
         self._model, self._every, self._budget = model, every, max_overhead
         self._criterion, self._per_context = criterion, per_context
         self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion}
-        given = read_contexts(contexts) if isinstance(contexts, (str, Path)) else contexts
+        given = contexts_of(contexts)
         targets = [context if isinstance(context, Target) else named(context, tokenizer) for context in given]
         _warn_of_low_precision(model)
         if state is not None:
