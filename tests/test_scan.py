@@ -18,7 +18,7 @@ from borngap.hf import positions as batching
 from borngap.hf.probe import forward
 from borngap.hf.readout import geometry_of, observing
 from borngap.hf.scan import scan
-from borngap.hf.selected import selected_logits
+from borngap.hf.selected import Prompt, selected_logits
 from borngap.hf.words import words_of
 from borngap.observables import measure
 from borngap.pool import nucleus
@@ -132,7 +132,7 @@ def test_logits_at_chosen_positions_are_the_models_own(name):
     seen = []
     hook = model.get_output_embeddings().register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape)))
     with observing(model):
-        found = selected_logits(model, prompts, rows, columns)
+        found = selected_logits(model, [Prompt(ids) for ids in prompts], rows, columns)
         hook.remove()
         for logits, row, column in zip(found, rows, columns, strict=True):
             own = model(input_ids=torch.tensor([prompts[row]])).logits[0, column]
@@ -154,7 +154,7 @@ def test_logits_of_a_head_that_is_not_called():
             return type("Out", (), {"logits": out})
 
     with torch.no_grad():
-        found = selected_logits(Fused(), [[1, 2, 3], [4]], torch.tensor([0, 1]), torch.tensor([1, 0]))
+        found = selected_logits(Fused(), [Prompt([1, 2, 3]), Prompt([4])], torch.tensor([0, 1]), torch.tensor([1, 0]))
         alone = body(input_ids=torch.tensor([[1, 2]]))[0][0, -1] @ head.weight.T
     torch.testing.assert_close(found[0], alone, rtol=1e-4, atol=1e-5)
 

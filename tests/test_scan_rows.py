@@ -145,8 +145,8 @@ def test_only_the_row_at_hand_is_held():
     ({"text": "x", "label": 1}, {}, "plain text (text)"),
     ({"prompt": "a", "completion": "b", "text": "c"}, {}, "prompt and completion (prompt, completion)"),
     ({"q": "a", "a": "b"}, {"prompt": "q", "completion": "a"}, "prompt and completion (q as prompt, a as completion)"),
-    ({"messages": [], "prompt": "x"}, {}, "chat messages, assistant tokens only (messages)"),
-    ({"conversations": []}, {}, "chat messages, assistant tokens only (conversations as messages)"),
+    ({"messages": [], "prompt": "x"}, {}, "chat messages (messages)"),
+    ({"conversations": []}, {}, "chat messages (conversations as messages)"),
     ({"input_ids": [1], "labels": [1]}, {}, "token ids (input_ids, labels)"),
     ({"input_ids": [1]}, {}, "token ids (input_ids)"),
     ({"body": "x", "text": "y"}, {"text": "body"}, "plain text (body as text)"),
@@ -173,9 +173,9 @@ def test_layouts_that_are_not(rows, fields, message):
     (Layout("text", (("text", "text"),)), "x", "an object was expected, not a str"),
     (Layout("text"), {"text": "x"}, "a text was expected, not a dict"),
     (Layout("chat", (("messages", "m"),)), {"m": []}, "m: messages are a list of objects like"),
-    (Layout("chat", (("messages", "m"),)), {"m": [{"content": "x"}]}, "m: messages are a list of objects like"),
-    (Layout("completion", (("prompt", "p"), ("completion", "c"))), {"p": "x", "c": [{"role": "a"}]}, "both texts or"),
-    (Layout("tokens", (("input_ids", "input_ids"),)), {"input_ids": ["a"]}, "token ids are a list of integers"),
+    (Layout("chat", (("messages", "m"),)), {"m": [{"content": "x"}]}, "m: a message without a role, with content"),
+    (Layout("completion", (("prompt", "p"), ("completion", "c"))), {"p": "x", "c": [{"role": "a"}]}, "all texts or"),
+    (Layout("tokens", (("input_ids", "input_ids"),)), {"input_ids": ["a"]}, "input_ids: a list of integers"),
 ])  # fmt: skip
 def test_rows_that_do_not_fit_their_layout(layout, value, reason):
     with pytest.raises(ValueError, match=reason):

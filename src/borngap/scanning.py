@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from borngap.errors import UserError
 from borngap.geometry import KINDS, Kind
 from borngap.observables import DEFAULT_TOP_P
 
 _LOWEST_PERCENTILE = 90.0
+Loss = Literal["answers", "all"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Scanning:
         prompt_field: name of the prompt field.
         completion_field: name of the completion field.
         messages_field: name of the field of chat messages.
+        loss: which tokens count: ``answers``, what follows the prompt or is the assistant's; or ``all``.
         max_length: where rows are cut, as SFTTrainer's ``max_length`` does; None keeps them whole.
         window: tokens that the model reads at once, at least 4; longer rows are split. None for the model's context.
         limit: number of rows; None for all.
@@ -48,6 +51,7 @@ class Scanning:
     prompt_field: str | None = None
     completion_field: str | None = None
     messages_field: str | None = None
+    loss: Loss = "answers"
     max_length: int | None = None
     window: int | None = None
     limit: int | None = None
@@ -65,6 +69,7 @@ class Scanning:
             "min_overlap": (self.min_overlap is None or 0 < self.min_overlap <= 1, "in (0, 1]"),
             "geometry": (self.geometry in KINDS, f"one of {', '.join(KINDS)}"),
             "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
+            "loss": (self.loss in get_args(Loss), f"one of {', '.join(get_args(Loss))}"),
             "max_length": (self.max_length is None or self.max_length >= 2, "at least 2 tokens"),
             "window": (self.window is None or self.window >= 4, "at least 4 tokens"),
             "limit": (self.limit is None or self.limit >= 1, "at least 1 row"),

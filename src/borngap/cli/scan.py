@@ -43,6 +43,13 @@ class ExportBy(StrEnum):
     spread = "spread"
 
 
+class LossName(StrEnum):
+    """Which tokens count."""
+
+    answers = "answers"
+    all = "all"
+
+
 def scan(
     data: Annotated[
         str,
@@ -67,6 +74,9 @@ def scan(
     prompt_field: Annotated[str | None, typer.Option(help="Field of the prompt.")] = None,
     completion_field: Annotated[str | None, typer.Option(help="Field of the completion.")] = None,
     messages_field: Annotated[str | None, typer.Option(help="Field of the chat messages.")] = None,
+    loss: Annotated[
+        LossName, typer.Option(help="`answers`: the completion or the assistant's tokens; `all`: the prompt's as well.")
+    ] = LossName.answers,
     max_length: Annotated[int | None, typer.Option(help="Cut rows there, as SFTTrainer's max_length.")] = None,
     window: Annotated[int | None, typer.Option(help="Tokens read at once; the model's context unless given.")] = None,
     split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
@@ -93,8 +103,8 @@ def scan(
     settings = Scanning(
         percentile=percentile, min_overlap=min_overlap, pairs=None if pairs is None else read_pairs(pairs),
         geometry=geometry.value, top_p=top_p, seed=seed, text_field=text_field, prompt_field=prompt_field,
-        completion_field=completion_field, messages_field=messages_field, max_length=max_length, window=window,
-        limit=limit, strict=strict,
+        completion_field=completion_field, messages_field=messages_field, loss=loss.value, max_length=max_length,
+        window=window, limit=limit, strict=strict,
     )  # fmt: skip
     quiet()
     loaded = load(model, device)
@@ -172,7 +182,10 @@ def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path |
 
 def _data_lines(summary: dict[str, Any]) -> list[str]:
     counts = summary["counts"]
-    lines = [f"{summary['data']}: {summary['layout']}; {counts['rows']} rows, {counts['tokens']} tokens"]
+    lines = [
+        f"{summary['data']}: {summary['layout']}; {counts['rows']} rows, {counts['tokens']} tokens",
+        f"supervised: {summary['supervised']}",
+    ]
     if counts["split"]:
         size, shared = summary["window"], summary["shared_tokens"]
         lines.append(

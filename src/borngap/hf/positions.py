@@ -12,11 +12,12 @@ from torch import Tensor
 
 from borngap.errors import UserError
 from borngap.hf.readout import observing
-from borngap.hf.selected import selected_logits
-from borngap.hf.supervised import IGNORED, Example, Supervision, Window, windows
+from borngap.hf.selected import Prompt, selected_logits
+from borngap.hf.supervised import Example, Supervision, Window, windows
 from borngap.hf.words import Words
 from borngap.rivals import NUMBERS, Found, Rivals
 from borngap.rows import Row
+from borngap.tokenised import IGNORED, Document
 
 _BATCH_TOKENS = 4096
 _BATCH_ELEMENTS = 1 << 26  # logits
@@ -99,6 +100,11 @@ class Scanner:
         positions = pl.concat(frames).sort("row", "offset") if frames else pl.DataFrame(schema=COLUMNS)
         return Chunk(positions, counts, malformed)
 
+    @property
+    def supervised(self) -> str:
+        """What is supervised, in words."""
+        return self._supervision.supervised
+
     def batches(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[list[Wanted]]:
         """Return what needs a forward, in batches of windows of similar length.
 
@@ -134,10 +140,14 @@ class Scanner:
 
     def _wanted(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[Wanted]:
         """Windows with the positions that need a forward: words that have a neighbour."""
-        ids, labels = (torch.tensor([i for e in examples for i in getattr(e, key)]) for key in ("ids", "labels"))
-        sizes = torch.tensor([len(e.ids) for e in examples])
-        row = torch.repeat_interleave(sizes)
-        offset = torch.arange(len(ids)) - (sizes.cumsum(0) - sizes)[row]
+        read = [(at, document) for at, example in enumerate(examples) for document in example.documents]
+        ids, labels = (
+            torch.tensor([i for at, d in read for i in getattr(examples[at], key)[d.start : d.stop]], dtype=torch.int64)
+            for key in ("ids", "labels")
+        )
+        sizes = torch.tensor([d.stop - d.start for _, d in read], dtype=torch.int64)
+        part = torch.repeat_interleave(sizes)
+        offset = torch.arange(len(ids)) - (sizes.cumsum(0) - sizes)[part]
         target = (labels != IGNORED) & (offset > 0)
         followed = (self._words.continues[ids] & (offset > 0)).roll(-1)
         word = target & self._words.whole[ids] & ~followed
@@ -145,25 +155,23 @@ class Scanner:
         near[word] = self._rivals.possible(ids[word])
         sums = {"tokens": torch.ones_like(target), "targets": target, "words": word, "with_neighbours": near}
         counts |= {name: int(mask.sum()) for name, mask in sums.items()}
-        counts["unsupervised"] = int((torch.bincount(row[target], minlength=len(examples)) == 0).sum())
-        counts["split"] = int((sizes > self._window).sum())
-        found = offset[near].split(torch.bincount(row[near], minlength=len(examples)).tolist())
-        for example, positions in zip(examples, found, strict=True):
-            yield from self._split(example, positions)
+        with_target = {read[i][0] for i in part[target].unique().tolist()}
+        counts["unsupervised"] = len(examples) - len(with_target)
+        counts["split"] = len({at for at, d in read if d.stop - d.start > self._window})
+        found = offset[near].split(torch.bincount(part[near], minlength=len(read)).tolist())
+        for (at, document), positions in zip(read, found, strict=True):
+            yield from self._split(examples[at], document, positions + document.start)
 
-    def _split(self, example: Example, positions: Tensor) -> Iterator[Wanted]:
-        """Windows of one example, each with its positions, in parts whose logits stay within a bounded memory."""
-        if len(example.ids) <= self._window and len(positions):
-            yield from ((Window(example, 0, len(example.ids), 1), part) for part in positions.split(self._most))
-        elif len(positions):
-            for window in windows(example, self._window):
-                own = positions[(positions >= window.first) & (positions < window.stop)]
-                yield from ((window, part) for part in own.split(self._most) if len(part))
+    def _split(self, example: Example, document: Document, positions: Tensor) -> Iterator[Wanted]:
+        """Windows of one document, each with its positions, in parts whose logits stay within a bounded memory."""
+        for window in windows(example, document, self._window) if len(positions) else ():
+            own = positions[(positions >= window.first) & (positions < window.stop)]
+            yield from ((window, part) for part in own.split(self._most) if len(part))
 
     def _batch(self, batch: Sequence[Wanted]) -> pl.DataFrame:
-        prompts = [w.example.ids[w.start : int(at[-1])] for w, at in batch]  # the last target itself is not read
+        prompts = [_prompt(w, int(at[-1])) for w, at in batch]  # the last target itself is not read
         rows = torch.repeat_interleave(torch.tensor([len(at) for _, at in batch]))
-        columns = torch.cat([at - w.start - 1 for w, at in batch])
+        columns = torch.cat([at - w.start + w.hidden - 1 for w, at in batch])
         gold = torch.cat([torch.tensor(w.example.ids)[at] for w, at in batch])
         with observing(self._model):
             try:
@@ -199,13 +207,18 @@ class Scanner:
         return [text[-_BEFORE_CHARACTERS:] for text in self._tokenizer.batch_decode(ids)]
 
 
+def _prompt(window: Window, stop: int) -> Prompt:
+    return Prompt(window.example.ids[window.start - window.hidden : stop], window.hidden, window.position)
+
+
 def _batches(wanted: Sequence[Wanted], most: int) -> Iterator[list[Wanted]]:
     """Split windows, ordered by length, into batches of bounded size: tokens with padding, and logits."""
     batch: list[Wanted] = []
     positions = 0
-    for window, at in sorted(wanted, key=lambda item: int(item[1][-1]) - item[0].start):
-        length = int(at[-1]) - window.start
-        fits = length * (len(batch) + 1) <= _BATCH_TOKENS and positions + len(at) <= most
+    for window, at in sorted(wanted, key=_kind_and_length):
+        told, length = _kind_and_length((window, at))
+        alike = bool(batch) and _kind_and_length(batch[-1])[0] == told
+        fits = alike and length * (len(batch) + 1) <= _BATCH_TOKENS and positions + len(at) <= most
         if batch and not fits:
             yield batch
             batch, positions = [], 0
@@ -213,3 +226,9 @@ def _batches(wanted: Sequence[Wanted], most: int) -> Iterator[list[Wanted]]:
         positions += len(at)
     if batch:
         yield batch
+
+
+def _kind_and_length(item: Wanted) -> tuple[bool, int]:
+    """Whether position ids are told, which a batch shares, and the tokens to read."""
+    window, at = item
+    return window.position is not None, int(at[-1]) - window.start + window.hidden

@@ -91,6 +91,7 @@ class Job:
         """Everything needed to repeat the scan, JSON-ready."""
         settings = asdict(self.settings)
         head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
+        head["supervised"] = self.scanner.supervised
         model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
         return head | settings | model
 
@@ -176,7 +177,7 @@ def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     layout = recognise(source, settings.fields)
-    supervision = Supervision(tokenizer, layout, settings.max_length)
+    supervision = Supervision(tokenizer, layout, settings.max_length, settings.loss)
     geometry = geometry_of(model, settings.geometry, tokenizer)
     words = words_of(tokenizer, geometry.size)
     bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
@@ -327,6 +328,7 @@ def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, 
         "files": len(job.source.parts),
         "files_left_out": list(job.source.left_out),
         "layout": str(job.layout),
+        "supervised": job.scanner.supervised,
         "model": summary(head),
         "geometry": job.settings.geometry,
         "top_p": job.settings.top_p,

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def selected_logits(model: Any, prompts: Sequence[Sequence[int]], rows: Tensor, columns: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids as a trainer gives them to a model.
+
+    Attributes:
+        ids: token ids.
+        hidden: how many at the beginning the model does not look at: padding on the left.
+        position: position id of the first; None where the model counts by itself.
+    """
+
+    ids: Sequence[int]
+    hidden: int = 0
+    position: int | None = None
+
+
+def selected_logits(model: Any, prompts: Sequence[Prompt], rows: Tensor, columns: Tensor) -> Tensor:
     """Run the model on right-padded prompts and return its logits at some positions.
 
     The head's input is cut down to these positions, as one sequence, so whatever the model does to its logits after
@@ -19,7 +35,7 @@ def selected_logits(model: Any, prompts: Sequence[Sequence[int]], rows: Tensor, 
 
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT, in eval mode.
-        prompts: token ids.
+        prompts: the prompts; of all or of none the position is told.
         rows: which prompt, int64, shape (n,).
         columns: which position in it, int64, shape (n,).
 
@@ -27,18 +43,18 @@ def selected_logits(model: Any, prompts: Sequence[Sequence[int]], rows: Tensor, 
         Logits, shape (n, rows of the head).
     """
     device = model.get_input_embeddings().weight.device
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
-    lengths = torch.tensor([len(p) for p in prompts])
-    inputs = {"input_ids": ids.to(device)}
-    if bool((lengths != lengths[0]).any()):
-        inputs["attention_mask"] = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(device)
+    inputs = {name: value.to(device) for name, value in _inputs(prompts).items()}
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    options = {"use_cache": False} if "use_cache" in inspect.signature(inner.forward).parameters else {}
+    known = inspect.signature(inner.forward).parameters
+    if "position_ids" not in known:
+        inputs.pop("position_ids", None)
+    options = {"use_cache": False} if "use_cache" in known else {}
+    shape = inputs["input_ids"].shape
     rows, columns = rows.to(device), columns.to(device)
     cut: list[bool] = []
 
     def select(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        cut.append(arguments[0].shape[:-1] == ids.shape)
+        cut.append(arguments[0].shape[:-1] == shape)
         return (arguments[0][rows, columns].unsqueeze(0), *arguments[1:]) if cut[-1] else None
 
     hook = model.get_output_embeddings().register_forward_pre_hook(select)
@@ -47,3 +63,19 @@ def selected_logits(model: Any, prompts: Sequence[Sequence[int]], rows: Tensor, 
     finally:
         hook.remove()
     return logits[0] if cut == [True] else logits[rows, columns]
+
+
+def _inputs(prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+    """Right-padded ids; a mask where a token is not to be looked at; position ids where they are told."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p.ids) for p in prompts], batch_first=True)
+    ends, starts = (
+        torch.tensor(values)[:, None] for values in ([len(p.ids) for p in prompts], [p.hidden for p in prompts])
+    )
+    place = torch.arange(ids.shape[1])
+    read = (place >= starts) & (place < ends)
+    told = [p.position for p in prompts if p.position is not None]
+    return (
+        {"input_ids": ids}
+        | ({} if bool(read.all()) else {"attention_mask": read.long()})
+        | ({"position_ids": place + torch.tensor(told)[:, None]} if told else {})
+    )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from borngap.errors import UserError
+from borngap.hf.chats import Chats, template_options
 from borngap.layout import Layout
 from borngap.rows import Row
+from borngap.scanning import Loss
+from borngap.tokenised import IGNORED, Document, Tokens, plain, tokenised
 
-IGNORED = -100
-_MARK = re.compile(r"{%-?\s*generation\s*-?%}")
 _SHARE = 4  # windows of a long row share a quarter
-_FIX = "give the tokenizer a chat template that marks them by {% generation %}, or install trl, which knows many"
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,13 @@ class Example:
         row: the row.
         ids: token ids.
         labels: the same where the token is supervised, -100 elsewhere.
+        documents: what the model reads together.
     """
 
     row: Row
     ids: list[int]
     labels: list[int]
+    documents: tuple[Document, ...]
 
     @property
     def targets(self) -> int:
@@ -48,43 +48,63 @@ class Window:
         start: its first token.
         stop: the token after its last.
         first: the first token that is measured in this window; those before were measured in an earlier one.
+        hidden: tokens before it that the model is given but does not look at.
+        position: position id of its first token; None where the model counts by itself.
     """
 
     example: Example
     start: int
     stop: int
     first: int
+    hidden: int = 0
+    position: int | None = None
 
 
 class Supervision:
     """Turns rows into examples.
 
     * text: all tokens of ``tokenizer(text)``, but padding tokens, as the Trainer's collator for causal LMs.
-    * completion: the completion with a trailing end-of-text, as TRL's SFTTrainer; messages by the chat template.
-    * chat: what the template marks as the assistant's, as SFTTrainer with ``assistant_only_loss=True``.
-    * tokens: the row's own labels, or all of its ids.
+    * prompt and completion, instructions: the completion with a trailing end-of-text, as TRL's SFTTrainer; messages by
+      the chat template.
+    * preferences: the chosen side, as TRL's DPOTrainer.
+    * chat: the assistant's tokens, as SFTTrainer with ``assistant_only_loss=True``.
+    * tokens: as ``tokenised`` says.
+
+    With ``loss="all"`` prompts and users' messages count as well: SFTTrainer with ``completion_only_loss=False``, and
+    its default for chats.
+
+    Attributes:
+        supervised: what is supervised, in words.
     """
 
-    def __init__(self, tokenizer: Any, layout: Layout, max_length: int | None = None) -> None:
+    def __init__(self, tokenizer: Any, layout: Layout, max_length: int | None = None, loss: Loss = "answers") -> None:
         """Prepare.
 
         Args:
             tokenizer: the model's tokenizer.
             layout: how rows are read.
             max_length: where rows are cut, as SFTTrainer's ``max_length`` does; None keeps them whole.
+            loss: ``answers`` or ``all``.
 
         Raises:
-            UserError: chat rows, and the tokenizer has no chat template, or one that does not mark the assistant.
+            UserError: chat rows, and the tokenizer has no chat template; or all tokens of preferences.
         """
         self._tokenizer, self._layout, self._max_length = tokenizer, layout, max_length
-        self._template = training_template(tokenizer) if layout.kind == "chat" else None
-        builders: dict[str, Callable[[dict[str, Any]], tuple[list[int], list[int]]]] = {
-            "text": self._text,
-            "completion": self._completion,
-            "chat": self._chat,
-            "tokens": self._tokens,
+        self._all = loss == "all"
+        if self._all and layout.kind == "preference":
+            rule = "trainers on preferences supervise the sides alone"
+            raise UserError("the prompts of preferences are never supervised", rule=rule, fix="leave out --loss all")
+        self._held_chats = Chats(tokenizer) if layout.kind == "chat" else None
+        builders: dict[str, tuple[Callable[[dict[str, Any]], Tokens], str]] = {
+            "text": (self._text, "all tokens"),
+            "completion": (self._completion, "the completion"),
+            "preference": (self._completion, "the chosen completion"),
+            "instruction": (self._completion, "the output"),
+            "chat": (self._chat, f"the assistant's tokens, {self._held_chats.way if self._held_chats else ''}"),
+            "tokens": (self._tokens, "what the columns say"),
         }
-        self._build = builders[layout.kind]
+        self._build, answers = builders[layout.kind]
+        self.supervised = "all tokens" if self._all and layout.kind != "tokens" else answers
 
     def example(self, row: Row) -> Example:
         """Turn a row into an example.
@@ -98,67 +118,78 @@ class Supervision:
         Raises:
             ValueError: the row does not fit the layout or the chat template; the message says why.
         """
-        from jinja2 import TemplateError
+        built, stop = self._build(self._layout.of(row.value)), self._max_length
+        documents = tuple(document.cut(stop) for document in built.documents)
+        return Example(row, built.ids[:stop], built.labels[:stop], tuple(d for d in documents if d.stop > d.start))
 
-        try:
-            ids, labels = self._build(self._layout.of(row.value))
-        except (TemplateError, TypeError, KeyError, IndexError) as error:
-            raise ValueError(f"the chat template refuses it: {error}") from None
-        stop = self._max_length
-        return Example(row, ids[:stop], labels[:stop])
+    @property
+    def _chats(self) -> Chats:
+        if self._held_chats is None:
+            self._held_chats = Chats(self._tokenizer)
+        return self._held_chats
 
-    def _text(self, values: dict[str, Any]) -> tuple[list[int], list[int]]:
-        ids = list(self._tokenizer(values["text"], verbose=False)["input_ids"])
-        padding = self._tokenizer.pad_token_id
-        return ids, [IGNORED if padding is not None and i == padding else i for i in ids]
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, verbose=False)["input_ids"])
 
-    def _tokens(self, values: dict[str, Any]) -> tuple[list[int], list[int]]:
-        ids, labels = list(values["input_ids"]), list(values.get("labels", values["input_ids"]))
-        if len(ids) != len(labels):
-            raise ValueError(f"{len(ids)} ids, but {len(labels)} labels")
-        return ids, labels
+    def _text(self, values: dict[str, Any]) -> Tokens:
+        ids, padding = self._ids(values["text"]), self._tokenizer.pad_token_id
+        return plain(ids, [IGNORED if i == padding else i for i in ids])
 
-    def _completion(self, values: dict[str, Any]) -> tuple[list[int], list[int]]:
-        prompt, completion = values["prompt"], values["completion"]
+    def _tokens(self, values: dict[str, Any]) -> Tokens:
+        return tokenised(values, self._tokenizer.pad_token_id, completion_only=not self._all)
+
+    def _completion(self, values: dict[str, Any]) -> Tokens:
+        """The completion starts at the first token that differs from the prompt's; of preferences both sides count."""
+        prompt, sides = values["prompt"], [values[key] for key in ("completion", "rejected") if key in values]
         if isinstance(prompt, str):
             end = self._tokenizer.eos_token or ""
-            whole = prompt + (completion if completion.endswith(end) else completion + end)
-            before, ids = (list(self._tokenizer(text, verbose=False)["input_ids"]) for text in (prompt, whole))
+            before = self._ids(prompt)
+            wholes = [self._ids(prompt + (side if side.endswith(end) else side + end)) for side in sides]
         else:
-            options = _template_options(values)
-            before = self._applied(_chatml(prompt), add_generation_prompt=True, **options)["input_ids"]
-            ids = self._applied(_chatml(prompt) + _chatml(completion), **options)["input_ids"]
-        # where tokens merge across the boundary the completion starts at the first token that differs
-        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False)))
-        return ids, [IGNORED] * start + ids[start:]
+            options = template_options(values)
+            before = self._chats.ids(prompt, add_generation_prompt=True, **options)
+            wholes = [self._chats.ids(prompt + side, **options) for side in sides]
+        start = 0 if self._all else min(_shared(before, whole) for whole in wholes)
+        return plain(wholes[0], [IGNORED] * start + wholes[0][start:])
 
-    def _chat(self, values: dict[str, Any]) -> tuple[list[int], list[int]]:
-        options = _template_options(values) | {"chat_template": self._template}
-        done = self._applied(_chatml(values["messages"]), return_assistant_tokens_mask=True, **options)
-        ids, mask = list(done["input_ids"]), done["assistant_masks"]
-        return ids, [i if kept else IGNORED for i, kept in zip(ids, mask, strict=True)]
-
-    def _applied(self, messages: list[dict[str, Any]], **options: Any) -> Any:
-        return self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)
+    def _chat(self, values: dict[str, Any]) -> Tokens:
+        messages, options = values["messages"], template_options(values)
+        if self._all:
+            ids = self._chats.ids(messages, **options)
+            return plain(ids, list(ids))
+        ids, mask = self._chats.answers(messages, **options)
+        return plain(ids, [i if said else IGNORED for i, said in zip(ids, mask, strict=True)])
 
 
-def windows(example: Example, length: int) -> Iterator[Window]:
-    """Split an example at the model's context; consecutive windows share a quarter of it.
+def _shared(one: list[int], other: list[int]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def windows(example: Example, document: Document, length: int) -> Iterator[Window]:
+    """Split a document at the model's context; consecutive windows share a quarter of it.
+
+    A document that fits is read as the trainer lets it be read, padding and position ids included if they fit too.
 
     Args:
         example: the example.
+        document: one of its documents.
         length: tokens a window, at least 4.
 
     Yields:
         Windows in order; each supervised position is measured in exactly one of them, after a quarter of a window at
         least, or after all that precedes it.
     """
-    size, shared = len(example.ids), length // _SHARE
-    start = first = 0
+    size, shared = document.stop - document.start, length // _SHARE
+    if size <= length:
+        hidden = document.hidden if document.hidden + size <= length else 0
+        position = document.position if (document.position or 0) + size <= length else None
+        yield Window(example, document.start, document.stop, document.start + 1, hidden, position)
+        return
+    start, first = document.start, document.start + 1
     while True:
-        stop = min(start + length, size)
-        yield Window(example, start, stop, max(first, 1))
-        if stop == size:
+        stop = min(start + length, document.stop)
+        yield Window(example, start, stop, first)
+        if stop == document.stop:
             return
         start, first = stop - shared, stop
 
@@ -166,53 +197,3 @@ def windows(example: Example, length: int) -> Iterator[Window]:
 def shared_tokens(length: int) -> int:
     """Return how many tokens consecutive windows of a long row share."""
     return length // _SHARE
-
-
-def training_template(tokenizer: Any) -> str:
-    """Return the chat template that marks the assistant's tokens: the tokenizer's own, or TRL's version of it.
-
-    Args:
-        tokenizer: the tokenizer.
-
-    Returns:
-        The template.
-
-    Raises:
-        UserError: there is no template, or none that marks them.
-    """
-    template = getattr(tokenizer, "chat_template", None)
-    template = template.get("default") if isinstance(template, dict) else template
-    if not template:
-        fix = "use the tokenizer of an instruction-tuned model, or set tokenizer.chat_template"
-        raise UserError("the tokenizer has no chat template", rule="chat messages need one", fix=fix)
-    if _MARK.search(template):
-        return template
-    patched = _patched(tokenizer)
-    if patched is None:
-        rule = "only the assistant's tokens are supervised, so the chat template must mark them"
-        raise UserError("the chat template does not mark the assistant's tokens", rule=rule, fix=_FIX)
-    return patched
-
-
-def _patched(tokenizer: Any) -> str | None:
-    """TRL's template with marks for the same model family; None where TRL is missing or knows none."""
-    try:
-        from trl.chat_template_utils import get_training_chat_template
-    except ImportError:
-        return None
-    try:
-        return get_training_chat_template(tokenizer)
-    except ValueError:
-        return None
-
-
-def _template_options(values: dict[str, Any]) -> dict[str, Any]:
-    tools = values.get("tools")
-    tools = json.loads(tools) if isinstance(tools, str) else tools
-    return {"tools": tools, **values.get("chat_template_kwargs", {})}
-
-
-def _chatml(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages with ``role`` and ``content``; some data sets call these ``from`` and ``value``."""
-    names = {"from": "role", "value": "content"}
-    return [{names.get(key, key): value for key, value in message.items()} for message in messages]
