@@ -21,7 +21,7 @@ LAYERS = {
     "verdicts": 2, "stopping": 2, "threshold": 2, "training": 2, "watch": 2, "boundary": 2, "phase": 2,
     "hf": 3, "store": 3, "sweepstore": 3,
     "cluster": 2, "ranking": 0, "rivals": 1, "rows": 2, "layout": 2, "scanning": 2, "pairs": 3, "scanfolder": 3,
-    "textfile": 1, "delimited": 1, "jsonfile": 2, "recognise": 2,
+    "textfile": 1, "delimited": 1, "messages": 1, "tokenised": 0, "jsonfile": 2, "recognise": 2,
     "files": 2, "folder": 2, "sweep": 4, "experiments": 4, "zoo": 4,
     "report": 5,
     "cli": 6,
