@@ -92,7 +92,7 @@ def test_the_callback_changes_no_bit_and_leaves_nothing(tmp_path):
 
 
 def test_metrics_reach_the_hosts_log_with_averages_and_contexts(tmp_path):
-    watcher = BornGapCallback(CONTEXTS, every=2, out=tmp_path / "run")
+    watcher = BornGapCallback(CONTEXTS, every=2, out=tmp_path / "run", per_context=True)
     host = trainer(tmp_path / "host", [watcher])
     host.train()
     ours = {entry["step"]: entry for entry in host.state.log_history if "born_gap/born_gap" in entry}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
@@ -15,6 +16,7 @@ from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.batches import keeps_apart, refuse
+from borngap.hf.metrics import PREFIX
 from borngap.hf.resume import restored
 from borngap.hf.sample import sample_targets
 from borngap.hf.tracker import BornGapWarning, Tracker, learning_rates
@@ -22,13 +24,21 @@ from borngap.observables import DEFAULT_TOP_P
 from borngap.training import Stop
 from borngap.trajectory import Criterion
 
+_PRINTERS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback"}
+_SHOWN = {f"{PREFIX}/{name}" for name in ("logit_gap", "worst_logit_gap", "born_gap", "resolved")} | {"epoch"}
+
 
 class BornGapCallback(TrainerCallback, ExportableState):
     """Watches contexts while a Trainer trains: ``Trainer(..., callbacks=[BornGapCallback(contexts)])``.
 
     Metrics go wherever the Trainer's own go (``log_history``, and what ``report_to`` names) under ``born_gap/...``, and
     into the metrics of an evaluation under ``eval_born_gap/...``, where they can choose the best model and drive an
-    ``EarlyStoppingCallback`` that stands behind this one. The state takes part in checkpoints.
+    ``EarlyStoppingCallback`` that stands behind this one. The terminal gets a few of them, and at the end a sentence.
+    The state takes part in checkpoints.
+
+    Attributes:
+        tracker: measures; None before training, and readable after it (``tracker.cost``, ``tracker.records``).
+        verdicts: what became of each context, once training is over.
     """
 
     def __init__(
@@ -47,7 +57,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         fraction: float = 1.0,
         geometry: Kind = "readout",
         top_p: float = DEFAULT_TOP_P,
-        per_context: bool = True,
+        per_context: bool = False,
     ) -> None:
         """Say what to watch; nothing is measured before training begins.
 
@@ -77,6 +87,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         }  # fmt: skip
         self._saved: Mapping[str, Any] | None = None
         self._handler: CallbackHandler | None = None
+        self._logged, self._over = -1, False
         self.tracker: Tracker | None = None
         self.verdicts: list[dict[str, Any]] = []
 
@@ -97,12 +108,13 @@ class BornGapCallback(TrainerCallback, ExportableState):
         if tokenizer is None:
             raise UserError("no tokenizer", rule="the Trainer's processing_class, or tokenizer= of the callback")
         self.close()
-        self._handler = _caller()
+        self._handler, self._over, self._logged = _caller(), False, -1
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
         facts["learning_rates"] = learning_rates(host.get("optimizer"))
         targets = self._contexts or (restored(saved["targets"]) if saved else self._targets(host, tokenizer))
-        self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **self._options)
+        options = self._options | {"optimizers": (host.get("optimizer"),)}
+        self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)
 
@@ -110,18 +122,22 @@ class BornGapCallback(TrainerCallback, ExportableState):
         """Probe if it is time to; where the host evaluates, the stopping rules wait for its evaluations."""
         if self.tracker is not None:
             evaluate = None if args.eval_strategy == "no" else False
-            self._log(self.tracker.step(state.global_step, evaluate=evaluate), args, state, control)
+            last = state.global_step >= state.max_steps or control.should_training_stop
+            self._log(self.tracker.step(state.global_step, evaluate=evaluate, last=last), args, state, control)
             self._stop(control)
         return control
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **host: Any) -> Any:
         """Put the metrics into the evaluation's, for early stopping and the choice of the best model."""
         if self.tracker is not None:
-            found = self.tracker.step(state.global_step, force=True, evaluate=True)
+            step = state.global_step
+            # after the training the model may be the best one, which the host has loaded: no record of this run
+            found = self.tracker.look() if self._over else self.tracker.step(step, force=True, evaluate=True)
             injected = {f"eval_{name}": value for name, value in found.items()}
             host["metrics"].update(injected)
             self._log(injected, args, state, control)
-            self._stop(control)
+            if not self._over:
+                self._stop(control)
         return control
 
     def on_save(self, *_: Any, **__: Any) -> None:
@@ -129,11 +145,19 @@ class BornGapCallback(TrainerCallback, ExportableState):
         if self.tracker is not None:
             self.tracker.save()
 
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Measure the end, judge the run and write the RUN."""
-        if self.tracker is not None:
-            self.verdicts = self.tracker.finish()
-            self._saved, self.tracker = self.tracker.state(), None
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Measure the end, judge the run, write the RUN, and say what the run came to.
+
+        Where the host has just loaded its best model, the end stays what was measured at the last step.
+        """
+        if self.tracker is None:
+            return
+        reloaded = args.load_best_model_at_end and state.best_model_checkpoint is not None
+        self.verdicts, self._over = self.tracker.finish(measure=not reloaded), True
+        if self._logged != state.global_step:
+            self._log(self.tracker.metrics(), args, state, control)
+        if state.is_world_process_zero:
+            tqdm.write(self.tracker.summary())
 
     def close(self) -> None:
         """Let others write the RUN of a training that was broken off; training again does so by itself."""
@@ -176,10 +200,13 @@ class BornGapCallback(TrainerCallback, ExportableState):
             return
         entry = dict(metrics) if state.epoch is None else dict(metrics) | {"epoch": state.epoch}
         state.log_history.append(entry | {"step": state.global_step})
+        self._logged = state.global_step
         if self._handler is not None:
-            due = control.should_log
-            self._handler.on_log(args, state, control, entry)
-            control.should_log = due
+            due, callbacks = control.should_log, self._handler.callbacks
+            for part, shown in _audience(callbacks, entry):
+                self._handler.callbacks = part
+                self._handler.on_log(args, state, control, shown)
+            control.should_log, self._handler.callbacks = due, callbacks
 
     def _stop(self, control: Any) -> None:
         if self.tracker is not None and self.tracker.stop_reason is not None:
@@ -190,6 +217,13 @@ def _same_columns(dataset: Any, trained: Any) -> Any:
     """Leave out the columns that the host took out of its own data, which its collator can't read."""
     wanted, there = (getattr(data, "column_names", None) for data in (trained, dataset))
     return dataset.select_columns([name for name in there if name in wanted]) if wanted and there else dataset
+
+
+def _audience(callbacks: list[Any], entry: dict[str, Any]) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+    """Reporters take everything; what only prints to the terminal gets what fits a line."""
+    printers = [c for c in callbacks if any(kind.__name__ in _PRINTERS for kind in type(c).__mro__)]
+    yield [c for c in callbacks if c not in printers], entry
+    yield printers, {name: value for name, value in entry.items() if name.removeprefix("eval_") in _SHOWN}
 
 
 def _caller() -> CallbackHandler | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from borngap.context import Context
 from borngap.errors import UserError
@@ -20,6 +21,10 @@ class BornGapLightning(Callback):
     Metrics go to every logger of the Trainer under ``born_gap/...`` at the step they were taken, and into
     ``callback_metrics``, where they can drive ``EarlyStopping`` and ``ModelCheckpoint``. The state takes part in
     checkpoints.
+
+    Attributes:
+        tracker: measures; None before training, and readable after it (``tracker.cost``, ``tracker.records``).
+        verdicts: what became of each context, once training is over.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class BornGapLightning(Callback):
         self._contexts, self._tokenizer, self._attribute = contexts, tokenizer, model
         self._options = {"out": out, **options}
         self._saved: Mapping[str, Any] | None = None
+        self._logged = -1
         self.tracker: Tracker | None = None
         self.verdicts: list[dict[str, Any]] = []
 
@@ -57,9 +63,11 @@ class BornGapLightning(Callback):
         }
         facts["learning_rates"] = learning_rates(*trainer.optimizers)
         saved = self._saved if trainer.global_step else None
-        self.tracker = Tracker(model, self._tokenizer, self._contexts, host=facts, state=saved, **self._options)
+        options = self._options | {"optimizers": trainer.optimizers}
+        self.tracker = Tracker(model, self._tokenizer, self._contexts, host=facts, state=saved, **options)
+        self._logged = -1
         if saved is None:
-            _log(trainer, self.tracker.metrics())
+            self._log(trainer, self.tracker.metrics())
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -68,16 +76,19 @@ class BornGapLightning(Callback):
         del pl_module, outputs, batch, batch_idx
         if self.tracker is None:
             return
-        _log(trainer, self.tracker.step(trainer.global_step))
+        last = trainer.global_step == trainer.max_steps
+        self._log(trainer, self.tracker.step(trainer.global_step, last=last))
         if self.tracker.stop_reason is not None:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the end, judge the run and write the RUN."""
-        del trainer, pl_module
+        """Measure the end, judge the run, write the RUN, and say what the run came to."""
+        del pl_module
         if self.tracker is not None:
             self.verdicts = self.tracker.finish()
-            self._saved, self.tracker = self.tracker.state(), None
+            if self._logged != trainer.global_step:
+                self._log(trainer, self.tracker.metrics())
+            rank_zero_info(self.tracker.summary())
 
     def on_exception(self, *_: Any, **__: Any) -> None:
         """Let others write the RUN of a training that was broken off."""
@@ -92,15 +103,15 @@ class BornGapLightning(Callback):
         """Take up what a checkpoint kept."""
         self._saved = state_dict["tracker"]
 
-
-def _log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
-    """Log at once: Lightning's own ``log`` would keep only every 50th step."""
-    if not metrics:
-        return
-    for logger in trainer.loggers:
-        logger.log_metrics(dict(metrics), step=trainer.global_step)
-    for name, value in metrics.items():
-        trainer.callback_metrics[name] = torch.tensor(value)
+    def _log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Log at once: Lightning's own ``log`` would keep only every 50th step."""
+        if not metrics:
+            return
+        self._logged = trainer.global_step
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(metrics), step=trainer.global_step)
+        for name, value in metrics.items():
+            trainer.callback_metrics[name] = torch.tensor(value)
 
 
 def _causal_lm(module: LightningModule, attribute: str | None) -> Any:

@@ -14,8 +14,11 @@ import torch
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.geometry import Kind
+from borngap.hf.averaged import evaluated
 from borngap.hf.clock import Clock
+from borngap.hf.closing import closing
 from borngap.hf.finetune import weights_digest
+from borngap.hf.metrics import PREFIX, averages, singles
 from borngap.hf.observe import LIGHT, Follower, Observer, Record
 from borngap.hf.probe import forward, named, prepare
 from borngap.hf.readout import geometry_of
@@ -24,15 +27,8 @@ from borngap.observables import DEFAULT_TOP_P
 from borngap.stopping import EVALUATION, SaturationRule
 from borngap.store import Store, environment
 from borngap.training import Stop
-from borngap.trajectory import MARGINS, Criterion, trajectory
+from borngap.trajectory import Criterion, trajectory
 from borngap.watch import Watch, judge
-
-PREFIX = "born_gap"
-AVERAGED = (
-    "born_gap", "logit_gap", "top1_margin", "signal", "drag", "gold_probability", "competitor_probability",
-    "cross_entropy", "gold_rank", "participation_ratio", "overlap_drift", "embedding_rotation",
-)  # fmt: skip
-SINGLE = ("born_gap", "logit_gap", "gold_probability")
 
 
 class BornGapWarning(UserWarning):
@@ -83,7 +79,8 @@ class Tracker:
         rule: SaturationRule | None = None,
         geometry: Kind = "readout",
         top_p: float = DEFAULT_TOP_P,
-        per_context: bool = True,
+        per_context: bool = False,
+        optimizers: Sequence[Any] = (),
         host: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
@@ -103,6 +100,8 @@ class Tracker:
             geometry: geometry matrix.
             top_p: nucleus mass.
             per_context: whether metrics of single contexts are returned beside the averages.
+            optimizers: the host's; where one keeps the weights of training apart from those of evaluation
+                (schedule-free), the latter are measured.
             host: what the RUN should say of the host, JSON-ready; reports read ``host``, its name, and
                 ``learning_rates``, a list.
             state: ``state()`` of the interrupted run.
@@ -115,7 +114,7 @@ class Tracker:
             raise UserError("max_overhead is out of range", rule="0 < max_overhead <= 1", found=max_overhead)
         if every is not None and every < 1:
             raise UserError("every is out of range", rule="at least 1 step", found=every)
-        self._model, self._every, self._budget = model, every, max_overhead
+        self._model, self._every, self._budget, self._optimizers = model, every, max_overhead, tuple(optimizers)
         self._criterion, self._per_context = criterion, per_context
         self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion}
         given = contexts_of(contexts)
@@ -131,12 +130,13 @@ class Tracker:
         self._spacing, self._widest = every or 1, every or 1
         self._warned: set[int] = set()
         self._clock, self._paced = Clock(model), False
-        self._last_evaluation = self._last_step = 0
+        self._last_evaluation = self._last_step = self._ended = 0
         digest = weights_digest(model) if state is None else state["weights"]
         self._plan = {
             "command": "track", "weights": digest, "contexts": [t.context.to_json() for t in chosen],
             **self._settings, "stop": stop, "every": every, "max_overhead": None if every else max_overhead,
         }  # fmt: skip
+        self._out = out
         self._store = self._open(out, host, resumed=state is not None)
         try:
             if state is None:
@@ -173,7 +173,9 @@ class Tracker:
         """All probes: (step, context -> record)."""
         return self._records
 
-    def step(self, step: int, *, force: bool = False, evaluate: bool | None = None) -> dict[str, float]:
+    def step(
+        self, step: int, *, force: bool = False, evaluate: bool | None = None, last: bool = False
+    ) -> dict[str, float]:
         """Tell the tracker that so many optimiser steps are done; it probes if it is time to.
 
         Args:
@@ -181,6 +183,7 @@ class Tracker:
             force: probe in any case.
             evaluate: whether the stopping rules advance; at the first probe at least 5 steps after the last time
                 unless given.
+            last: whether no step follows: the end is measured now, with the dear observables.
 
         Returns:
             Metrics by name, empty where nothing was measured.
@@ -195,6 +198,9 @@ class Tracker:
         if step and not self._paced:
             self._choose_spacing()
         due = evaluate if evaluate is not None else step - self._last_evaluation >= EVALUATION
+        if last:
+            self._probe(step, evaluate=due, final=True)
+            return self.metrics()
         if self._records[-1][0] == step:
             if due and self._last_evaluation != step:
                 self._evaluate(step)
@@ -207,29 +213,36 @@ class Tracker:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the last probe: averages and worst margins over contexts, shares, single contexts."""
-        step_records = self._records[-1][1]
-        records, watch = list(step_records.values()), self._follower.watch
-        found = {f"{PREFIX}/{name}": _mean([r.get(name) for r in records]) for name in AVERAGED}
-        found |= {
-            f"{PREFIX}/worst_{name}": _least([r.get(name) for r in records]) for name in ("born_gap", "logit_gap")
-        }
-        ahead = [(r[MARGINS[self._criterion]] or 0.0) > 0 for r in records]
-        found[f"{PREFIX}/resolved"] = sum(ahead) / len(records)
-        found[f"{PREFIX}/saturated"] = sum(s.saturated for s in watch.saturation.values()) / len(records)
-        found[f"{PREFIX}/overhead"] = self.cost.share
-        if self._per_context:
-            for index, record in step_records.items():
-                label = f"{PREFIX}/{index}_{self._follower.targets[index].context.gold.strip()}"
-                found |= {f"{label}/{name}": _nan(record.get(name)) for name in SINGLE}
-        return {name: value for name, value in found.items() if not math.isnan(value)}
+        return self._metrics(self._records[-1][1])
 
-    def finish(self) -> list[dict[str, Any]]:
-        """Measure the end of the run, judge it, write the RUN, and let others write there.
+    def look(self) -> dict[str, float]:
+        """Measure the model as it is now, and return the metrics without recording them."""
+        with evaluated(*self._optimizers):
+            seen = forward(self._model, self.targets, finite=False)
+            records = self._follower.observer.records(*seen)
+        return self._metrics(dict(zip(self._follower.targets, records, strict=True)))
+
+    def _metrics(self, records: Mapping[int, Record]) -> dict[str, float]:
+        found = averages(list(records.values()), self._criterion)
+        saturation = self._follower.watch.saturation
+        found["saturated"] = sum(state.saturated for state in saturation.values()) / len(records)
+        found["overhead"] = self.cost.share
+        if self._per_context:
+            golds = {i: target.context.gold for i, target in self._follower.targets.items()}
+            found |= singles(records, golds)
+        return {f"{PREFIX}/{name}": value for name, value in found.items() if not math.isnan(value)}
+
+    def finish(self, *, measure: bool = True) -> list[dict[str, Any]]:
+        """Measure the end of the run unless that is done, judge it, write the RUN, and let others write there.
+
+        Args:
+            measure: whether the model is still the one of the last step: not where the host loaded its best one.
 
         Returns:
             One JSON-ready entry a context: words, verdict, and what stopping on saturation would have saved.
         """
-        self._probe(self._last_step, evaluate=False, final=True)
+        if measure and (self._last_step == 0 or self._ended != self._last_step):
+            self._probe(self._last_step, evaluate=False, final=True)
         entries = self.save()
         self.close()
         return entries
@@ -238,6 +251,11 @@ class Tracker:
         """Let others write the RUN, as ``finish`` does; for a run that was broken off."""
         if self._store is not None:
             self._store.close()
+
+    def summary(self) -> str:
+        """Return what the run has come to, in a sentence, and the command that shows more."""
+        entries = [self._judge(index) for index in self._follower.targets]
+        return closing(entries, self._criterion, self.cost.share, self._out)
 
     def save(self) -> list[dict[str, Any]]:
         """Judge the run as far as it went and write the RUN.
@@ -279,11 +297,13 @@ class Tracker:
 
     def _probe(self, step: int, *, evaluate: bool, final: bool = False) -> None:
         """Measure all contexts; at both ends with dear observables too."""
-        with self._clock.probing():
-            seen = forward(self._model, self.targets, finite=False)
-            records = self._follower.look(*seen, evaluate=evaluate)
-        self._complete(records, everything=final)
+        with evaluated(*self._optimizers):
+            with self._clock.probing():
+                seen = forward(self._model, self.targets, finite=False)
+                records = self._follower.look(*seen, evaluate=evaluate)
+            self._complete(records, everything=final)
         self._keep(step, records)
+        self._ended = step if final else self._ended
         if evaluate:
             self._last_evaluation = step
         self._warn_of_failure(step)
@@ -381,16 +401,3 @@ def _of_rank_0(value: int, device: torch.device) -> int:
     shared = torch.tensor([value], device=device)
     torch.distributed.broadcast(shared, 0)
     return int(shared)
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _least(values: Sequence[float | None]) -> float:
-    return min((value for value in values if value is not None), default=math.nan)
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
