@@ -16,10 +16,11 @@ from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.batches import keeps_apart, refuse
+from borngap.hf.hostfacts import learning_rates
 from borngap.hf.metrics import PREFIX
 from borngap.hf.resume import restored
 from borngap.hf.sample import sample_targets
-from borngap.hf.tracker import BornGapWarning, Tracker, learning_rates
+from borngap.hf.tracker import BornGapWarning, Tracker
 from borngap.observables import DEFAULT_TOP_P
 from borngap.training import Stop
 from borngap.trajectory import Criterion

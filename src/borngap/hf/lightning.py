@@ -12,7 +12,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf.tracker import Tracker, learning_rates
+from borngap.hf.hostfacts import learning_rates
+from borngap.hf.tracker import Tracker
 
 
 class BornGapLightning(Callback):

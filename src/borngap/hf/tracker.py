@@ -18,6 +18,7 @@ from borngap.hf.averaged import evaluated
 from borngap.hf.clock import Clock
 from borngap.hf.closing import closing
 from borngap.hf.finetune import weights_digest
+from borngap.hf.hostfacts import described
 from borngap.hf.metrics import PREFIX, averages, singles
 from borngap.hf.observe import LIGHT, Follower, Observer, Record
 from borngap.hf.probe import forward, named, prepare
@@ -348,39 +349,12 @@ class Tracker:
     def _open(self, out: str | Path | None, host: Mapping[str, Any] | None, *, resumed: bool) -> Store | None:
         if out is None or _rank() != 0:
             return None
-        store = Store(out, self._plan, environment() | {"host": {"model": _described(self._model)} | dict(host or {})})
+        store = Store(out, self._plan, environment() | {"host": {"model": described(self._model)} | dict(host or {})})
         if store.finished and not resumed:
             store.close()
             fix = "choose another folder with out="
             raise UserError(f"{out} holds a run already", rule="nothing is overwritten", fix=fix)
         return store
-
-
-def learning_rates(*optimizers: Any) -> list[float] | None:
-    """Return the learning rates of optimisers before schedule and warm-up, each once.
-
-    Args:
-        *optimizers: torch optimisers; None where one is not known.
-
-    Returns:
-        Ascending; None without an optimiser.
-    """
-    groups = [group for optimizer in optimizers if optimizer is not None for group in optimizer.param_groups]
-    return sorted({float(group.get("initial_lr", group.get("lr"))) for group in groups}) or None
-
-
-def _described(model: Any) -> dict[str, Any]:
-    """What a RUN says of a model that it can't load again: class, name, adapter, and how much of it is trained."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    adapters = {str(config.peft_type.value) for config in getattr(model, "peft_config", {}).values()}
-    return {
-        "class": type(inner).__name__,
-        "name": getattr(getattr(inner, "config", None), "_name_or_path", None) or None,
-        "adapter": ", ".join(sorted(adapters)) or None,
-        "parameters": sum(size for size, _ in sizes),
-        "trained_parameters": sum(size for size, trained in sizes if trained),
-    }
 
 
 def _warn_of_low_precision(model: Any) -> None:
