@@ -464,12 +464,28 @@ def test_the_command_writes_each_format(run, folder, tmp_path):
     code, out, _ = run("compare", folder, folder)
     assert code == 0
     assert "Of 6 shared contexts, the outcome is the same in all." in " ".join(out.split())
+    assert "Add -o report.html for the page" in out
     code, _, _ = run("compare", folder, folder, "-o", tmp_path / "c.json")
     assert json.loads((tmp_path / "c.json").read_text())["kind"] == "compare"
 
 
+def test_without_a_file_the_summary_is_printed(run, folder, tmp_path):
+    entry = {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5}
+    (tmp_path / "f.json").write_text(json.dumps({"schema": 1, "scope": ALONE, "forecasts": [entry]}))
+    code, out, _ = run("report", folder, tmp_path / "f.json", make_sweep(tmp_path / "sweep"), "--no-geometry")
+    summary = of(folder, tmp_path / "f.json", tmp_path / "sweep").summary
+    told = " ".join(out.split())
+    assert code == 0
+    for text in (*(run["verdict"] for run in summary["runs"]), summary["phantom"], summary["forecast"]["sentence"]):
+        assert " ".join(text.split()) in told
+    words = set(out.split())
+    for context in summary["contexts"]:
+        assert {context["gold"], context["rival"], context["outcome"]} <= words
+    assert told.endswith("Add -o report.html for the page, with charts and what the words mean.")
+    assert "<" not in out
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
-    ([], "no file for the report"),
     (["--format", "html"], "no file for the report"),
     (["-o", "report.pdf"], "the format of the report can't be told"),
     (["-o", "/dev/null/report.md"], "can't write"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from borngap.cli.progress import Progress
 from borngap.cli.show import say
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class FormatName(StrEnum):
 
 
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write; standard output unless given (a page needs one).")
+    Path | None,
+    typer.Option("--out", "-o", help="File to write: .html, .md or .json; unless given, a summary is printed."),
 ]
 Format = Annotated[
     FormatName | None, typer.Option("--format", help="html, md or json; by the file's ending unless given.")
@@ -46,44 +48,59 @@ def report(
     ] = True,
 ) -> None:
     """Tell what came of runs, or of a scan: one self-contained page that works offline, or Markdown, or JSON."""
-    chosen = check_output(out, format, further=charts is not None)
+    chosen = check_output(out, format)
     from borngap.report.report import report_of
 
-    made = report_of(*inputs, with_geometry=geometry)
+    with Progress("making the report"):
+        made = report_of(*inputs, with_geometry=geometry)
+    deliver(made, out, chosen, charts)
+
+
+def deliver(made: Report, out: Path | None, format: str | None, charts: Path | None) -> None:  # noqa: A002
+    """Write a report where it is wanted, or print what it says.
+
+    Args:
+        made: the report.
+        out: file; None for standard output.
+        format: html, md or json; None to print a summary, where no charts are wanted either.
+        charts: folder for the charts, if they are wanted.
+    """
     if charts is not None:
-        save_charts(made, charts)
+        _save_charts(made, charts)
     if out is not None:
-        path = made.save(out, chosen)
+        path = made.save(out, format)
         say(f"written to {path}")
-    elif chosen is not None:
-        typer.echo(made.text(chosen), nl=False)
+    elif format is not None:
+        typer.echo(made.text(format), nl=False)
+    elif charts is None:
+        from borngap.cli.summaries import print_summary
+
+        print_summary(made.summary)
+        say("\nAdd -o report.html for the page, with charts and what the words mean.")
 
 
-def save_charts(made: Report, folder: Path) -> None:
+def _save_charts(made: Report, folder: Path) -> None:
     """Write every chart of a report, and say where on standard error, so that standard output may hold the report."""
     files = made.save_charts(folder)
     typer.echo(f"{len(files)} files written to {folder}", err=True)
 
 
-def check_output(out: Path | None, format: FormatName | None, *, further: bool = False) -> str | None:  # noqa: A002
+def check_output(out: Path | None, format: FormatName | None) -> str | None:  # noqa: A002
     """Return the format to write, before anything is measured.
 
     Args:
         out: the file, or None for standard output.
         format: as given.
-        further: whether there is other output, so that none of these is needed.
 
     Returns:
-        ``html``, ``md`` or ``json``; None if nothing is to be written.
+        ``html``, ``md`` or ``json``; None for a summary on the terminal.
 
     Raises:
         UserError: the format can't be told, or a page would go to standard output.
     """
     from borngap.errors import UserError
 
-    if out is None and (format is None or format is FormatName.html):
-        if further and format is None:
-            return None
+    if out is None and format is FormatName.html:
         raise UserError("no file for the report", rule="-o FILE, or --format md or json", fix="add -o report.html")
     endings = {f".{name.value}": name.value for name in FormatName}
     if format is None and out is not None and out.suffix not in endings:

@@ -1,0 +1,95 @@
+"""A report's record on the terminal: its verdict, its tables, its sentences; no charts and no definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from borngap.cli.show import print_table, say, table
+from borngap.report.text import MISSING, number, rate
+from borngap.report.wording import needed_text
+
+_PAIRS = 20  # worst pairs of a scan
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print what a report says.
+
+    Args:
+        summary: the record that page, Markdown and JSON show.
+    """
+    say(summary["title"])
+    {"report": _report, "compare": _compared, "scan": _scan}[summary["kind"]](summary)
+
+
+def _report(s: Mapping[str, Any]) -> None:
+    several = len(s["runs"]) > 1
+    for run in s["runs"]:
+        say(f"{run['label']}: {run['verdict']}" if several else run["verdict"])
+    _notes(s, labelled=several)
+    if s["contexts"]:
+        headings = ["", "gold", "rival", "overlap", "outcome", "character", "flip", "needed rate", "used"]
+        rows = [
+            [c["id"] if several else c["number"], c["gold"], c["rival"], number(c["overlap"]), c["outcome"],
+             c["character"] or MISSING, number(c["flip"]), needed_text(c["needed"]), rate(c["used_rate"])]
+            for c in s["contexts"]
+        ]  # fmt: skip
+        print_table(table("\nContexts", headings, rows, 3, keys=2))
+        say(f"\n{s['phantom']}")
+    for record in s["geometry"]:
+        say(record["sentence"])
+    if s["forecast"]:
+        _forecast(s["forecast"])
+
+
+def _forecast(forecast: Mapping[str, Any]) -> None:
+    say(f"\n{forecast['sentence']}")
+    rows = [
+        [r["id"], r["gold"], *(rate(r["forecast"][name]) for name in ("rate", "low", "high")), rate(r["used_rate"]),
+         r["told"], r["outcome"]]
+        for r in forecast["rows"]
+    ]  # fmt: skip
+    headings = ["", "gold", "forecast rate", "low", "high", "used rate", "forecast", "outcome"]
+    if rows:
+        print_table(table("\nForecast against outcome", headings, rows, 2, keys=2))
+
+
+def _compared(s: Mapping[str, Any]) -> None:
+    from borngap.report.markdown import compared_cell
+
+    names = [f"{number_}: {run['label']}" for number_, run in enumerate(s["runs"], 1)]
+    say(s["verdict"])
+    _notes(s, labelled=True)
+    rows = [
+        [c["number"], c["gold"], c["rival"], *map(compared_cell, c["entries"]), ", ".join(c["differs"]) or "nothing"]
+        for c in s["contexts"]
+    ]
+    if rows:
+        headings = ["", "gold", "rival", *names, "differs in"]
+        print_table(table("\nSide by side", headings, rows, len(headings), keys=2))
+    for c in s["only"]:
+        say(f"only in {s['runs'][c['run']]['label']}: {c['gold']} against {c['rival']} ({c['outcome']})")
+
+
+def _scan(s: Mapping[str, Any]) -> None:
+    say(s["verdict"])
+    say(s["rule"])
+    _notes(s, labelled=False)
+    headings = ["", "gold", "rival", "targets", "rival ahead", "overlap", "median logit gap / nat"]
+    rows = [
+        [p["number"], p["gold"], p["rival"], p["targets"], p["rival_ahead"], number(p["overlap"]),
+         number(p["logit_gap"])]
+        for p in s["pairs"][:_PAIRS]
+    ]  # fmt: skip
+    if rows:
+        title = f"\nPairs, worst first ({len(rows)} of {s['pair_count']})"
+        print_table(table(title, headings, rows, 3, keys=3))
+    say(f"\n{s['bulk']['sentence']}" if s["bulk"]["sentence"] else "")
+
+
+def _notes(s: Mapping[str, Any], *, labelled: bool) -> None:
+    for run in s["runs"]:
+        for text in run["missing"] + run["notes"]:
+            say(f"note: {run['label']}: {text}" if labelled else f"note: {text}")
+    for text in s["notes"]:
+        say(f"note: {text}")
