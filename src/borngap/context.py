@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from borngap.errors import UserError
+from borngap.errors import UserError, did_you_mean
 from borngap.shown import quoted
-from borngap.tokens import decoded, known, text_ids
+from borngap.tokens import decoded, known, spaced, text_ids
 
 _TEXTS = ("prompt", "gold", "competitor")
 _WORDS = _TEXTS[1:]
@@ -22,6 +22,11 @@ FIELDS = (*_TEXTS, *_IDS, "note")
 _Rule = tuple[bool, Callable[[Any], bool], str]
 BUNDLED = ("docs10", "docs40", "paper10")
 _FOLDER = Path(__file__).parent / "contexts"
+_OTHER_NAMES = {"rival": "competitor", "target": "gold", "word": "gold", "text": "prompt", "answer": "gold"}
+_DATA = {
+    "text", "completion", "messages", "conversations", "input_ids", "labels", "instruction", "output", "chosen",
+    "rejected",
+}  # fmt: skip
 _SHOWN = 40  # characters of a text in a message
 _FORMAT = '{"prompt": "...", "gold": " shame", "competitor": " guilt"}'
 
@@ -144,7 +149,8 @@ def read_contexts(source: str | Path) -> list[Context]:
         text = Path(source).read_text(encoding="utf-8-sig") if str(source) != "-" else sys.stdin.read()
         return _parse(text, name)
     except OSError as error:
-        found, fix = f"{name} ({error.strerror})", f"give a JSON Lines or CSV file, or one of {', '.join(BUNDLED)}"
+        fix = did_you_mean(name, BUNDLED) or f"give a JSON Lines or CSV file, or one of {', '.join(BUNDLED)}"
+        found = f"{name} ({error.strerror})"
         raise UserError("contexts file can't be read", found=found, fix=fix) from None
     except UnicodeDecodeError:
         raise UserError("contexts file is not text", rule="UTF-8, JSON Lines or CSV", found=name) from None
@@ -195,7 +201,8 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
         raise UserError("the prompt has no tokens", rule="at least one token", found=repr(context.prompt))
     gold = _word_ids(context.prompt, prompt, context.gold, tokenizer)
     if context.competitor is None:
-        notes = _own_note(context) | _fragment_note("gold", context.gold, gold[:1], gold, tokenizer)
+        notes = _own_note(context) | _glued_note("gold", context.prompt, context.gold, tokenizer)
+        notes |= _fragment_note("gold", context.gold, gold[:1], gold, tokenizer)
         return Target(context, tuple(prompt), gold[0], None, notes, fragment=len(gold) > 1)
     competitor = _word_ids(context.prompt, prompt, context.competitor, tokenizer)
     shared = next((i for i, (a, b) in enumerate(zip(gold, competitor, strict=False)) if a != b), None)
@@ -211,6 +218,7 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
         moved = _tokens(gold[:shared], tokenizer)
         notes["prompt"] = f"the tokens that both words share were moved into the prompt: {moved}"
     for name, word, ids in (("gold", context.gold, gold), ("competitor", context.competitor, competitor)):
+        notes |= _glued_note(name, context.prompt, word, tokenizer)
         notes |= _fragment_note(name, word, ids[shared : shared + 1], ids, tokenizer)
     prefix, fragment = (*prompt, *gold[:shared]), max(len(gold), len(competitor)) > 1
     return Target(context, prefix, gold[shared], competitor[shared], notes, fragment)
@@ -243,6 +251,7 @@ def _csv_rows(text: str, name: str) -> list[tuple[int, Any]]:
         where = f"malformed context in {name}, line {reader.reader.line_num}"  # its own stays at the row before
         raise UserError(where, rule="CSV", found=str(error)) from None
     headings = reader.fieldnames or []
+    _refuse_data(headings, name)
     if "prompt" not in headings or "gold" not in headings:
         fix = f"a first line prompt,gold,competitor; or JSON Lines, one a line: {_FORMAT}"
         raise UserError(
@@ -266,10 +275,12 @@ def _cell(key: str, text: str) -> Any:
 def _context(row: Any, where: str) -> Context:
     if not isinstance(row, Mapping):
         raise UserError(f"malformed context in {where}", rule="a JSON object", found=repr(row), fix=_FORMAT)
+    _refuse_data(row, where)
     unknown = sorted(set(row) - set(FIELDS))
     if unknown:
-        rule = f"the fields are {', '.join(FIELDS)}"
-        raise UserError(f"unknown field in {where}", rule=rule, found=", ".join(unknown), fix="remove or rename it")
+        rule, nearest = f"the fields are {', '.join(FIELDS)}", _OTHER_NAMES.get(unknown[0].lower())
+        fix = did_you_mean(nearest or unknown[0].lower(), set(FIELDS) - set(row)) or "remove or rename it"
+        raise UserError(f"unknown field in {where}", rule=rule, found=", ".join(unknown), fix=fix)
     for key, (required, fits, rule) in _RULES.items():
         value = row.get(key)
         if not (not required if value is None else fits(value)):
@@ -284,6 +295,15 @@ def _context(row: Any, where: str) -> Context:
         return Context(**row)
     except UserError as error:
         raise UserError(f"{error.what} in {where}", rule=error.rule, found=error.found) from None
+
+
+def _refuse_data(fields: Iterable[str], where: str) -> None:
+    """Say that rows are those of a data set, which has no gold word."""
+    names = list(fields)
+    if "gold" not in names and _DATA.intersection(names):
+        rule = "contexts are prompts with the right next word: " + _FORMAT
+        fix = "`borngap scan DATA --model MODEL --out SCAN --export-contexts 20` finds the contexts of a data set"
+        raise UserError(f"{where} is a data set", rule=rule, found=f"the fields {', '.join(names)}", fix=fix)
 
 
 def _given(context: Context, tokenizer: Any) -> Target:
@@ -322,11 +342,27 @@ def _word_ids(prompt: str, prompt_ids: list[int], word: str, tokenizer: Any) -> 
             found=" against ".join(
                 _tokens(ids[max(0, len(prompt_ids) - 4) :], tokenizer) for ids in (prompt_ids, whole)
             ),
-            fix="give the word its leading space and end the prompt without one",
+            fix=_cure(prompt, word, tokenizer),
         )
     if len(whole) == len(prompt_ids):
         raise UserError("a word has no tokens", rule="at least one token", found=repr(word))
     return whole[len(prompt_ids) :]
+
+
+def _cure(prompt: str, word: str, tokenizer: Any) -> str:
+    """How to write prompt and word so that the word is a word of its own."""
+    cure = "give the word its leading space and end the prompt without one"
+    alone = spaced(prompt, word, tokenizer)
+    return f"{cure}: {quoted(alone)} is one token here" if alone else cure
+
+
+def _glued_note(name: str, prompt: str, word: str, tokenizer: Any) -> dict[str, str]:
+    """Say that a word is measured as the end of the prompt's last word, where it is a word of its own with a space."""
+    alone = spaced(prompt, word, tokenizer) if prompt[-1:].isalnum() and word[:1].isalnum() else None
+    if alone is None:
+        return {}
+    told = f"{quoted(word)} has no leading space, so it is read as {quoted(prompt.split()[-1] + word)}"
+    return {f"{name}'s space": f"{told}; {quoted(alone)}, with its space, is one token"}
 
 
 def _tokens(ids: Sequence[int], tokenizer: Any) -> str:

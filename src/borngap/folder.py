@@ -17,12 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NoReturn, Self
 
 from borngap.errors import UserError
 from borngap.files import PART, checked, json_bytes, refuse_unwritable, whole
 
 LOCK_FILE = "lock"
+_NAMES = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reproduce.json": "reproduction"}
+_WRITERS = {
+    "RUN": "`borngap finetune` or a callback", "SWEEP": "`borngap sweep`", "scan": "`borngap scan --out`",
+    "reproduction": "`borngap reproduce`",
+}  # fmt: skip
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP}  # some file systems of clusters have none
 
 
@@ -153,7 +158,9 @@ class Folder:
         others = [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
         if others:
             rule, fix = f"a new or empty folder, or a {self.kind.name}", "choose another folder with --out"
-            raise UserError(f"{self.path} holds other files", rule=rule, found=", ".join(others[:8]), fix=fix)
+            held = kind_of(self.path)
+            what = f"{self.path} holds {'a ' + held if held else 'other files'}"
+            raise UserError(what, rule=rule, found=", ".join(others[:8]), fix=fix)
         return True
 
     def _claim(self, plan: dict[str, Any], environment: Mapping[str, Any]) -> None:
@@ -253,6 +260,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
 
 
+def kind_of(folder: str | Path) -> str | None:
+    """Return what kind of result a folder holds, as the user calls it; None if it holds none."""
+    return next((name for head, name in _NAMES.items() if (Path(folder) / head).is_file()), None)
+
+
+def refuse_other_kind(folder: str | Path, kind: Kind) -> NoReturn:
+    """Say that a folder is not of the kind that is wanted, and what it is.
+
+    Args:
+        folder: what was given.
+        kind: what is wanted.
+
+    Raises:
+        UserError: always.
+    """
+    path, held = Path(folder), kind_of(folder)
+    there = "no folder" if not path.is_dir() else f"a {held}" if held else "a folder without a result of borngap"
+    fix = f"`borngap report {folder}` shows this {held}" if held in {"RUN", "SWEEP", "scan"} else "check the path"
+    rule = f"a folder with {kind.head}, which {_WRITERS[kind.name]} wrote"
+    raise UserError(f"no {kind.name} there", rule=rule, found=f"{folder}: {there}", fix=fix)
+
+
 def read_head(folder: str | Path, kind: Kind) -> dict[str, Any]:
     """Read the head file of a result folder.
 
@@ -268,7 +297,7 @@ def read_head(folder: str | Path, kind: Kind) -> dict[str, Any]:
     """
     path = Path(folder) / kind.head
     if not path.is_file():
-        raise UserError(f"no {kind.name} there", rule=f"a folder with {kind.head}", found=str(folder))
+        refuse_other_kind(folder, kind)
     return checked(path, kind.schema)
 
 

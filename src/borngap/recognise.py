@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.errors import UserError
+from borngap.errors import UserError, did_you_mean
 from borngap.layout import ROLES, Layout, known_layout
 from borngap.rows import Source, fields_of
 
@@ -36,11 +36,12 @@ def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
     for part, row in source.first_rows():
         layout = _layout(row.value, chosen)
         if layout is None:
-            unknown = unknown or f"the fields {_listed(fields_of(row.value))} in {row.where}"
+            names = list(map(str, fields_of(row.value)))
+            unknown = unknown or (f"the fields {_listed(names)} in {row.where}", names)
         else:
             layouts.setdefault(layout, []).append(part.name)
     if unknown is not None:
-        raise UserError(f"unknown layout in {source.name}", found=unknown, fix=_WOULD_DO)
+        raise UserError(f"unknown layout in {source.name}", found=unknown[0], fix=_cure(unknown[1], chosen))
     if not layouts:
         raise UserError(f"no rows in {source.name}", rule="at least one row that can be read", found=_first(source))
     if len(layouts) > 1:
@@ -49,6 +50,17 @@ def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
             f"{source.name} holds files of different layouts", rule="one layout", found=found, fix="scan them apart"
         )
     return next(iter(layouts))
+
+
+def _cure(names: Sequence[str], chosen: Mapping[str, str]) -> str:
+    """What would do instead of rows with these fields."""
+    if "gold" in names and not chosen:
+        return "these are contexts, not a data set: `borngap probe --contexts FILE` measures them"
+    wrong = [name for name in chosen.values() if name not in names]
+    if wrong:
+        near = did_you_mean(wrong[0], names)
+        return f"there is no field {wrong[0]!r}" + (f": {near}" if near else f"; there are {_listed(names)}")
+    return _WOULD_DO
 
 
 def _first(source: Source) -> str:

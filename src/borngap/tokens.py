@@ -53,3 +53,10 @@ def word_text(token: int, tokenizer: Any) -> str:
     """Return a token's text as it stands in running text: with the space before it if it begins a word."""
     text = decoded([token], tokenizer)
     return text if text[:1].isspace() or not starts_word(token, tokenizer) else " " + text
+
+
+def spaced(prompt: str, word: str, tokenizer: Any) -> str | None:
+    """Return a word with a space before it, if that is one token after the prompt; None if not."""
+    before, alone = prompt.rstrip(), f" {word.strip()}"
+    ids, whole = text_ids(before, tokenizer), text_ids(before + alone, tokenizer)
+    return alone if whole[:-1] == ids and starts_word(whole[-1], tokenizer) else None
