@@ -1,10 +1,11 @@
-"""A tokenizer and a chat template like Llama 3's: both write the start token, and a chat is full of special tokens."""
+"""Tokenizers that put a start token in front, and a chat template like Llama 3's, which writes it too."""
 
 from __future__ import annotations
 
 import copy
 
-from tokenizers import processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 BOS = "<|begin_of_text|>"
 MARKS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
@@ -40,3 +41,16 @@ def like_llama3(tokenizer):
     other.chat_template = TEMPLATE
     assert other("a")["input_ids"][0] == other.bos_token_id
     return other
+
+
+def metaspace(text):
+    """Return a tokenizer that marks words by ``▁``, as SentencePiece does: a word decoded alone loses its space."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    bpe.decoder, letters = decoders.Metaspace(prepend_scheme="first"), "abcdefghijklmnopqrstuvwxyz?\n"
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<unk>", "<|endoftext|>"], initial_alphabet=list(letters),
+        show_progress=False,
+    )  # fmt: skip
+    bpe.train_from_iterator([text], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>", unk_token="<unk>")
