@@ -183,6 +183,18 @@ def test_many_pairs_are_cut_with_a_note(tmp_path):
     ]
 
 
+def test_pairs_that_were_left_out_are_told(tmp_path):
+    folder = make_scan(tmp_path / "mine")
+    told = json.loads((folder / "summary.json").read_text())
+    left_out = [{"gold": "a", "competitor": "bc", "reason": "'bc' is 2 tokens: ' b' 'c'"}]
+    looked = "Looked for 2 given pairs, in both directions and whatever their overlap."
+    for entries, more in (([], ""), (left_out, " Left out: 1, as 'bc' is 2 tokens: ' b' 'c'.")):
+        (folder / "summary.json").write_text(json.dumps(told | {"given_pairs": 2, "pairs_left_out": entries}))
+        shown = report_of(folder).text("md").replace("\\", "")
+        assert looked + more in shown
+        assert ("Left out" in shown) == bool(entries)
+
+
 def test_a_scan_has_a_report_of_its_own(tmp_path, folder):
     with pytest.raises(UserError, match=r"a scan has a report of its own\n  rule: one SCAN folder"):
         report_of(folder, make_scan(tmp_path / "other"))
