@@ -104,6 +104,11 @@ def test_delimiters_and_line_ends(tmp_path, delimiter, end):
     assert read(tmp_path / "a.jsonl", LINES.replace(b"\n", end.encode())) == ROWS
 
 
+def test_tsv_is_split_by_tabs_alone(tmp_path):
+    content = b"text, of one row; long, long\tid\na, b\t1\n"
+    assert read(tmp_path / "a.tsv", content) == [{"text, of one row; long, long": "a, b", "id": "1"}]
+
+
 def test_one_column_needs_no_delimiter(tmp_path):
     content = b'text\n"a, b; c"\nd; e\n'
     assert read(tmp_path / "a.csv", content) == [{"text": "a, b; c"}, {"text": "d; e"}]

@@ -135,6 +135,7 @@ def test_spellings_of_messages(chatty):
     ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "made of texts, found a part of type image"),
     ([{"role": "user", "content": "\ud83d"}], "half of a surrogate pair"),
     ([{"role": "user", "content": "x"}, "y"], "messages are a list of objects like"),
+    ([{"role": ["user"], "content": "x"}], r"a role is a text, not \['user'\]"),
     ([{"content": "x"}], "a message without a role, with content"),
 ])  # fmt: skip
 def test_messages_that_are_none(value, reason):
@@ -204,6 +205,15 @@ def test_the_way_is_told(chatty):
 def test_answers_that_cannot_be_told(chatty, template, message):
     with pytest.raises(ValueError, match=message):
         Chats(chatty(template)).answers(CHATS[1])
+
+
+@pytest.mark.parametrize(("more", "reason"), [
+    ({"tools": "["}, "tools: a text that is no JSON"),
+    ({"chat_template_kwargs": "x"}, "chat_template_kwargs: an object was expected, not a str"),
+])  # fmt: skip
+def test_options_of_the_template_that_are_none(chatty, more, reason):
+    with pytest.raises(ValueError, match=reason):
+        ours(chatty(), [{"messages": CHATS[0], **more}])
 
 
 def test_the_cause_of_a_row_is_named_truly(tokenizer, chatty):

@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
 _DELIMITERS = ",;\t"
 _LONGEST = (1 << 31) - 1  # characters of a field; csv's own limit is 131,072
-_FIX = 'put a field that holds quotes or line breaks into quotes and double the quotes within ("), or write JSON Lines'
+_FIX = "put fields with quotes or line breaks between quotes and double each quote within, or write JSON Lines"
 
 
-def delimited(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
+def delimited(
+    lines: Iterable[str], name: str, delimiter: str | None = None
+) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
     """Yield the records of CSV with headings.
 
-    The delimiter is the one by which the headings are most: comma, semicolon or tab. Past a broken quote nobody
+    Past a broken quote nobody
     knows which line starts a record, so reading ends there.
 
     Args:
         lines: physical lines with their ends, as a file opened with ``newline=""`` gives them.
         name: what to call the file in messages.
+        delimiter: None for comma, semicolon or tab, whichever makes the most headings.
 
     Yields:
         Line on which a record starts, from 1, and heading -> field; an error where their numbers differ.
@@ -37,7 +40,7 @@ def delimited(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, 
     blank: list[str] = []
     for line in remaining:
         if line.strip():
-            reader = csv.reader(chain(blank, [line], remaining), delimiter=_delimiter(line), strict=True)
+            reader = csv.reader(chain(blank, [line], remaining), delimiter=delimiter or _delimiter(line), strict=True)
             break
         blank.append("\n")
     else:

@@ -80,7 +80,7 @@ def _under_a_key(value: Any, file: Path, split: str) -> list[Any]:
         return [value]
     lists = {key: rows for key, rows in value.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)}
     if len(lists) > 1 and split not in lists:
-        found, fix = ", ".join(lists), "name one with --split"
+        found, fix = ", ".join(list(lists)[:8]), "name one with --split"
         raise UserError(f"{file.name} holds several lists of rows", rule="one, or one a split", found=found, fix=fix)
     return lists[split] if split in lists else next(iter(lists.values()), [value])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from borngap.messages import messages_of
+from borngap.messages import check, messages_of
 from borngap.textfile import check_text
 from borngap.tokenised import COLUMNS
 
@@ -46,7 +46,7 @@ class Layout:
         if not self.fields:
             role = _ITSELF[self.kind]
             return {role: _READERS[role](value)}
-        _check(isinstance(value, dict), f"an object was expected, not a {type(value).__name__}")
+        check(isinstance(value, dict), f"an object was expected, not a {type(value).__name__}")
         found = {role: self._field(value, role, name) for role, name in self.fields}
         made = _MADE[self.kind](found) if self.kind in _MADE else found
         return made | {key: value[key] for key in ("tools", "chat_template_kwargs") if value.get(key) is not None}
@@ -54,7 +54,7 @@ class Layout:
     @staticmethod
     def _field(value: Mapping[str, Any], role: str, name: str) -> Any:
         if value.get(name) is None:
-            _check(role in _OPTIONAL, f"the field {name!r} is missing")
+            check(role in _OPTIONAL, f"the field {name!r} is missing")
             return None
         try:
             return _READERS[role](value[name])
@@ -80,13 +80,8 @@ def known_layout(value: Any) -> Layout | None:
     return None
 
 
-def _check(holds: Any, reason: str) -> None:
-    if not holds:
-        raise ValueError(reason)
-
-
 def _text(value: Any) -> str:
-    _check(isinstance(value, str), f"a text was expected, not a {type(value).__name__}")
+    check(isinstance(value, str), f"a text was expected, not a {type(value).__name__}")
     check_text(value)
     return value
 
@@ -94,19 +89,19 @@ def _text(value: Any) -> str:
 def _text_or_messages(value: Any) -> Any:
     if isinstance(value, list):
         return messages_of(value)
-    _check(isinstance(value, str), f"a text or a list of messages was expected, not a {type(value).__name__}")
+    check(isinstance(value, str), f"a text or a list of messages was expected, not a {type(value).__name__}")
     return _text(value)
 
 
 def _integers(value: Any) -> list[int]:
     listed = value.tolist() if hasattr(value, "tolist") else value  # an array or a tensor
-    _check(isinstance(listed, list) and all(isinstance(i, int) for i in listed), "a list of integers was expected")
+    check(isinstance(listed, list) and all(isinstance(i, int) for i in listed), "a list of integers was expected")
     return listed
 
 
 def _completion(found: dict[str, Any]) -> dict[str, Any]:
     alike = len({isinstance(item, str) for item in found.values()}) == 1
-    _check(alike, f"{' and '.join(found)} are all texts or all lists of messages")
+    check(alike, f"{' and '.join(found)} are all texts or all lists of messages")
     return found
 
 
@@ -124,7 +119,7 @@ def _preference(found: dict[str, Any]) -> dict[str, Any]:
 def _common(chosen: Any, rejected: Any) -> int:
     """Length of the beginning that both sides share, as TRL counts it: not all of the shorter side, no space last."""
     shortest = min(len(chosen), len(rejected))
-    _check(shortest, "chosen and rejected are not empty")
+    check(shortest, "chosen and rejected are not empty")
     at = next((i for i in range(shortest) if chosen[i] != rejected[i]), None)
     if at is None:
         return shortest - 1

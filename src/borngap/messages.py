@@ -29,9 +29,22 @@ def messages_of(value: Any) -> list[dict[str, Any]]:
         ValueError: these are no messages, or a part is no text; the message says what was found.
     """
     found = _decoded(value) if isinstance(value, str) else value
-    if not isinstance(found, list) or not found or not all(isinstance(m, Mapping) for m in found):
-        raise ValueError(_FORM)
+    check(isinstance(found, list) and found and all(isinstance(m, Mapping) for m in found), _FORM)
     return [_message(message) for message in found]
+
+
+def check(holds: Any, reason: str) -> None:
+    """Refuse a row.
+
+    Args:
+        holds: the condition.
+        reason: what was expected and found.
+
+    Raises:
+        ValueError: it does not hold.
+    """
+    if not holds:
+        raise ValueError(reason)
 
 
 def _decoded(text: str) -> Any:
@@ -43,8 +56,9 @@ def _decoded(text: str) -> Any:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {_NAMES.get(key, key): value for key, value in message.items()}
-    if "role" not in renamed:
-        raise ValueError(f"a message without a role, with {', '.join(map(str, message)) or 'nothing'}; {_FORM}")
+    found = ", ".join(map(str, message)) or "nothing"
+    check("role" in renamed, f"a message without a role, with {found}; {_FORM}")
+    check(isinstance(renamed["role"], str), f"a role is a text, not {renamed['role']!r:.40}")
     if "from" in message:
         renamed["role"] = _ROLES.get(renamed["role"], renamed["role"])
     if isinstance(renamed.get("content"), list):

@@ -185,9 +185,9 @@ def _json_line(line: str) -> Any:
     return value
 
 
-def _csv(file: Path) -> Iterator[Record]:
+def _csv(file: Path, delimiter: str | None = None) -> Iterator[Record]:
     with text_of(file, newline="") as stream:
-        yield from delimited(stream, file.name)
+        yield from delimited(stream, file.name, delimiter)
 
 
 def _parquet(file: Path) -> Iterator[Record]:
@@ -217,7 +217,7 @@ KINDS: dict[str, _Kind] = {
     ".ndjson": ("line", lambda file, _: lines_of(file), _json_line),
     ".json": ("record", lambda file, split: enumerate(json_rows(file, split), 1), _same),
     ".csv": ("line", lambda file, _: _csv(file), _csv_row),
-    ".tsv": ("line", lambda file, _: _csv(file), _csv_row),
+    ".tsv": ("line", lambda file, _: _csv(file, "\t"), _csv_row),
     ".parquet": ("record", lambda file, _: _parquet(file), _same),
     ".txt": ("line", lambda file, _: lines_of(file), _text),
 }

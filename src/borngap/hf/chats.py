@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from borngap.errors import UserError
+from borngap.messages import check
 
 _MARK = re.compile(r"{%-?\s*generation\s*-?%}")
 _PROBE = "borngap"
@@ -118,10 +119,24 @@ class Chats:
 
 
 def template_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what a row gives to the chat template beside its messages, as SFTTrainer does."""
-    tools = values.get("tools")
-    tools = json.loads(tools) if isinstance(tools, str) else tools
-    return {"tools": tools, **values.get("chat_template_kwargs", {})}
+    """Return what a row gives to the chat template beside its messages, as SFTTrainer does.
+
+    Args:
+        values: of a row, by role.
+
+    Returns:
+        Options of ``apply_chat_template``.
+
+    Raises:
+        ValueError: they are of a wrong type.
+    """
+    tools, kwargs = values.get("tools"), values.get("chat_template_kwargs", {})
+    check(isinstance(kwargs, dict), f"chat_template_kwargs: an object was expected, not a {type(kwargs).__name__}")
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+    except json.JSONDecodeError as error:
+        raise ValueError(f"tools: a text that is no JSON ({error})") from None
+    return {"tools": tools, **kwargs}
 
 
 def _trouble(at: int, before: str, until: str) -> str:
