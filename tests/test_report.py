@@ -23,7 +23,7 @@ from borngap.report.report import Report, comparison_of, report_of
 from borngap.report.source import read_source
 from borngap.report.summary import summary
 from borngap.report.text import ending, number, rate, word
-from borngap.shown import visible
+from borngap.shown import public, visible
 
 CONTEXT = ("The resolved story of context 0 is", " gold0", " rival0")
 
@@ -498,3 +498,32 @@ def test_the_command_refuses_bad_output(run, folder, arguments, message):
 
 def test_every_story_is_told():
     assert set(STORIES) == {"resolved", "jump", "pre-resolved", "unresolved", "structural", "lost"}
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("/home/ann/my models/llama", "llama"), ("~/llama", "llama"), ("C:\\Users\\ann\\llama", "llama"),
+    ("./llama", "llama"),
+    ("org/name", "org/name"), ("docs-gpt2-s", "docs-gpt2-s"), ("1/d and logit gap / nat", "1/d and logit gap / nat"),
+    ("no model in /home/ann/m (see ~/x/log)", "no model in m (see log)"),
+    ("at https://huggingface.co/org/name", "at https://huggingface.co/org/name"),
+])  # fmt: skip
+def test_of_a_local_path_the_last_part_is_public(text, shown):
+    assert public(text) == shown
+
+
+def test_a_report_tells_nothing_of_the_machines_folders(tmp_path):
+    (tmp_path / "ann" / "llama").mkdir(parents=True)
+    local = str(tmp_path / "ann" / "llama")
+    run = make_run(tmp_path / "run", ["resolved"], model=local, notes=[f"read from {local}"], base=f"{local}/base")
+    made = report_of(run, with_geometry=True)
+    assert json.loads((run / "run.json").read_text())["plan"]["model"] == local  # resuming needs it
+    for text in (made.markdown, made.json, made.html):
+        assert str(tmp_path) not in text
+        assert "llama" in text
+    assert made.summary["title"] == "Full fine-tuning of llama"
+
+
+def test_line_breaks_of_a_prompt_are_no_escapes(tmp_path):
+    run = make_run(tmp_path / "run", ["resolved"], words=[("def f():\n\treturn a\r\n", " list", " dict")])
+    for text in (of(run).markdown, of(run).html, of(run).json):
+        assert "def f():↵⇥return a↵" in text

@@ -11,7 +11,7 @@ from borngap.report.series import rounded
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import ending, word
 from borngap.rivals import NUMBERS
-from borngap.shown import visible
+from borngap.shown import public, visible
 
 _SHOWN = 100  # pairs in the table: more are no reading
 _DRAWN = 1000  # pairs in the chart
@@ -36,13 +36,14 @@ def scan_summary(source: ScanSource) -> dict[str, Any]:
     told, bulk = source.told, _dict(source.told.get("bulk"))
     counts = {name: _whole(_dict(told.get("counts")).get(name)) for name in _COUNTS}
     model = _dict(told.get("model")).get("name") or source.plan.get("model") or "a model that the scan does not name"
+    model = public(str(model))
     data = told.get("data") or source.plan.get("data") or "data that the scan does not name"
     table = source.pairs.head(_DRAWN).to_dicts()
     pairs = [_pair(number, row) for number, row in enumerate(table, 1)]
     return {
         "schema": SCHEMA,
         "kind": "scan",
-        "title": f"Scan of {visible(_name(str(data)))} with {visible(str(model))}",
+        "title": f"Scan of {public(str(data))} with {model}",
         "runs": [_made(source)],
         "verdict": scan_sentence(counts),
         "counts": counts,
@@ -52,7 +53,7 @@ def scan_summary(source: ScanSource) -> dict[str, Any]:
         "gaps": [{"low": low, "high": high, "targets": targets} for low, high, targets in source.gaps],
         "malformed": _malformed(told),
         "rule": visible(rule_sentence(told)),
-        "bulk": {"sentence": visible(bulk_sentence(told, str(model))), **_bulk(bulk)},
+        "bulk": {"sentence": visible(bulk_sentence(told, model)), **_bulk(bulk)},
         "notes": _notes(len(source.pairs)),
         "definitions": definitions(GLOSSARY, NUMBERS),
     }
@@ -102,7 +103,7 @@ def _made(source: ScanSource) -> dict[str, Any]:
         "what": "scan",
         "folder": folder,
         "label": folder,
-        "missing": [visible(text) for text in source.missing],
+        "missing": [public(text) for text in source.missing],
         "notes": [],
         "made": made_sentence(source.plan, source.told, source.environment),
         "settings": setting_pairs(source.plan, {"stamp"}),
@@ -113,7 +114,7 @@ def _made(source: ScanSource) -> dict[str, Any]:
 def _malformed(told: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = told.get("malformed")
     named = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    return [{key: visible(str(row.get(key, "")))[:300] for key in ("where", "reason")} for row in named[:20]]
+    return [{key: public(str(row.get(key, "")))[:300] for key in ("where", "reason")} for row in named[:20]]
 
 
 def _bulk(bulk: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,11 +127,6 @@ def _notes(pairs: int) -> list[str]:
         return []
     chart = f", the chart the worst {_DRAWN}" if pairs > _DRAWN else ""
     return [f"The table shows the worst {_SHOWN} of {pairs} pairs{chart}; all are in the folder (pairs.parquet)."]
-
-
-def _name(data: str) -> str:
-    """A path's last part; a hub name as it is."""
-    return data.rstrip("/").rsplit("/", 1)[-1] if data.startswith(("/", ".", "~")) else data
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from borngap.report.text import count, number
 from borngap.report.wording import CLASSES
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
-from borngap.shown import visible
+from borngap.shown import public, visible
 
 GLOSSARY = {
     "target": "a token of the data that a trainer would supervise: one prediction",
@@ -76,9 +76,12 @@ def made_sentence(plan: Mapping[str, Any], told: Mapping[str, Any], environment:
     versions = environment.get("versions")
     known = versions if isinstance(versions, dict) else {}
     model = told.get("model")
-    parts = [
+    names = (
         plan.get("model") or (model.get("name") if isinstance(model, dict) else None),
         plan.get("data") or told.get("data"),
+    )
+    parts = [
+        *(public(str(name)) for name in names if name),
         told.get("layout") or plan.get("layout"),
         f"top p {number(plan['top_p'])}" if "top_p" in plan else None,
         f"windows of {plan['window']} tokens" if plan.get("window") else None,

@@ -16,7 +16,7 @@ from borngap.report.series import rounded
 from borngap.report.source import Source
 from borngap.report.text import count, rate
 from borngap.report.wording import GLOSSARY, geometry_sentence, made_sentence, phantom_sentence, verdict_sentence
-from borngap.shown import visible
+from borngap.shown import public, visible
 from borngap.store import Run
 from borngap.sweepstore import Sweep
 
@@ -122,12 +122,12 @@ def _run(number: int, source: Source) -> dict[str, Any]:
         "what": "RUN",
         "folder": visible(source.run.folder.name or str(source.run.folder)),
         "label": run_label(plan, source.run.folder),
-        "model": visible(str(plan.get("model") or "a model that the run does not name")),
+        "model": public(str(plan.get("model") or "a model that the run does not name")),
         "method": visible(_METHODS.get(str(plan.get("method")), str(plan.get("method") or "training"))),
         "criterion": criterion_of(source.run),
         "dose": _dose(plan),
-        "missing": [visible(text) for text in source.missing],
-        "notes": [visible(str(note)) for note in plan.get("notes") or ()],
+        "missing": [public(text) for text in source.missing],
+        "notes": [public(str(note)) for note in plan.get("notes") or ()],
         "made": made_sentence(plan, source.run.environment),
         "settings": setting_pairs(source.run.plan, {"contexts", "notes"}),
         "environment": setting_pairs(source.run.environment, set()),
@@ -188,8 +188,8 @@ def _geometry(entry: Mapping[str, Any]) -> dict[str, Any]:
         | {"class": bulk["class"], "pairs": bulk["pairs"], "tokens": bulk["tokens"], "dimension": bulk["dimension"]}
         for kind, bulk in (entry.get("matrices") or {}).items()
     }
-    record = {"model": visible(entry["model"]), "tied": entry.get("tied"), "matrices": matrices}
-    record["missing"] = visible(entry.get("missing") or "")
+    record = {"model": public(entry["model"]), "tied": entry.get("tied"), "matrices": matrices}
+    record["missing"] = public(entry.get("missing") or "")
     return record | {"sentence": geometry_sentence(record)}
 
 
@@ -218,7 +218,7 @@ def setting_pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]
         if isinstance(value, dict):
             pairs += [[f"{key}: {name}", text] for name, text in setting_pairs(value, set())]
         else:
-            pairs.append([visible(str(key)), visible(_setting(value))])
+            pairs.append([visible(str(key)), public(_setting(value))])
     return pairs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from borngap.report.text import count, number, rate
-from borngap.shown import visible
+from borngap.shown import public, visible
 
 AHEAD = frozenset({"resolved", "pre-resolved"})
 _BEATS = {
@@ -153,7 +153,7 @@ def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> st
     known = versions if isinstance(versions, dict) else {}
     together = {True: "contexts trained together", False: "each context trained alone from the base weights"}
     parts = [
-        plan.get("model"),
+        public(str(plan["model"])) if plan.get("model") else None,
         plan.get("method"),
         f"rate {rate(plan['rate'])} ({plan.get('schedule', 'schedule not known')})"
         if isinstance(plan.get("rate"), float)
