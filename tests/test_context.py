@@ -36,6 +36,12 @@ def test_csv(tmp_path):
     assert read_contexts(file(tmp_path, text)) == [SHAME, Context('a, "b"\nc', "d")]
 
 
+def test_csv_of_long_prompts_by_semicolons(tmp_path):
+    long = "He felt " * 20_000
+    found = read_contexts(file(tmp_path, f'prompt;gold\n"{long}"; shame\n'))
+    assert found == [Context(long, " shame")]
+
+
 def test_csv_without_a_competitor(tmp_path):
     assert read_contexts(file(tmp_path, "gold,prompt\n shame,He felt\n")) == [Context("He felt", " shame")]
 
@@ -83,7 +89,7 @@ FORMAT = 'fix: {"prompt": "...", "gold": " shame", "competitor": " guilt"}'
 HEAD = "prompt,gold,competitor\n"
 MALFORMED = "malformed context in FILE, line "
 NEITHER = "FILE is neither JSON Lines nor CSV\n  found: line 1 reads "
-FIELDS_RULE = "\n  rule: 3 fields, as in the headings\n  found: more or fewer fields"
+FIELDS_RULE = "\n  rule: as many fields as headings\n  found: {} fields, but 3 headings"
 BAD = {
     "empty": ("", "no contexts\n  rule: at least one\n  found: FILE is empty\n  fix: one a line: {"),
     "blank": (" \n\t\n", "no contexts\n  rule: at least one\n  found: FILE is empty"),
@@ -109,11 +115,11 @@ BAD = {
     ),
     "csv headings": ("a,b\n1,2", NEITHER + "'a,b'\n  fix: a first line prompt,gold,competitor; or JSON"),
     "json list": ("[" + LINE + "]", NEITHER + "'[{"),
-    "csv few": (HEAD + "a,b,c\na,b", MALFORMED + "3" + FIELDS_RULE),
-    "csv many": (HEAD + "a,b,c,d", MALFORMED + "2" + FIELDS_RULE),
+    "csv few": (HEAD + "a,b,c\na,b", MALFORMED + "3" + FIELDS_RULE.format(2)),
+    "csv many": (HEAD + "a,b,c,d", MALFORMED + "2" + FIELDS_RULE.format(4)),
     "csv unknown": ("prompt,gold,rival\na,b,c", "unknown field in FILE, line 2\n  rule: the fields are"),
-    "csv quote": (HEAD + 'a,b,c\n"a"x,b,c', MALFORMED + "3\n  rule: CSV\n  found: "),
-    "csv open quote": (HEAD + 'a,b,c\n"a,b,c\n', MALFORMED + "3\n  rule: CSV\n  found: "),
+    "csv quote": (HEAD + 'a,b,c\n"a"x,b,c', "FILE can't be read from line 3 on\n  rule: CSV\n  found: "),
+    "csv open quote": (HEAD + 'a,b,c\n"a,b,c\n', "FILE can't be read from line 3 on\n  rule: CSV\n  found: "),
     "csv empty": (HEAD + ",b,c", "empty prompt in FILE, line 2"),
     "bytes": (b'{"prompt": "\xff"}', "contexts file is not text\n  rule: UTF-8, JSON Lines or CSV\n  found: FILE"),
 }

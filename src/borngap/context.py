@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from borngap.delimited import delimited
 from borngap.errors import UserError, did_you_mean
 from borngap.shown import quoted
 from borngap.tokens import decoded, known, spaced, text_ids
@@ -244,24 +244,20 @@ def _json_rows(text: str, name: str) -> list[tuple[int, Any]]:
 
 
 def _csv_rows(text: str, name: str) -> list[tuple[int, Any]]:
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        where = f"malformed context in {name}, line {reader.reader.line_num}"  # its own stays at the row before
-        raise UserError(where, rule="CSV", found=str(error)) from None
-    headings = reader.fieldnames or []
+    headings, records = delimited(io.StringIO(text, newline=""), name)
     _refuse_data(headings, name)
     if "prompt" not in headings or "gold" not in headings:
         fix = f"a first line prompt,gold,competitor; or JSON Lines, one a line: {_FORMAT}"
         raise UserError(
             f"{name} is neither JSON Lines nor CSV", found=f"line 1 reads {text.splitlines()[0]!r}", fix=fix
         )
-    for number, row in rows:
-        if None in row or None in row.values():
-            rule = f"{len(headings)} fields, as in the headings"
-            raise UserError(f"malformed context in {name}, line {number}", rule=rule, found="more or fewer fields")
-    return [(n, {k: _cell(k, v) for k, v in row.items() if v or k in {"prompt", "gold"}}) for n, row in rows]
+    return [(number, _csv_row(row, f"{name}, line {number}")) for number, row in records]
+
+
+def _csv_row(row: dict[str, str] | ValueError, where: str) -> dict[str, Any]:
+    if isinstance(row, ValueError):
+        raise UserError(f"malformed context in {where}", rule="as many fields as headings", found=row)
+    return {key: _cell(key, field) for key, field in row.items() if field or key in {"prompt", "gold"}}
 
 
 def _cell(key: str, text: str) -> Any:

@@ -12,46 +12,45 @@ from borngap.errors import UserError
 if TYPE_CHECKING:
     from _csv import Reader as _Reader
 
+Record = tuple[int, dict[str, str] | ValueError]
 _DELIMITERS = ",;\t"
 _LONGEST = (1 << 31) - 1  # characters of a field; csv's own limit is 131,072
 _FIX = "put fields with quotes or line breaks between quotes and double each quote within, or write JSON Lines"
 
 
-def delimited(
-    lines: Iterable[str], name: str, delimiter: str | None = None
-) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
-    """Yield the records of CSV with headings.
+def delimited(lines: Iterable[str], name: str, delimiter: str | None = None) -> tuple[list[str], Iterator[Record]]:
+    """Read CSV with headings.
 
-    Past a broken quote nobody
-    knows which line starts a record, so reading ends there.
+    Past a broken quote nobody knows which line starts a record, so reading ends there.
 
     Args:
         lines: physical lines with their ends, as a file opened with ``newline=""`` gives them.
         name: what to call the file in messages.
         delimiter: None for comma, semicolon or tab, whichever makes the most headings.
 
-    Yields:
-        Line on which a record starts, from 1, and heading -> field; an error where their numbers differ.
-
-    Raises:
-        UserError: quotes are broken, a NUL character stands in the file, or two headings are equal.
+    Returns:
+        The headings, none of an empty file, and the records: the line on which each starts, from 1, and heading ->
+        field, or an error where their numbers differ. Reading on raises UserError where quotes are broken or a NUL
+        character stands.
     """
     remaining = iter(lines)
-    blank: list[str] = []
-    for line in remaining:
-        if line.strip():
-            reader = csv.reader(chain(blank, [line], remaining), delimiter=delimiter or _delimiter(line), strict=True)
-            break
-        blank.append("\n")
-    else:
-        return
+    first: list[str] = []
+    while not first or not first[-1].strip():
+        line = next(remaining, None)
+        if line is None:
+            return [], iter(())
+        first.append(line)
+    reader = csv.reader(chain(first, remaining), delimiter=delimiter or _delimiter(first[-1]), strict=True)
     records = _records(reader, name)
     _, headings = next(records)
     _check_headings(headings, name)
-    for number, fields in records:
-        fits = len(fields) == len(headings)
-        found = f"{len(fields)} fields, but {len(headings)} headings"
-        yield number, dict(zip(headings, fields, strict=True)) if fits else ValueError(found)
+    return headings, ((number, _record(headings, fields)) for number, fields in records)
+
+
+def _record(headings: list[str], fields: list[str]) -> dict[str, str] | ValueError:
+    if len(fields) != len(headings):
+        return ValueError(f"{len(fields)} fields, but {len(headings)} headings")
+    return dict(zip(headings, fields, strict=True))
 
 
 def _delimiter(line: str) -> str:

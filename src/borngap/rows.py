@@ -187,7 +187,7 @@ def _json_line(line: str) -> Any:
 
 def _csv(file: Path, delimiter: str | None = None) -> Iterator[Record]:
     with text_of(file, newline="") as stream:
-        yield from delimited(stream, file.name, delimiter)
+        yield from delimited(stream, file.name, delimiter)[1]
 
 
 def _parquet(file: Path) -> Iterator[Record]:
