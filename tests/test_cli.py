@@ -263,7 +263,9 @@ def test_a_tokenizer_that_does_not_fit(run, contexts, copied):
     tokenizer = AutoTokenizer.from_pretrained(copied)
     tokenizer.add_tokens(["<one>", "<two>"])
     tokenizer.save_pretrained(copied)
-    fails(run("probe", "-m", str(copied), "-c", str(contexts)), "does not fit", "8194 tokens, 8192 rows")
+    assert run("probe", "-m", str(copied), "-c", str(contexts))[0] == 0  # as long as nobody uses them
+    contexts.write_text(write_contexts([Context("The<two> function takes an", " argument", " parameter")]))
+    fails(run("probe", "-m", str(copied), "-c", str(contexts)), "the model has no row for", "'<two>' (8193)")
 
 
 def test_a_local_folder_gives_what_the_bundled_name_gives(run, contexts, copied):

@@ -7,13 +7,13 @@ import re
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tests.tiny import tiny
 from transformers import BertConfig, T5Config
 
 from borngap.errors import UserError
-from borngap.hf import load as module
 from borngap.hf.load import load, load_tokenizer, summary
+from borngap.hf.sources import read
 
 
 @pytest.fixture
@@ -41,28 +41,6 @@ def test_a_folder(folder, tokenizer):
 
 def test_a_dtype(folder):
     assert load(str(folder), dtype="bfloat16").model.dtype == torch.bfloat16
-
-
-def test_an_adapter_folder(folder, tmp_path):
-    torch.manual_seed(1)
-    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    adapted = get_peft_model(load(str(folder)).model, config)
-    adapted.save_pretrained(tmp_path / "adapter")
-    loaded = load(str(tmp_path / "adapter"))
-    ids = torch.tensor([[3, 4, 5]])
-    with torch.no_grad():
-        torch.testing.assert_close(loaded.model(ids).logits, adapted.eval()(ids).logits)
-        assert not torch.allclose(loaded.model(ids).logits, load(str(folder)).model(ids).logits, atol=1e-3)
-    assert not loaded.model.training
-
-
-def test_an_adapter_without_a_base_is_refused(tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
-    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
-    with expect(
-        r"the adapter names no base model\n  rule: .*base_model_name_or_path.*\n  found: .*adapter_config.json"
-    ):
-        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cud"])
@@ -108,27 +86,77 @@ def test_a_hub_name_without_a_network():
     )
     with expect(message):
         load("nobody/nothing")
-    with expect("can't load the model 'nobody/nothing'"):
+    with expect("can't load the tokenizer of 'nobody/nothing'"):
         load_tokenizer("nobody/nothing")
 
 
 def test_broken_weights_are_named(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with expect(r"can't load the model '.*model'\n"):
+    with expect(r"can't load the model '.*model'\n  rule: the weights are whole\n  found: .*\n  fix: the file is cut"):
         load(str(folder))
 
 
 def test_weights_of_another_shape_are_named(folder):
+    change(folder, intermediate_size=47)
+    message = (
+        r"the weights of '.*model' do not fit its configuration\n  rule: every parameter .*\n  found: weights of "
+        r"another shape for model.layers.0.mlp.down_proj.weight, .* and 3 more\n  fix: save it again"
+    )
+    with expect(message):
+        load(str(folder))
+
+
+def test_missing_weights_would_be_random(folder):
+    """transformers fills them in and only says so in its log."""
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    message = (
+        r"the weights of '.*' do not fit .*\n  rule: .*\n  found: no weights for model.layers.1.mlp.up_proj.weight\n"
+    )
+    with expect(message):
+        load(str(folder))
+
+
+def change(folder, **settings):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 47}))
-    with expect(r"can't load the model '.*model'\n"):
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+
+
+AUTO = {"AutoConfig": "x.X", "AutoModelForCausalLM": "x.X"}
+
+
+@pytest.mark.parametrize(("settings", "rule", "fix"), [
+    ({"model_type": "xx", "auto_map": AUTO}, "code from the hub is never run", "take a model whose architecture"),
+    ({"model_type": "llama9"}, "an architecture that transformers knows", "update transformers"),
+    ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "the packages that .* are installed", "install"),
+])  # fmt: skip
+def test_the_cause_is_named(folder, settings, rule, fix):
+    change(folder, **settings)
+    with expect(rf"can't load the model '.*model'\n  rule: {rule}\n  found: .*\n  fix: {fix}"):
+        load(str(folder))
+
+
+def test_a_local_folder_has_nothing_to_do_with_the_network(folder):
+    (folder / "config.json").write_text("{")
+    message = r"can't load the model '.*'\n  rule: the files of the folder belong together\n  found: .*JSON"
+    with expect(message):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer*"])
+def test_a_folder_without_a_tokenizer(folder, name):
+    for path in folder.glob(name):
+        path.unlink()
+    rule = r"\n  rule: the tokenizer's files beside the model\n  found: .*\n  fix: save it there: tokenizer"
+    with expect(rf"can't load the tokenizer of '.*model'{rule}"):
         load(str(folder))
 
 
 def test_a_broken_tokenizer_is_named(folder):
     (folder / "tokenizer.json").write_text("{}")
-    with expect(r"can't load the model '.*model'\n"):
+    with expect(r"can't load the tokenizer of '.*model'\n  rule: the files of the folder belong together\n"):
         load(str(folder))
 
 
@@ -192,7 +220,7 @@ def test_user_errors_pass_through_unchanged():
         raise error
 
     with pytest.raises(UserError, match=r"^mine$") as caught:
-        module._read("name", reader)
+        read("name", reader)
     assert caught.value is error
 
 

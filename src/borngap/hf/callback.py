@@ -21,6 +21,7 @@ from borngap.hf.metrics import PREFIX
 from borngap.hf.resume import restored
 from borngap.hf.sample import sample_targets
 from borngap.hf.tracker import BornGapWarning, Tracker
+from borngap.hf.vocabulary import tokenizer_of
 from borngap.observables import DEFAULT_TOP_P
 from borngap.training import Stop
 from borngap.trajectory import Criterion
@@ -65,7 +66,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         Args:
             contexts: contexts, mappings of their fields, or what ``read_contexts`` takes; without, targets are taken
                 from the data.
-            tokenizer: its tokenizer, if the Trainer has no ``processing_class``.
+            tokenizer: its tokenizer, if the Trainer has no ``processing_class``; of a processor its tokenizer is taken.
             dataset: tokenised examples to take targets from, such as the held-out set; the training set unless given.
             sample: how many targets to take.
             seed: seeds the choice.
@@ -108,6 +109,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         tokenizer = self._tokenizer or host.get("processing_class")
         if tokenizer is None:
             raise UserError("no tokenizer", rule="the Trainer's processing_class, or tokenizer= of the callback")
+        tokenizer = tokenizer_of(tokenizer)
         self.close()
         self._handler, self._over, self._logged = _caller(), False, -1
         saved = self._checkpointed(state)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
 from borngap.errors import UserError
-from borngap.hf.vocabulary import vocabulary_of
-from borngap.zoo import bundled_names, bundled_path
-
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+from borngap.hf.adapters import adapter_of
+from borngap.hf.sources import Source, locate, read
+from borngap.hf.vocabulary import tokenizer_of, vocabulary_of
 
 
 @dataclass(frozen=True)
@@ -27,21 +23,28 @@ class Loaded:
     Attributes:
         name: as the user gave it.
         model: the causal LM, in eval mode.
-        tokenizer: its tokenizer.
+        tokenizer: its tokenizer; of a processor its tokenizer is kept.
+        notes: what a reader must know of how it was loaded.
     """
 
     name: str
     model: Any
     tokenizer: Any
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Keep a processor's tokenizer."""
+        object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
 
 
-def load(name: str, device: str = "cpu", dtype: str = "auto") -> Loaded:
+def load(name: str, device: str = "cpu", dtype: str = "auto", revision: str | None = None) -> Loaded:
     """Load a causal LM and its tokenizer.
 
     Args:
         name: a bundled name, a local folder (a model, or a PEFT adapter), or a hub id.
         device: torch device.
         dtype: ``auto`` keeps the checkpoint's.
+        revision: branch, tag or commit of a hub repository.
 
     Returns:
         Model and tokenizer.
@@ -51,26 +54,27 @@ def load(name: str, device: str = "cpu", dtype: str = "auto") -> Loaded:
             hub, its tokenizer does not fit, or the device is unknown.
     """
     target = _device(device)
-    path = _locate(name)
-    if isinstance(path, Path) and (path / "adapter_config.json").is_file():
-        return _load_adapter(name, path, device, dtype)
-    config = _read(name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
-    _check_causal(name, config)
-    options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
-    model = _read(name, lambda: AutoModelForCausalLM.from_pretrained(path, **options)).to(target).eval()
-    return _fitting(Loaded(name, model, load_tokenizer(name)))
+    model, notes = _model(name, revision, dtype)
+    return _fitting(Loaded(name, model.to(target).eval(), load_tokenizer(name, revision), notes))
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """Load the tokenizer of a model.
 
     Args:
-        name: a bundled name, a local folder, or a hub id.
+        name: a bundled name, a local folder, or a hub id; of an adapter without a tokenizer its base model's is taken.
+        revision: branch, tag or commit of a hub repository.
 
     Returns:
         The Hugging Face tokenizer.
     """
-    return _read(name, lambda: AutoTokenizer.from_pretrained(_locate(name), trust_remote_code=False))
+    source = locate(name)
+    adapter = adapter_of(name, source, revision)
+    if adapter is not None and not adapter.has_tokenizer:
+        return load_tokenizer(adapter.base, adapter.config.revision)
+    source = source if adapter is None else adapter.folder
+    options = {"trust_remote_code": False, "revision": revision or "main"}
+    return tokenizer_of(read(name, lambda: AutoTokenizer.from_pretrained(source, **options), "tokenizer of"))
 
 
 def new_model(family: str, config: dict[str, Any]) -> Any:
@@ -99,7 +103,7 @@ def summary(loaded: Loaded) -> dict[str, Any]:
         "device": str(model.device),
         "readout": list(readout.output.parts),
         "bias": readout.output.bias is not None,
-        "notes": [*readout.notes, *geometry.notes, *tokens.notes],
+        "notes": [*loaded.notes, *readout.notes, *geometry.notes, *tokens.notes],
         "versions": {
             "borngap": __version__,
             "torch": torch.__version__,
@@ -126,72 +130,76 @@ def _device(device: str) -> torch.device:
     return target
 
 
-def _locate(name: str) -> Path | str:
-    if name in bundled_names():
-        return bundled_path(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _check_folder(path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
-        raise UserError("no model there", rule="a folder with config.json and *.safetensors", found=name)
-    return name
-
-
-def _check_folder(path: Path) -> Path:
-    if (path / "adapter_config.json").is_file():
-        weights = "adapter_model.safetensors"
-    elif (path / "config.json").is_file():
-        weights = "*.safetensors"
-    else:
-        found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "an empty folder"
-        raise UserError(f"no model in {path}", rule="a folder with config.json and *.safetensors", found=found)
-    if not any(path.glob(weights)):
-        pickled = sorted(p.name for pattern in _PICKLES for p in path.glob(pattern))
-        found = f"pickled weights only: {', '.join(pickled)}" if pickled else "no weights"
-        fix = "convert them: load the model you trust with transformers and call save_pretrained()" if pickled else None
-        raise UserError(
-            f"no safetensors weights in {path}", rule="weights are read from safetensors only", found=found, fix=fix
-        )
-    return path
-
-
-def _read(name: str, reader: Any) -> Any:
-    """Call a from_pretrained, turning its many errors into one."""
+def _model(name: str, revision: str | None, dtype: str) -> tuple[Any, tuple[str, ...]]:
+    """Read a model, of an adapter its base and then the adapter; and what the user must know."""
+    source = locate(name)
+    adapter = adapter_of(name, source, revision)
+    if adapter is None:
+        return _checkpoint(name, source, revision, dtype), ()
     try:
-        return reader()
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(
-            f"can't load the model {name!r}",
-            rule="a bundled name, a local folder, or a hub id that is reachable (HF_HUB_OFFLINE unset) or cached",
-            found=first,
-            fix=f"check the spelling and the network; bundled models: {', '.join(bundled_names())}",
-        ) from error
+        base, before = _model(adapter.base, adapter.config.revision, dtype)
+    except UserError as error:
+        what = f"the base model of the adapter {name!r} can't be loaded: {error.what}"
+        fix = error.fix or "put it there, or correct base_model_name_or_path in adapter_config.json"
+        raise UserError(what, rule=error.rule, found=error.found, fix=fix) from error
+    model, notes = adapter.onto(base, load_tokenizer(name, revision) if adapter.has_tokenizer else None)
+    return model, before + notes
 
 
-def _check_causal(name: str, config: Any) -> None:
+def _checkpoint(name: str, source: Source, revision: str | None, dtype: str) -> Any:
+    """Read a checkpoint by the class that reads all of it; weights that are missing would be random."""
+    options: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
+    config = read(name, lambda: AutoConfig.from_pretrained(source, **options))
+    host = _host_of(name, config)
+    options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, info = read(name, lambda: host.from_pretrained(source, **options))
+    _check_whole(name, info)
+    if host is not AutoModelForCausalLM:
+        read(name, lambda: _check_forward(name, model.eval()))
+    return model
+
+
+def _host_of(name: str, config: Any) -> Any:
     kind = config.model_type
     causal = kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    if config.is_encoder_decoder or not causal or masked:
-        what = "an encoder-decoder" if config.is_encoder_decoder else "an encoder" if masked else "no causal LM"
-        rule = "a causal language model, one that predicts the next token"
-        raise UserError(f"{name!r} is {what}", rule=rule, found=f"model type {kind!r}")
+    two = any(getattr(part, "is_encoder_decoder", False) for part in (config, *_parts(config)))
+    if not two and not masked and causal:
+        return AutoModelForCausalLM
+    if not two and not causal and kind in modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES:
+        return AutoModelForMultimodalLM
+    what = "an encoder-decoder" if two else "an encoder" if masked else "no causal LM"
+    rule = "a causal language model, one that predicts the next token"
+    raise UserError(f"{name!r} is {what}", rule=rule, found=f"model type {kind!r}")
 
 
-def _load_adapter(name: str, path: Path, device: str, dtype: str) -> Loaded:
-    from peft import PeftModel
+def _parts(config: Any) -> list[Any]:
+    return [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
 
-    config = path / "adapter_config.json"
-    base_name = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base_name:
-        rule = "its configuration has base_model_name_or_path"
-        raise UserError("the adapter names no base model", rule=rule, found=str(config))
-    base = load(base_name, device, dtype)
-    model = _read(name, lambda: PeftModel.from_pretrained(base.model, path, use_safetensors=True))
-    return _fitting(Loaded(name, model.to(base.model.device).eval(), base.tokenizer))
+
+def _check_whole(name: str, info: dict[str, Any]) -> None:
+    odd = {
+        "no weights for": sorted(info["missing_keys"]),
+        "weights of another shape for": sorted(key for key, *_ in info["mismatched_keys"]),
+    }
+    for what, keys in odd.items():
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise UserError(
+                f"the weights of {name!r} do not fit its configuration",
+                rule="every parameter of the model is in the checkpoint, in its shape",
+                found=f"{what} {', '.join(keys[:3])}{more}",
+                fix="save it again with save_pretrained() from the model that it was trained as",
+            )
+
+
+def _check_forward(name: str, model: Any) -> None:
+    """Check that a model that sees too reads text from left to right, as its inner causal LM does."""
+    with torch.no_grad():
+        first, second = (model(input_ids=torch.tensor([[9, 8, last]])).logits[0, 0] for last in (7, 10))
+    if not torch.allclose(first, second, atol=1e-4):
+        rule = "a causal language model: what it says of a token depends on those before it only"
+        raise UserError(f"{name!r} reads ahead within its prompt", rule=rule, found=f"model {type(model).__name__}")
 
 
 def _fitting(loaded: Loaded) -> Loaded:

@@ -10,6 +10,7 @@ import torch
 from borngap.errors import UserError
 from borngap.geometry import Kind
 from borngap.hf.readout import geometry_of
+from borngap.hf.vocabulary import tokenizer_of
 
 
 def nearest_tokens(
@@ -30,6 +31,7 @@ def nearest_tokens(
     Raises:
         UserError: a word is not a single token.
     """
+    tokenizer = tokenizer_of(tokenizer)
     ids = torch.tensor([_token(word, tokenizer) for word in words])
     found, overlaps = geometry_of(model, geometry, tokenizer).neighbours(ids, k)
     return {

@@ -16,7 +16,9 @@ from torch import Tensor
 from borngap.context import Context, Target, tokenize
 from borngap.errors import UserError
 from borngap.geometry import Geometry, Kind
+from borngap.hf.length import context_length, virtual_tokens
 from borngap.hf.readout import geometry_of, observing, readout_of, transform_note
+from borngap.hf.vocabulary import tokenizer_of
 from borngap.observables import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES, measure
 from borngap.rival import choose_competitor
 from borngap.tokens import decoded, starts_word, word_text
@@ -39,7 +41,7 @@ def probe(
 
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT, on any device.
-        tokenizer: its tokenizer.
+        tokenizer: its tokenizer, or a processor that has one.
         contexts: what to predict; a context without competitor gets the one that the geometry names.
         geometry: the geometry matrix, ``readout``, ``input`` or ``centered``.
         top_p: nucleus mass in (0, 1].
@@ -53,7 +55,7 @@ def probe(
     Raises:
         UserError: a context does not fit the tokenizer or the model, or the model's logits are NaN.
     """
-    readout = readout_of(model)
+    tokenizer, readout = tokenizer_of(tokenizer), readout_of(model)
     matrix = geometry_of(model, geometry, tokenizer, readout)
     named_targets = [named(context, tokenizer) for context in contexts]
     targets, logits, hidden = prepare(model, tokenizer, named_targets, matrix, top_p)
@@ -120,7 +122,7 @@ def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tu
     Raises:
         UserError: a prompt is longer than the model's context, or logits are NaN (the contexts are named).
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_length(model)
     for target in targets:
         if limit is not None and len(target.ids) > limit:
             rule = f"at most {limit} tokens, the model's context"
@@ -177,7 +179,8 @@ def last_logits(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor,
     lengths = torch.tensor([len(p) for p in prompts])
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
     mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    kept, slot = (lengths - 1).unique(return_inverse=True)
+    ends = lengths - 1 + virtual_tokens(model)
+    kept, slot = ends.unique(return_inverse=True)
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     accepts = inspect.signature(inner.forward).parameters
     # right padding needs no position ids: no earlier position can see a padded one
@@ -186,7 +189,7 @@ def last_logits(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor,
     if "logits_to_keep" in accepts:
         options["logits_to_keep"] = kept.to(device)
     else:
-        slot = lengths - 1
+        slot = ends
     seen: list[Tensor] = []
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))

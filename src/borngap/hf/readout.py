@@ -13,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from borngap.errors import UserError
 from borngap.geometry import KINDS, Geometry, Kind
-from borngap.hf.vocabulary import vocabulary_of
+from borngap.hf.vocabulary import tokenizer_of, vocabulary_of
 
 _CHECKED_TOKENS = 64
 
@@ -105,7 +105,7 @@ def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None, reado
     weight = rows_of(model, kind, readout)
     if tokenizer is None:
         return Geometry(weight, kind)
-    tokens = vocabulary_of(tokenizer, weight.shape[0])
+    tokens = vocabulary_of(tokenizer_of(tokenizer), weight.shape[0])
     return Geometry(weight, kind, tokens.size, tokens.special, tokens.holes)
 
 

@@ -17,6 +17,7 @@ from borngap.hf.data import source_of
 from borngap.hf.exports import exported
 from borngap.hf.finetune import weights_digest
 from borngap.hf.givenpairs import Given, given_pairs
+from borngap.hf.length import context_length
 from borngap.hf.load import Loaded, summary
 from borngap.hf.positions import Chunk, Scanner
 from borngap.hf.readout import geometry_of
@@ -299,7 +300,7 @@ def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Sca
 
 
 def _window(model: Any, settings: Scanning) -> int:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST_WINDOW
+    limit = context_length(model) or _LONGEST_WINDOW
     if settings.window is not None and settings.window > limit:
         rule = f"at most {limit} tokens, the model's context"
         raise UserError("the window is too long", rule=rule, found=settings.window)

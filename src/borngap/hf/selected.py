@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from borngap.hf.length import virtual_tokens
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -49,8 +51,10 @@ def selected_logits(model: Any, prompts: Sequence[Prompt], rows: Tensor, columns
     if "position_ids" not in known:
         inputs.pop("position_ids", None)
     options = {"use_cache": False} if "use_cache" in known else {}
-    shape = inputs["input_ids"].shape
-    rows, columns = rows.to(device), columns.to(device)
+    before = virtual_tokens(model)
+    count, length = inputs["input_ids"].shape
+    shape = (count, length + before)
+    rows, columns = rows.to(device), columns.to(device) + before
     cut: list[bool] = []
 
     def select(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -24,6 +24,7 @@ from borngap.hf.observe import LIGHT, Follower, Observer, Record
 from borngap.hf.probe import forward, named, prepare
 from borngap.hf.readout import geometry_of
 from borngap.hf.resume import kept, resumed
+from borngap.hf.vocabulary import tokenizer_of
 from borngap.observables import DEFAULT_TOP_P
 from borngap.stopping import EVALUATION, SaturationRule
 from borngap.store import Store, environment
@@ -118,6 +119,7 @@ class Tracker:
         self._model, self._every, self._budget, self._optimizers = model, every, max_overhead, tuple(optimizers)
         self._criterion, self._per_context = criterion, per_context
         self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion}
+        tokenizer = tokenizer_of(tokenizer)
         given = contexts_of(contexts)
         targets = [context if isinstance(context, Target) else named(context, tokenizer) for context in given]
         _warn_of_low_precision(model)

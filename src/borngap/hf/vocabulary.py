@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from borngap.errors import UserError
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -53,3 +55,24 @@ def vocabulary_of(tokenizer: Any, rows: int) -> Vocabulary:
     ids = sorted({*tokenizer.get_vocab().values(), *added})
     special = frozenset(tokenizer.all_special_ids) | frozenset(added)
     return Vocabulary([i for i in ids if i < rows], special, [i for i in ids if i >= rows])
+
+
+def tokenizer_of(processing: Any) -> Any:
+    """Return the tokenizer of a processor, or what is a tokenizer already.
+
+    Args:
+        processing: a Hugging Face tokenizer, or a processor of a model that sees or hears too.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if hasattr(processing, "get_vocab"):
+        return processing
+    found = getattr(processing, "tokenizer", None)
+    if not hasattr(found, "get_vocab"):
+        rule = "a tokenizer, or a processor that has one"
+        raise UserError("no tokenizer", rule=rule, found=type(processing).__name__, fix="give tokenizer=")
+    return found

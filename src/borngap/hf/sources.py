@@ -1,0 +1,150 @@
+"""Where models lie, their files, and the one message for each way in which reading them can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers.utils import cached_file
+
+from borngap.errors import UserError
+from borngap.zoo import bundled_names, bundled_path
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+Source = Path | str
+"""A folder, or an id on the hub."""
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+_READING = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError, SafetensorError)
+
+
+def locate(name: str) -> Source:
+    """Return where a model lies.
+
+    Args:
+        name: a bundled name, a local folder (a model, or a PEFT adapter), or a hub id.
+
+    Returns:
+        The folder, or the hub id.
+
+    Raises:
+        UserError: there is no such folder, or no safetensors weights in it.
+    """
+    if name in bundled_names():
+        return bundled_path(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _check_folder(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
+        raise UserError("no model there", rule="a folder with config.json and *.safetensors", found=name)
+    return name
+
+
+def file_of(source: Source, name: str, revision: str | None = None) -> Path | None:
+    """Return the local path of a file of a folder or a hub repository; None if it has none, or can't be reached.
+
+    Args:
+        source: the folder or the hub id.
+        name: the file's name.
+        revision: of a hub repository.
+
+    Returns:
+        The path; a hub file is fetched into the cache.
+    """
+    if isinstance(source, Path):
+        return source / name if (source / name).is_file() else None
+    return _hub_file(source, name, revision)
+
+
+@lru_cache  # without a network each attempt takes its time to fail
+def _hub_file(repository: str, name: str, revision: str | None) -> Path | None:
+    quiet: dict[str, Any] = dict.fromkeys(_SILENT, False)
+    try:
+        found = cached_file(repository, name, revision=revision, **quiet)
+    except (OSError, ValueError):  # no such repository: whoever loads it says so
+        return None
+    return None if found is None else Path(found)
+
+
+_SILENT = (
+    "_raise_exceptions_for_gated_repo", "_raise_exceptions_for_missing_entries",
+    "_raise_exceptions_for_connection_errors",
+)  # fmt: skip
+
+
+def read(name: str, reader: Callable[[], Any], part: str = "model") -> Any:
+    """Call a from_pretrained, turning its many errors into one that names the cause.
+
+    Args:
+        name: the model, as the user gave it.
+        reader: does the reading.
+        part: what is read.
+
+    Returns:
+        What the reader returns.
+
+    Raises:
+        UserError: it could not be read.
+    """
+    try:
+        return reader()
+    except UserError:
+        raise
+    except _READING as error:
+        text = str(error) or type(error).__name__
+        first = next((line.strip() for line in text.splitlines() if line.strip()), text)
+        rule, fix = _cause(error, text, remote=not isinstance(_place(name), Path))
+        raise UserError(f"can't load the {part} {name!r}", rule=rule, found=first, fix=fix) from error
+
+
+def _place(name: str) -> Source:
+    return bundled_path(name) if name in bundled_names() else Path(name) if Path(name).expanduser().is_dir() else name
+
+
+def _cause(error: BaseException, text: str, *, remote: bool) -> tuple[str, str]:
+    """Rule and cure: by what the host's message says, by the error's kind, and at last by where the model lies."""
+    for mark, rule, fix in _MARKS:
+        if mark in text:
+            return rule, fix
+    if isinstance(error, ImportError):
+        return "the packages that the model needs are installed", "install what the line above names"
+    if isinstance(error, SafetensorError):
+        return "the weights are whole", "the file is cut off or damaged: fetch or save it again"
+    if remote:
+        rule = "a bundled name, a local folder, or a hub id that is reachable (HF_HUB_OFFLINE unset) or cached"
+        return rule, f"check the spelling and the network; bundled models: {', '.join(bundled_names())}"
+    return "the files of the folder belong together", "save it again with save_pretrained(), model and tokenizer"
+
+
+_MARKS = (
+    ("custom code", "code from the hub is never run", "take a model whose architecture transformers knows"),
+    ("does not recognize this architecture", "an architecture that transformers knows", "update transformers"),
+    ("Unrecognized model", "an architecture that transformers knows", "check model_type in its config.json"),
+    ("gated", "a repository that you have access to", "ask for access on its page, then `hf auth login`"),
+    ("size mismatch", "weights of the shapes that the model has", "load the base model that they were saved for"),
+    (
+        "instantiate the backend tokenizer",
+        "the tokenizer's files beside the model",
+        "save it there: tokenizer.save_pretrained(folder)",
+    ),
+)
+
+
+def _check_folder(path: Path) -> Path:
+    if (path / ADAPTER_CONFIG).is_file():
+        weights = ADAPTER_WEIGHTS
+    elif (path / "config.json").is_file():
+        weights = "*.safetensors"
+    else:
+        found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "an empty folder"
+        raise UserError(f"no model in {path}", rule="a folder with config.json and *.safetensors", found=found)
+    if not any(path.glob(weights)):
+        pickled = sorted(p.name for pattern in _PICKLES for p in path.glob(pattern))
+        found = f"pickled weights only: {', '.join(pickled)}" if pickled else "no weights"
+        fix = "convert them: load the model you trust with transformers and call save_pretrained()" if pickled else None
+        raise UserError(
+            f"no safetensors weights in {path}", rule="weights are read from safetensors only", found=found, fix=fix
+        )
+    return path
