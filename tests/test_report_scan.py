@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 
 import polars as pl
 import pytest
@@ -11,7 +13,9 @@ from tests.test_cli import run  # noqa: F401
 
 from borngap.errors import UserError
 from borngap.hf.positions import COLUMNS
+from borngap.report.labels import ROOM, placed
 from borngap.report.report import report_of
+from borngap.report.scancharts import pairs_chart, point_rows
 from borngap.report.scansource import distribution
 from borngap.rivals import NUMBERS
 from borngap.scanfolder import ScanFolder, read_scan
@@ -288,3 +292,37 @@ def test_pairs_sort_and_charts_tell_their_values(browser, tmp_path, report):
     assert "rival ahead" in shown
     labels = tab.page.eval_on_selector_all(".plot[role=img]", "all => all.map(p => p.getAttribute('aria-label'))")
     assert "shame against guilt 0.75" in " ".join(labels)
+
+
+def test_the_worst_pairs_are_named_beside_their_dots(report):
+    rows = point_rows(report.summary["points"])
+    named = [row["label"] for row in rows if row["right"] or row["left"] or row["above"]]
+    assert named
+    for row in rows:
+        assert sorted((row["right"], row["left"], row["above"])) in (["", "", ""], ["", "", row["label"]])
+    spec = pairs_chart().to_dict()
+    largest = math.sqrt(max(spec["layer"][0]["encoding"]["size"]["scale"]["range"]) / math.pi)
+    for layer in spec["layer"]:
+        assert all(layer["encoding"][axis]["scale"]["padding"] > largest for axis in "xy")
+    assert largest < ROOM
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_names_meet_no_other_name_and_no_dot(seed):
+    chance = random.Random(seed)
+    dots = [(chance.random(), chance.choice((0.0, 0.5, 1.0, chance.random()))) for _ in range(60)]
+    names = ["gold / rival" if i < 20 else "" for i in range(60)]
+    sides = placed(dots, names)
+    assert set(sides[20:]) == {""}
+    assert sum(map(bool, sides)) >= 5
+    points = [(30 + x * 360, 30 + (1 - y) * 240) for x, y in dots]
+    boxes = []
+    for (x, y), side in zip(points, sides, strict=True):
+        if side:
+            middle = {"right": (x + 14 + 37.2, y), "left": (x - 14 - 37.2, y), "above": (x, y - 20.5)}[side]
+            boxes.append(((x, y), middle))
+    for own, (x, y) in boxes:
+        assert 37 <= x <= 420 - 37
+        assert 6.5 <= y <= 300 - 6.5
+        assert not any(abs(x - a) < 37.2 and abs(y - b) < 6.5 for a, b in points if (a, b) != own)
+        assert not any(abs(x - a) < 74 and abs(y - b) < 13 for _, (a, b) in boxes if (a, b) != (x, y))

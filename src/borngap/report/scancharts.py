@@ -7,30 +7,41 @@ from typing import Any
 
 import altair as alt
 
+from borngap.report.labels import MARGIN, ROOM, placed
 from borngap.report.palette import VARIABLES
 from borngap.report.rows import isolated
 
 _TIPS = {
     "targets": "targets", "rival_ahead": "rival ahead", "overlap": "overlap", "logit_gap": "median logit gap / nat",
 }  # fmt: skip
+_NAMED = 40  # worst pairs whose dots get their names
 _STATES = ["rival ahead", "gold ahead"]
 
 
 def pairs_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
     """Return the chart of all pairs, reading ``points``: share ahead against overlap, area by number of targets."""
     base = alt.Chart(alt.NamedData(name="points"))
-    x = alt.X("overlap:Q", title="overlap of gold and rival", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-    y = alt.Y(
-        "share_ahead:Q", title="share with the rival ahead", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
-    )
+    # the padding keeps dots at either end inside the frame
+    across = alt.Scale(zero=False, nice=False, padding=MARGIN)
+    x = alt.X("overlap:Q", title="overlap of gold and rival", scale=across, axis=alt.Axis(tickCount=4))
+    up = alt.Scale(domain=[0, 1], nice=False, padding=MARGIN)
+    shares = alt.Axis(format=".0%", values=[0, 0.2, 0.4, 0.6, 0.8, 1])
+    y = alt.Y("share_ahead:Q", title="share with the rival ahead", scale=up, axis=shares)
     legend = alt.Legend(orient="top", direction="horizontal", symbolType="circle", values=[1, 10, 100, 1000])
     # the log keeps rare pairs visible beside those of a thousand targets
     size = alt.Size("targets:Q", scale=alt.Scale(type="log", range=[25, 500]), title="targets", legend=legend)
     tips = [alt.Tooltip("label:N", title="gold / rival")]
     tips += [alt.Tooltip(f"{name}:Q", title=title, format="~g") for name, title in _TIPS.items()]
-    return base.mark_point(filled=True, color=colours["rival"], opacity=0.55, stroke=colours["page"]).encode(
+    dots = base.mark_point(filled=True, color=colours["rival"], opacity=0.55, stroke=colours["page"]).encode(
         x=x, y=y, size=size, tooltip=tips
     )
+    ink = colours["ink"]
+    names = [
+        base.mark_text(fontSize=11, color=ink, align="left", dx=ROOM).encode(x=x, y=y, text="right:N"),
+        base.mark_text(fontSize=11, color=ink, align="right", dx=-ROOM).encode(x=x, y=y, text="left:N"),
+        base.mark_text(fontSize=11, color=ink, baseline="bottom", dy=-ROOM).encode(x=x, y=y, text="above:N"),
+    ]
+    return alt.layer(dots, *names)
 
 
 def gaps_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
@@ -52,11 +63,21 @@ def gaps_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
 
 
 def point_rows(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the chart of pairs; those without a finite overlap are left out."""
-    return [
+    """Return the rows of the chart of pairs; those without a finite overlap are left out.
+
+    The worst pairs are named beside their dots (``right``, ``left`` or ``above``), as far as there is room.
+    """
+    rows = [
         {**point, "label": f"{isolated(point['gold'])} / {isolated(point['rival'])}"}
         for point in points
         if point["overlap"] is not None and point["share_ahead"] is not None
+    ]
+    least, most = ([end(row["overlap"] for row in rows) for end in (min, max)]) if rows else (0.0, 0.0)
+    dots = [((row["overlap"] - least) / (most - least or 1.0), row["share_ahead"]) for row in rows]
+    names = [row["label"] if n < _NAMED and row["rival_ahead"] else "" for n, row in enumerate(rows)]
+    return [
+        row | {side: name if side == chosen else "" for side in ("right", "left", "above")}
+        for row, name, chosen in zip(rows, names, placed(dots, names), strict=True)
     ]
 
 
