@@ -96,7 +96,7 @@ def test_added_tokens_and_their_rows(base, tmp_path, options):
         == load_tokenizer(str(tmp_path / "adapter")).chat_template
         == (tokenizer.chat_template)
     )
-    assert any("rows were" in note for note in summary(loaded)["notes"])
+    assert summary(loaded)["notes"][0] == "the base model's 352 embedding rows were made the adapter's 355"
     found = borngap.probe(loaded.model, loaded.tokenizer, [Context("<user>The old man felt", " shame", " guilt")])
     assert found["gold_rank"][0] <= 355
 

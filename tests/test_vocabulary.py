@@ -183,6 +183,28 @@ def test_a_blank_token_of_the_nucleus():
     assert int(measure(logits, special, 1, 0)["gold_rank"]) == 3  # of the model's own ranking it is part
 
 
+def test_a_scan_leaves_blank_words_out(pair):
+    plain, _ = pair
+    guilt = plain.tokenizer(" guilt")["input_ids"][0]
+    pairs = (("shame", "guilt"), ("list", "method"))
+    blanked(plain, guilt, 0)
+    found = borngap.scan(plain.model, plain.tokenizer, TEXTS, pairs=pairs, top_p=1)
+    assert set(found.positions["gold"]) == {" list", " method"}
+    near = borngap.scan(plain.model, plain.tokenizer, TEXTS, top_p=1, percentile=90.0).positions
+    assert guilt not in {*near["gold_id"], *near["competitor_id"]}
+    # numbers are those of a probe, which leaves the same tokens out of its pools
+    row = near.row(0, named=True)
+    ids = plain.tokenizer(TEXTS[row["row"]])["input_ids"][: row["offset"]]
+    with torch.no_grad():
+        logits = plain.model(torch.tensor([ids])).logits[0, -1]
+    kept = torch.tensor([i for i in range(352) if i not in {guilt, 0}])
+    rows = plain.model.lm_head.weight.detach()[kept]
+    gold, rival = (int((kept == row[name]).nonzero()) for name in ("gold_id", "competitor_id"))
+    assert row["born_gap"] == pytest.approx(
+        float(measure(logits[kept], rows, gold, rival, top_p=1)["born_gap"]), rel=1e-4
+    )
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_with_blank_rows(pair, method):
     """Pools leave the blank token out to the end, though full fine-tuning moves its row."""

@@ -57,7 +57,7 @@ class Rivals:
 
         Args:
             geometry: the geometry matrix.
-            words: which tokens may be gold or rival, shape (V,).
+            words: which tokens may be gold or rival, shape (V,); all have a direction.
             key: equal for variants of a word, which are no rivals of one another, shape (V,).
             least: smallest overlap of a rival with gold; without effect on given pairs.
             top_p: nucleus mass.
@@ -65,7 +65,6 @@ class Rivals:
         """
         self._geometry, self._least, self._top_p = geometry, least, top_p
         self._device, self._blank = geometry.matrix.device, sorted(geometry.blank)
-        words = words & geometry.directed(torch.arange(len(words)))
         self._words, self._key = words.nonzero().flatten().to(self._device), key.to(self._device)
         self._near: dict[int, tuple[Tensor, Tensor]] = {}
         self._count = torch.where(words, -1, 0)  # -1: not looked up yet

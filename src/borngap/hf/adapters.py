@@ -138,5 +138,6 @@ def _saved_rows(weights: Path, base: Any) -> int | None:
 
 # which axis of a saved tensor counts the rows of an embedding, or of a head
 _ROWS = {
-    "weight": 0, "base_layer.weight": 0, "modules_to_save.weight": 0, "lora_embedding_A": 1, "lora_B.weight": 0,
+    "weight": 0, "base_layer.weight": 0, "token_adapter.base_layer.weight": 0, "modules_to_save.weight": 0,
+    "lora_embedding_A": 1, "lora_B.weight": 0,
 }  # fmt: skip

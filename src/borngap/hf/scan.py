@@ -10,6 +10,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from borngap.context import write_contexts
 from borngap.errors import UserError
 from borngap.geometry import Bulk, Geometry
@@ -181,6 +183,7 @@ def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
     supervision = Supervision(tokenizer, layout, settings.max_length, settings.loss)
     geometry = geometry_of(model, settings.geometry, tokenizer)
     words = words_of(tokenizer, geometry.size)
+    words = replace(words, whole=words.whole & geometry.directed(torch.arange(geometry.size)))
     bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
     least = _least(bulk, settings)
     given = None if settings.pairs is None else given_pairs(settings.pairs, words, tokenizer)
