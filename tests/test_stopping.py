@@ -147,4 +147,4 @@ def test_settings_out_of_range():
     with pytest.raises(UserError, match="patience is out of range"):
         SaturationRule(patience=0)
     with pytest.raises(UserError, match="unknown requirement"):
-        SaturationRule(require="rank")
+        SaturationRule(require="top1")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from borngap.errors import UserError
 from borngap.trajectory import Trajectory
 from borngap.verdicts import DRAG_TOLERANCE
 
 EVALUATION = 5
-Require = Literal["both", "born"]
+Require = Literal["both", "born", "rank"]
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,15 @@ class SaturationRule:
 
     Saturated: gold is ahead and ``|Phi(t) - Phi(t-1)|`` is at most ``tolerance`` of the largest such change so far, for
     ``patience`` evaluations in a row. A slope relative to Phi itself would fire while Phi still climbs. A run that is
-    not resolved never counts as saturated, nor does one whose Born gap has not moved at all.
+    not resolved never counts as saturated, nor does one whose Born gap has not moved at all. Where batches are small
+    their noise alone keeps the Born gap moving by more than the tolerance until the learning rate has fallen.
 
     Source: section 4.1 of the paper, which stops on Phi > 0 alone (``require="born"``); the rest is our choice.
 
     Attributes:
         tolerance: share of the largest change, in (0, 1).
         patience: evaluations in a row, at least 1.
-        require: ``both``, Phi > 0 and Delta > 0, or ``born``, Phi > 0.
+        require: which order must be settled: ``both``, Phi > 0 and Delta > 0; ``born``, Phi > 0; ``rank``, Delta > 0.
 
     Raises:
         UserError: a setting is out of range.
@@ -72,8 +74,8 @@ class SaturationRule:
             raise UserError("the saturation tolerance is out of range", rule="0 < tolerance < 1", found=self.tolerance)
         if self.patience < 1:
             raise UserError("patience is out of range", rule="at least 1 evaluation", found=self.patience)
-        if self.require not in {"both", "born"}:
-            raise UserError("unknown requirement", rule="both or born", found=self.require)
+        if self.require not in get_args(Require):
+            raise UserError("unknown requirement", rule="both, born or rank", found=self.require)
 
     def update(self, state: SaturationState, born_gap: float, logit_gap: float, drag: float) -> SaturationState:
         """Take in one evaluation.
@@ -91,7 +93,7 @@ class SaturationRule:
             return replace(state, broken=True, calm=0, worsening=False)
         change = 0.0 if state.born_gap is None else abs(born_gap - state.born_gap)
         largest = max(state.largest, change)
-        ahead = born_gap > 0 and (logit_gap > 0 or self.require == "born")
+        ahead = (born_gap > 0 or self.require == "rank") and (logit_gap > 0 or self.require == "born")
         still = state.born_gap is not None and largest > 0 and change <= self.tolerance * largest
         calm = state.calm + 1 if ahead and still else 0
         recent = (*state.recent, (drag, logit_gap))[-self.patience - 1 :]
@@ -238,7 +240,41 @@ def all_saturated(states: Sequence[SaturationState], fraction: float = 1.0) -> b
     """
     resolvable = [state for state in states if state.saturated or not (state.broken or state.worsening)]
     saturated = sum(state.saturated for state in resolvable)
-    return saturated > 0 and saturated >= fraction * len(resolvable)
+    return saturated > 0 and saturated / len(resolvable) >= fraction
+
+
+def unsaturated(states: Sequence[SaturationState]) -> dict[str, int]:
+    """Count contexts by what keeps them from being saturated.
+
+    Args:
+        states: one a context, after at least one evaluation.
+
+    Returns:
+        Reason -> how many; without reasons that hold for none.
+    """
+    return dict(Counter(_obstacle(state) for state in states if not state.saturated))
+
+
+def _obstacle(state: SaturationState) -> str:
+    if state.broken or state.born_gap is None:
+        return "no longer finite"
+    if state.recent[-1][1] <= 0:
+        return "behind"
+    return "ahead but not by the Born gap" if state.born_gap <= 0 else "ahead but still moving"
+
+
+def all_resolved(held: Sequence[int], patience: int, fraction: float = 1.0) -> bool:
+    """Return whether a run of many contexts may stop since gold is ahead and stays so.
+
+    Args:
+        held: evaluations in a row, up to the last, at which a context's margin was positive; one number a context.
+        patience: how many of them count as resolved, at least 1.
+        fraction: share of all contexts that must be resolved, in (0, 1].
+
+    Returns:
+        True if at least that share is resolved.
+    """
+    return sum(count >= patience for count in held) / len(held) >= fraction
 
 
 def all_failing(states: Sequence[SaturationState]) -> bool:

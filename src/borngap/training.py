@@ -13,7 +13,7 @@ from borngap.trajectory import CRITERIA, Criterion
 
 Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]
-Stop = Literal["none", "saturation", "structural"]
+Stop = Literal["none", "saturation", "structural", "resolved"]
 Forward = Literal["last", "labels"]
 # rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"
 USUAL_LORA_RATES = (1e-4, 1e-3)
@@ -53,7 +53,8 @@ class Training:
         geometry: geometry matrix.
         top_p: nucleus mass of the pool.
         criterion: what counts as resolved.
-        stop: end a run early on ``saturation`` of the Born gap, on ``structural`` failure, or never.
+        stop: end a run early on ``saturation`` of the Born gap, on ``structural`` failure, once gold is ahead and stays
+            so (``resolved``), or never.
 
     Raises:
         UserError: a setting is out of range or contradicts another.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from borngap.context import Target
+from borngap.errors import UserError
 from borngap.stopping import (
     EVALUATION,
     CrossEntropyPatience,
@@ -15,11 +16,13 @@ from borngap.stopping import (
     SaturationRule,
     SaturationState,
     all_failing,
+    all_resolved,
     all_saturated,
     saving,
+    unsaturated,
 )
 from borngap.training import Stop
-from borngap.trajectory import MARGINS, Criterion, Trajectory
+from borngap.trajectory import CRITERIA, MARGINS, Criterion, Trajectory
 from borngap.verdicts import verdict
 
 Values = Mapping[str, float | None]
@@ -30,19 +33,36 @@ class Watch:
 
     Attributes:
         saturation: context -> state of the saturation rule.
+        held: context -> evaluations in a row at which gold was ahead by the criterion.
         patience: context -> state of cross-entropy patience.
     """
 
-    def __init__(self, stop: Stop = "none", rule: SaturationRule | None = None, fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        stop: Stop = "none",
+        rule: SaturationRule | None = None,
+        fraction: float = 1.0,
+        criterion: Criterion = "rank",
+    ) -> None:
         """Start with nothing seen.
 
         Args:
-            stop: what ends a run: ``saturation``, ``structural`` or ``none``.
-            rule: the saturation rule; the default one unless given.
-            fraction: share of the resolvable contexts that must be saturated, in (0, 1].
+            stop: what ends a run: ``saturation``, ``structural``, ``resolved`` or ``none``.
+            rule: the saturation rule, whose patience holds for ``resolved`` too; the default one unless given.
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
+            criterion: what counts as resolved.
+
+        Raises:
+            UserError: a setting is unknown or out of range.
         """
-        self._stop, self._rule, self._fraction = stop, rule or SaturationRule(), fraction
+        for name, value, allowed in (("stop", stop, get_args(Stop)), ("criterion", criterion, CRITERIA)):
+            if value not in allowed:
+                raise UserError(f"unknown {name}", rule=f"one of {', '.join(allowed)}", found=value)
+        if not 0 < fraction <= 1:
+            raise UserError("fraction is out of range", rule="0 < fraction <= 1", found=fraction)
+        self._stop, self._rule, self._fraction, self._criterion = stop, rule or SaturationRule(), fraction, criterion
         self._waiting: dict[int, set[str]] = {}
+        self.held: dict[int, int] = {}
         self.saturation: dict[int, SaturationState] = {}
         self.patience: dict[int, PatienceState] = {}
 
@@ -74,17 +94,38 @@ class Watch:
             return "the Born gap is saturated"
         if self._stop == "structural" and all_failing(states):
             return "structural failure: the drag worsens"
+        if self._stop == "resolved" and all_resolved(list(self.held.values()), self._rule.patience, self._fraction):
+            return "gold is ahead in enough contexts and stays so"
         return None
+
+    @property
+    def account(self) -> str:
+        """What the rule that was chosen came to, in a sentence; empty without a rule."""
+        if self._stop == "none":
+            return ""
+        if self.reason is not None:
+            return f"Training was to end there: {self.reason}."
+        head, count = f"stop={self._stop!r} did not fire", len(self.saturation)
+        if self._stop == "structural":
+            return f"{head}: {len(self.worsening)} of {count} contexts lose to a worsening drag."
+        if self._stop == "resolved":
+            settled = sum(held >= self._rule.patience for held in self.held.values())
+            return f"{head}: gold stays ahead in {settled} of {count} contexts, {self._fraction:.0%} were asked for."
+        states = list(self.saturation.values())
+        rest = ", ".join(f"{number} {what}" for what, number in unsaturated(states).items())
+        return f"{head}: {sum(state.saturated for state in states)} of {count} contexts are saturated; {rest}."
 
     def state(self) -> dict[str, Any]:
         """Return everything remembered, JSON-ready but for numbers that are not finite."""
         rules = {"saturation": self.saturation, "patience": self.patience}
         kept = {name: {str(i): asdict(state) for i, state in states.items()} for name, states in rules.items()}  # type: ignore[attr-defined]
-        return kept | {"waiting": {str(i): sorted(names) for i, names in self._waiting.items()}}
+        held = {str(i): count for i, count in self.held.items()}
+        return kept | {"held": held, "waiting": {str(i): sorted(names) for i, names in self._waiting.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what ``state`` returned."""
         self._waiting = {int(i): set(names) for i, names in state["waiting"].items()}
+        self.held = {int(i): count for i, count in state["held"].items()}
         self.patience = {int(i): PatienceState(**kept) for i, kept in state["patience"].items()}
         self.saturation = {
             int(i): SaturationState(**kept | {"recent": tuple(map(tuple, kept["recent"]))})
@@ -103,6 +144,7 @@ class Watch:
 
     def _advance(self, context: int, record: Values) -> bool:
         before, waited = self.saturation.get(context, SaturationState()), self.patience.get(context, PatienceState())
+        self.held[context] = self.held.get(context, 0) + 1 if _number(record, MARGINS[self._criterion]) > 0 else 0
         values = [_number(record, name) for name in ("born_gap", "logit_gap", "drag")]
         after = self._rule.update(before, *values)
         self.saturation[context] = after

@@ -55,6 +55,7 @@ class StopName(StrEnum):
     none = "none"
     saturation = "saturation"
     structural = "structural"
+    resolved = "resolved"
 
 
 class ForwardName(StrEnum):

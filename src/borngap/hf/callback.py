@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from borngap.hf.sample import sample_targets
 from borngap.hf.tracker import BornGapWarning, Tracker
 from borngap.hf.vocabulary import tokenizer_of
 from borngap.observables import DEFAULT_TOP_P
+from borngap.stopping import SaturationRule
 from borngap.training import Stop
 from borngap.trajectory import Criterion
+from borngap.watch import Watch
 
 _PRINTERS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback"}
 _SHOWN = {f"{PREFIX}/{name}" for name in ("logit_gap", "worst_logit_gap", "born_gap", "resolved")} | {"epoch"}
@@ -57,6 +60,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         criterion: Criterion = "rank",
         stop: Stop = "none",
         fraction: float = 1.0,
+        rule: SaturationRule | Mapping[str, Any] | None = None,
         geometry: Kind = "readout",
         top_p: float = DEFAULT_TOP_P,
         per_context: bool = False,
@@ -74,14 +78,18 @@ class BornGapCallback(TrainerCallback, ExportableState):
             every: steps between probes; chosen by cost unless given.
             max_overhead: time for probes over the training's own time.
             criterion: what counts as resolved.
-            stop: ends the training on ``saturation`` or ``structural`` failure.
-            fraction: share of the resolvable contexts that must be saturated.
+            stop: ends the training on ``saturation``, on ``structural`` failure, or once gold is ahead and stays so
+                (``resolved``).
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
+            rule: the saturation rule; the default one unless given.
             geometry: geometry matrix.
             top_p: nucleus mass.
             per_context: whether single contexts are logged beside the averages.
         """
         self._contexts = None if contexts is None else contexts_of(contexts)
         self._tokenizer, self._dataset, self._sample, self._seed = tokenizer, dataset, sample, seed
+        self._rule = SaturationRule(**rule) if isinstance(rule, Mapping) else rule
+        Watch(stop, self._rule, fraction, criterion)  # so that a wrong setting is told here, not when training begins
         self._options: dict[str, Any] = {
             "out": None if out is None else str(out), "every": every, "max_overhead": max_overhead,
             "criterion": criterion, "stop": stop, "fraction": fraction, "geometry": geometry, "top_p": top_p,
@@ -97,6 +105,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         """Return what a checkpoint keeps, in the form that transformers asks for."""
         contexts = None if self._contexts is None else [context.to_json() for context in self._contexts]
         arguments = {"contexts": contexts, "sample": self._sample, "seed": self._seed, **self._options}
+        arguments["rule"] = None if self._rule is None else asdict(self._rule)
         saved = self._saved if self.tracker is None else self.tracker.state()
         return {"args": arguments, "attributes": {"_saved": saved}}
 
@@ -116,7 +125,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
         facts["learning_rates"] = learning_rates(host.get("optimizer"))
         targets = self._contexts or (restored(saved["targets"]) if saved else self._targets(host, tokenizer))
-        options = self._options | {"optimizers": (host.get("optimizer"),)}
+        options = self._options | {"rule": self._rule, "optimizers": (host.get("optimizer"),)}
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)

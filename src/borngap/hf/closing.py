@@ -17,17 +17,20 @@ _AHEAD: dict[Criterion, str] = {
 }
 
 
-def closing(entries: Sequence[Mapping[str, Any]], criterion: Criterion, share: float, out: str | Path | None) -> str:
+def closing(
+    entries: Sequence[Mapping[str, Any]], criterion: Criterion, share: float, account: str, out: str | Path | None
+) -> str:
     """Say in a sentence what a run came to, and which command shows more.
 
     Args:
         entries: verdicts, as a tracker's ``finish`` returns them; at least one.
         criterion: what counts as resolved.
         share: time spent on watching over the training's own.
+        account: what the stopping rule came to; empty without one.
         out: the RUN folder; None where nothing was written.
 
     Returns:
-        Two lines.
+        Two lines, or three.
     """
     outcomes = Counter(entry["outcome"] for entry in entries)
     learnt, before = outcomes.pop("resolved", 0), outcomes.pop("pre-resolved", 0)
@@ -41,7 +44,7 @@ def closing(entries: Sequence[Mapping[str, Any]], criterion: Criterion, share: f
     ahead = f"{_AHEAD[criterion]} in {learnt + before} of {len(entries)} contexts"
     said = f"borngap: after {steps} step{'s' * (steps != 1)} {ahead} ({made}){took}."
     more = f"For pictures and reasons: borngap report {out} -o report.html" if out else _NOTHING_WRITTEN
-    return f"{said}\n{more}"
+    return "\n".join(line for line in (said, account, more) if line)
 
 
 _NOTHING_WRITTEN = (

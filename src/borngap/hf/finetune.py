@@ -168,7 +168,7 @@ class FineTune:
         observer = Observer(
             self.model, self._tokenizer, list(targets.values()), settings.geometry, settings.top_p, only
         )
-        return Follower(observer, targets, Watch(settings.stop))
+        return Follower(observer, targets, Watch(settings.stop, criterion=settings.criterion))
 
     def _look(
         self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool, whole: bool

@@ -140,7 +140,7 @@ class _Stack:
         settings, targets = tuner.training, list(self._targets.values())
         only = MEASURED[observe]
         self._observer = Observer(tuner.model, tuner.tokenizer, targets, settings.geometry, settings.top_p, only)
-        self._watches = {n: Watch(settings.stop) for n in lanes}
+        self._watches = {n: Watch(settings.stop, criterion=settings.criterion) for n in lanes}
         self._rows = {
             name: torch.stack([initial[lane.seed][name] for lane in lanes.values()]) for name in rowwise.parameters
         }

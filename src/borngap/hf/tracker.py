@@ -96,8 +96,9 @@ class Tracker:
             every: steps between probes; chosen by cost unless given.
             max_overhead: time for probes over the host's own time, in (0, 1]; both ends of the run come on top.
             criterion: what counts as resolved.
-            stop: what makes ``should_stop`` true.
-            fraction: share of the resolvable contexts that must be saturated, in (0, 1].
+            stop: what gives a ``stop_reason``: ``saturation``, ``structural`` failure, or ``resolved``, gold ahead by
+                the criterion for the rule's patience; ``none``.
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
             rule: the saturation rule; the default one unless given.
             geometry: geometry matrix.
             top_p: nucleus mass.
@@ -128,7 +129,7 @@ class Tracker:
         matrix = geometry_of(model, geometry, tokenizer)
         chosen, _, _ = prepare(model, tokenizer, targets, matrix, top_p)
         observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT)
-        self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction))
+        self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction, criterion))
         self._records: list[tuple[int, dict[int, Record]]] = []
         self._spacing, self._widest = every or 1, every or 1
         self._warned: set[int] = set()
@@ -258,7 +259,7 @@ class Tracker:
     def summary(self) -> str:
         """Return what the run has come to, in a sentence, and the command that shows more."""
         entries = [self._judge(index) for index in self._follower.targets]
-        return closing(entries, self._criterion, self.cost.share, self._out)
+        return closing(entries, self._criterion, self.cost.share, self._follower.watch.account, self._out)
 
     def save(self) -> list[dict[str, Any]]:
         """Judge the run as far as it went and write the RUN.
