@@ -244,10 +244,12 @@ def _owner(path: Path) -> str:
 
 
 def _let_go(path: Path, file: int, owner: int) -> None:
-    if os.getpid() == owner:
-        with suppress(OSError):
-            path.unlink()
-    os.close(file)
+    try:
+        if os.getpid() == owner:
+            with suppress(OSError):
+                path.unlink()
+    finally:
+        os.close(file)
 
 
 def _let_go_in_child() -> None:

@@ -23,7 +23,7 @@ from borngap.store import COLUMNS, clean, table
 from borngap.trajectory import CRITERIA, Trajectory
 
 SWEEP = Kind("SWEEP", "sweep.json")
-SWEEP_FILE, RUNS_FILE, STEPS_FILE = SWEEP.head, "runs.json", "steps.parquet"
+SWEEP_FILE, RUNS_FILE, STEPS_FILE, PARTS = SWEEP.head, "runs.json", "steps.parquet", "part-*"
 STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | COLUMNS
 _ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
 RUN_COLUMNS: dict[str, Any] = {
@@ -131,7 +131,7 @@ class SweepStore(Folder):
 
     def merge(self) -> None:
         """Turn all parts into two files."""
-        parts = sorted(self.path.glob("part-*"))
+        parts = sorted(self.path.glob(PARTS))
         if not parts:
             return
         sweep = read_sweep(self.path)
@@ -156,7 +156,7 @@ def read_sweep(folder: str | Path) -> Sweep:
         UserError: there is no SWEEP, it is of another schema version, or a file is damaged.
     """
     path, head = Path(folder), read_head(folder, SWEEP)
-    parts = sorted(path.glob("part-*.json"))  # before the merged files are looked for, so that none is overlooked
+    parts = sorted(path.glob(f"{PARTS}.json"))  # before the merged files are looked for, so that none is overlooked
     merged = [path / RUNS_FILE] if (path / RUNS_FILE).exists() else []
     try:
         entries, steps = _read_parts([*merged, *parts])

@@ -17,7 +17,7 @@ from borngap.files import checked
 from borngap.hf.load import quiet
 from borngap.sweep.plan import SweepPlan
 from borngap.sweep.run import run_sweep
-from borngap.sweepstore import SWEEP_FILE, read_sweep
+from borngap.sweepstore import PARTS, SWEEP_FILE, read_sweep
 from borngap.threshold import By
 from borngap.training import Method
 from borngap.trajectory import Criterion
@@ -112,8 +112,8 @@ def is_stored(folder: Path, model: str, plan: Plan) -> bool:
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether a SWEEP holds all its runs; the model need not be loaded to tell."""
-    if not (folder / SWEEP_FILE).is_file():
+    """Return whether a SWEEP holds all its runs, merged; the model need not be loaded to tell."""
+    if not (folder / SWEEP_FILE).is_file() or any(folder.glob(PARTS)):
         return False
     sweep = read_sweep(folder)
     return len(sweep.finished) == sweep.planned

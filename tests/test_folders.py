@@ -1,0 +1,214 @@
+"""All kinds of result folder under one rule: cut off anywhere and gone on with, one writer, one plan, clear errors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.faults import every_fault
+from tests.runs import PLAN, judged, records
+from tests.tiny import tiny
+
+from borngap.context import Context
+from borngap.errors import UserError
+from borngap.experiments import campaign
+from borngap.experiments import folder as reproduction
+from borngap.experiments.arms import Scope
+from borngap.experiments.run import reproduce
+from borngap.files import read_table
+from borngap.folder import LOCK_FILE
+from borngap.hf import scan as scans
+from borngap.hf.data import source_of
+from borngap.hf.load import Loaded
+from borngap.scanfolder import PARTS, SUMMARY_FILE
+from borngap.scanning import Scanning
+from borngap.store import Store, read_run
+from borngap.sweepstore import Result, SweepStore, entry_of, read_sweep
+
+CONTEXTS = [Context(f"Prompt {i} is", f" gold{i}", f" rival{i}") for i in range(3)]
+RECORDS = [records(story, 4) for story in ("resolved", "unresolved", "jump")]
+VERDICTS = [judged(context, rows) for context, rows in zip(CONTEXTS, RECORDS, strict=True)]
+ROWS = [{"text": f"The old man felt shame and guilt. The method returns a list of words {i}"} for i in range(5)]
+
+
+@dataclass
+class Writer:
+    """A way to fill a folder, whatever of it is there already.
+
+    Attributes:
+        write: fills a folder; ``change`` makes it another plan.
+        done: what a folder says is done.
+        items: what is done, in order.
+        made: what was made, each time.
+    """
+
+    items: list[Any]
+    made: list[Any]
+
+    def write(self, folder, change=False):
+        raise NotImplementedError
+
+    def done(self, folder):
+        raise NotImplementedError
+
+
+class RunWriter(Writer):
+    """RUN: three contexts."""
+
+    def write(self, folder, change=False):
+        with Store(folder, PLAN | {"rate": 0.1 if change else 0.2}, {}) as store:
+            for item in self.items:
+                if item not in store.finished:
+                    self.made.append(item)
+                    store.add({item: RECORDS[item]}, {item: VERDICTS[item]})
+
+    def done(self, folder):
+        return read_run(folder).finished
+
+
+class SweepWriter(Writer):
+    """SWEEP: three runs, then merged."""
+
+    def write(self, folder, change=False):
+        fill_sweep(folder, {"contexts": [1, 2, 3], "rates": [0.1], "seeds": [int(change)]}, self.made)
+
+    def done(self, folder):
+        return read_sweep(folder).finished
+
+
+class ScanWriter(Writer):
+    """Scan: three chunks, then positions, pairs and summary."""
+
+    def __init__(self, tokenizer):
+        self.job = scans.prepare(
+            Loaded("tiny", tiny("gpt2", len(tokenizer)), tokenizer), source_of(ROWS), Scanning(chunk=2, percentile=90.0)
+        )
+        self.chunks = dict(scans.in_process(self.job, frozenset()))
+        super().__init__(list(self.chunks), [])
+
+    def _engine(self, job, done):
+        for index in self.items:
+            if index not in done:
+                self.made.append(index)
+                yield index, self.chunks[index]
+
+    def write(self, folder, change=False):
+        scans.run(self.job, folder, export_contexts=2 if change else 1, engine=self._engine)
+
+    def done(self, folder):
+        if (folder / SUMMARY_FILE).exists():
+            return set(self.items)
+        marks = list((folder / PARTS).glob("*.json"))
+        assert all(read_table(mark.with_suffix(".parquet")).height for mark in marks)
+        return {int(mark.stem) for mark in marks}
+
+
+class ReproductionWriter(Writer):
+    """Reproduction: the base model, two searches, a SWEEP of three runs, a forecast of ends."""
+
+    plan = reproduction.Plan(("tiny",), tuple(CONTEXTS[:1]), Scope(("lora",), 6, (1.7,), False, False))  # noqa: FBT003
+    files = ("base", "critical/lora-born-collocation", "critical/lora-rank-collocation")
+
+    def __init__(self, monkeypatch):
+        super().__init__([*self.files, 0, 1, 2, "ends/lora"], [])
+        searches = iter(())
+
+        def base(*_):
+            nonlocal searches
+            searches = iter(self.files[1:])
+            return self._make("base", {"contexts": [{"context": 0, "gold_overlap": 0.5}], "model": {"tied": True}})
+
+        def critical(*arguments):
+            name = f"critical/lora-{arguments[2].criterion}-collocation"
+            return self._make(name, [{"critical_rate": 1e-3, "gold_overlap": 0.5}])
+
+        monkeypatch.setattr(campaign, "base_of", lambda *_: base() | {"lora_targets": ["c_attn"]})
+        monkeypatch.setattr(campaign, "critical_of", critical)
+        monkeypatch.setattr(campaign, "ends_of", lambda *_: self._make("ends/lora", []))
+        monkeypatch.setattr(campaign, "run_sweep", lambda plan, out, **_: fill_sweep(out, plan.to_json(), self.made))
+        monkeypatch.setattr(reproduction, "environment", dict)
+
+    def _make(self, item, value):
+        self.made.append(item)
+        return value
+
+    def write(self, folder, change=False):
+        plan = reproduction.Plan(("other",) if change else ("tiny",), self.plan.contexts, self.plan.scope)
+        reproduce(plan, folder)
+
+    def done(self, folder):
+        home = reproduction.home(folder, "tiny")
+        found = {item for item in self.items if isinstance(item, str) and (home / f"{item}.json").exists()}
+        sweep = home / "sweeps" / "lora"
+        return found | (read_sweep(sweep).finished if (sweep / "sweep.json").exists() else set())
+
+
+def fill_sweep(folder, plan, made):
+    """Fill a SWEEP of three runs: two at once, then one."""
+    with SweepStore(folder, PLAN | plan, {}) as store:
+        for group in ((0, 1), (2,)):
+            missing = [run for run in group if run not in store.finished]
+            made += missing
+            if missing:
+                store.add([result(run) for run in missing])
+        store.merge()
+
+
+def result(run):
+    rows, verdict = RECORDS[run], {"context": run} | VERDICTS[run]
+    return Result(entry_of(run, 0.1, 0, "sequential", verdict, (rows[0], rows[-1])), rows)
+
+
+@pytest.fixture(params=["RUN", "SWEEP", "scan", "reproduction"])
+def writer(request, tokenizer, monkeypatch):
+    makers = {
+        "RUN": lambda: RunWriter([0, 1, 2], []),
+        "SWEEP": lambda: SweepWriter([0, 1, 2], []),
+        "scan": lambda: ScanWriter(tokenizer),
+        "reproduction": lambda: ReproductionWriter(monkeypatch),
+    }
+    if request.param == "scan":
+        monkeypatch.setattr(scans, "environment", dict)
+    return makers[request.param]()
+
+
+def snapshot(folder):
+    """Every file of a folder, but for what says who writes there."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != LOCK_FILE
+    }
+
+
+def marked(writer, folder):
+    """What a folder says is done; nothing if it is not begun."""
+    return writer.done(folder) if snapshot(folder).keys() & HEADS else set()
+
+
+HEADS = {"run.json", "sweep.json", "scan.json", "reproduce.json"}
+
+
+@pytest.mark.parametrize("fault", ["kill", "full"])
+def test_a_folder_that_is_cut_off_anywhere_is_gone_on_with(writer, fault, tmp_path, monkeypatch):
+    """Nothing that it says is done is lost or done again, and in the end it is the same, byte for byte."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    whole, refused = tmp_path / "whole", 0
+    writer.write(whole)
+    assert writer.made == writer.items
+    for at, error in every_fault(fault, lambda at: writer.write(tmp_path / f"{at}"), monkeypatch):
+        folder = tmp_path / f"{at}"
+        if fault == "full" and error is not None:  # a lock is taken away on a full disk, too
+            refused += 1
+            assert isinstance(error, UserError), error
+            assert "can't write to" in str(error)
+            assert not list(folder.rglob("*.part"))
+        done = marked(writer, folder)
+        writer.made.clear()
+        writer.write(folder)
+        assert writer.made == [item for item in writer.items if item not in done], f"after {at}"
+        assert snapshot(folder) == snapshot(whole), f"after {at}"
+    assert at > 30
+    assert refused > 25 or fault == "kill"
