@@ -7,6 +7,7 @@ import errno
 import io
 import itertools
 import os
+import pathlib
 from contextlib import contextmanager
 
 _DOES = ("replace", "rename", "link", "symlink", "unlink", "remove", "rmdir", "mkdir", "truncate", "ftruncate", "write")
@@ -94,7 +95,7 @@ def breaking(at, fault, monkeypatch):
 
     def counted(function, *, frees):
         def call(path, *args, **more):
-            if function is not make or not os.path.isdir(path):
+            if function is not make or not pathlib.Path(path).is_dir():
                 disk.step(frees=frees)
             return function(path, *args, **more)
 

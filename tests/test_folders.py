@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
+import io
 import os
+import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +24,7 @@ from borngap.experiments import folder as reproduction
 from borngap.experiments.arms import Scope
 from borngap.experiments.run import reproduce
 from borngap.files import read_table
-from borngap.folder import LOCK_FILE
+from borngap.folder import LOCK_FILE, Lock
 from borngap.hf import scan as scans
 from borngap.hf.data import source_of
 from borngap.hf.load import Loaded
@@ -108,7 +114,7 @@ class ScanWriter(Writer):
 class ReproductionWriter(Writer):
     """Reproduction: the base model, two searches, a SWEEP of three runs, a forecast of ends."""
 
-    plan = reproduction.Plan(("tiny",), tuple(CONTEXTS[:1]), Scope(("lora",), 6, (1.7,), False, False))  # noqa: FBT003
+    plan = reproduction.Plan(("tiny",), tuple(CONTEXTS[:1]), Scope(("lora",), 6, (1.7,), False, False))
     files = ("base", "critical/lora-born-collocation", "critical/lora-rank-collocation")
 
     def __init__(self, monkeypatch):
@@ -212,3 +218,163 @@ def test_a_folder_that_is_cut_off_anywhere_is_gone_on_with(writer, fault, tmp_pa
         assert snapshot(folder) == snapshot(whole), f"after {at}"
     assert at > 30
     assert refused > 25 or fault == "kill"
+
+
+# --- one writer, one plan, nothing else
+
+
+class Meeting(list):
+    """What was made; somebody is met each time that something is."""
+
+    def __init__(self, meet):
+        super().__init__()
+        self._meet = meet
+
+    def append(self, item):
+        super().append(item)
+        self._meet()
+
+    def __iadd__(self, items):
+        for item in items:
+            self.append(item)
+        return self
+
+
+def test_a_second_writer_is_refused_and_disturbs_nobody(writer, tmp_path):
+    """While the first writes, and by the same call; readers read on."""
+    folder, met = tmp_path / "mine", []
+
+    def meet():
+        there = snapshot(folder)
+        with pytest.raises(UserError, match=rf"mine is being written\n  rule: one writer(.|\n)*process {os.getpid()}"):
+            writer.write(folder)
+        assert snapshot(folder) == there
+        met.append(len(writer.done(folder)))
+
+    writer.made = Meeting(meet)
+    writer.write(folder)
+    assert len(met) == len(writer.items)
+    assert met == sorted(met)
+    assert writer.done(folder) == set(writer.items)
+    assert not list(folder.rglob(LOCK_FILE)), "nobody writes there any more"
+
+
+@pytest.mark.parametrize("left", ["", "1", "77 on another"])
+def test_the_lock_file_of_a_killed_process_is_no_obstacle(writer, left, tmp_path):
+    (tmp_path / LOCK_FILE).write_text(left)
+    (tmp_path / "run.json.part").write_text("{")
+    writer.write(tmp_path)
+    assert writer.done(tmp_path) == set(writer.items)
+
+
+def test_another_plan_is_refused_and_changes_nothing(writer, tmp_path):
+    writer.write(tmp_path)
+    before, writer.made[:] = snapshot(tmp_path), []
+    with pytest.raises(UserError, match=r"a run of another plan\n  rule: the same plan\n  found: .* there, .* now"):
+        writer.write(tmp_path, change=True)
+    assert snapshot(tmp_path) == before
+    writer.write(tmp_path)
+    assert writer.made == [], "what is done is not done again"
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "lock.txt", "steps.parquet"])
+def test_a_folder_of_something_else_is_refused_and_left_alone(writer, name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"holds other files\n  rule: a new or empty folder, or a .*\n  found: {name}"):
+        writer.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_cannot_be_there(writer, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"can't write to .*file(.|\n)*fix: free space or choose another folder"):
+            writer.write(folder)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_is_finished_is_read_from_a_disk_that_cannot_be_written(writer, tmp_path, monkeypatch):
+    """A finished folder asks for no lock there; one that is not finished says that it can't be written."""
+    writer.write(tmp_path / "done")
+    with contextlib.suppress(KeyboardInterrupt):
+        writer.made = Meeting(lambda: signal.raise_signal(signal.SIGINT) if len(writer.made) == 2 else None)
+        writer.write(tmp_path / "begun")
+    read_only(monkeypatch)
+    writer.made = []
+    writer.write(tmp_path / "done")
+    assert writer.made == []
+    for name in ("begun", "new"):
+        with pytest.raises(UserError, match=r"can't write to(.|\n)*found: Read-only file system"):
+            writer.write(tmp_path / name)
+
+
+def read_only(monkeypatch):
+    """Make the disk one that can't be written; a mode would not do, since root may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    opened, opened_low = io.open, os.open
+
+    def unless(allowed, function, *args, **more):
+        if not allowed:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return function(*args, **more)
+
+    monkeypatch.setattr(io, "open", lambda path, mode="r", *a, **k: unless(mode[0] == "r", opened, path, mode, *a, **k))
+    monkeypatch.setattr(os, "open", lambda path, flags, *a: unless(not flags & os.O_CREAT, opened_low, path, flags, *a))
+    monkeypatch.setattr(os, "mkdir", lambda path, *_: unless(Path(path).is_dir(), str, path))
+
+
+# --- the lock itself
+
+
+def test_a_lock_that_is_dropped_locks_nothing(tmp_path):
+    Lock(tmp_path)
+    with Lock(tmp_path):
+        assert (tmp_path / LOCK_FILE).read_text().startswith(f"{os.getpid()} on ")
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    """A data loader's worker outlives a trainer that is killed."""
+    lock = Lock(tmp_path)
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(ready[1], b"x")
+        os.read(done[0], 1)
+        os._exit(0)
+    try:
+        os.read(ready[0], 1)
+        with pytest.raises(UserError, match="is being written"):
+            Lock(tmp_path)
+        lock.release()
+        Lock(tmp_path).release()
+    finally:
+        os.write(done[1], b"x")
+        os.waitpid(child, 0)
+
+
+def test_a_lock_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK_FILE).symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="can't write to"):
+        Store(tmp_path / "run", PLAN, {})
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../out.json", "/tmp/out.json", "link/out.json", "a/../../out.json"])
+def test_no_path_leaves_its_folder(name, tmp_path):
+    with Store(tmp_path / "run", PLAN, {}) as store:
+        (tmp_path / "run" / "link").symlink_to(tmp_path)
+        with pytest.raises(UserError, match="a path leaves its folder"):
+            store.write(name, b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_file_system_that_knows_no_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    Lock(tmp_path).release()

@@ -3,14 +3,13 @@
 import errno
 import json
 import math
-import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from borngap.errors import UserError
-from borngap.folder import LOCK_FILE, Lock
+from borngap.folder import LOCK_FILE
 from borngap.store import COLUMNS, RUN, Store, clean, read_run
 
 PLAN = {"model": "m", "rate": 0.1, "contexts": [{"gold": "a"}]}
@@ -90,19 +89,6 @@ def test_another_schema_is_refused(tmp_path, name):
     assert snapshot(tmp_path) == before
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match=r"other files(.|\n)*thesis.tex"):
-        start(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_an_unwritable_folder(tmp_path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="can't write to"):
-        start(tmp_path / "file" / "run")
-
-
 def test_a_full_disk_leaves_the_files_as_they_were(tmp_path, monkeypatch):
     store = start(tmp_path)
     store.add({0: ROWS}, {0: {"outcome": "lost"}})
@@ -134,11 +120,3 @@ def test_no_run(tmp_path):
 
 def test_json_has_no_nan():
     assert clean({"a": [math.nan, 1.0, (math.inf, "x")], "b": True}) == {"a": [None, 1.0, [None, "x"]], "b": True}
-
-
-def test_one_writer_at_a_time(tmp_path):
-    with Lock(tmp_path):
-        with pytest.raises(UserError, match="is being written") as refused:
-            Lock(tmp_path)
-        assert str(os.getpid()) in refused.value.found
-    Lock(tmp_path).release()

@@ -161,46 +161,6 @@ def test_a_run_is_never_written_twice(tmp_path):
         assert again.finished == {1}
 
 
-@pytest.mark.parametrize("cut", ["orphan", "steps", "runs", "unlink"])
-def test_a_kill_at_any_moment_of_writing_loses_and_repeats_nothing(tmp_path, cut, monkeypatch):
-    """Stops just before the JSON of a part, between both merged files, before the parts go, and while they go."""
-    with store(tmp_path) as writer:
-        writer.add([result(0), result(2)])
-        if cut == "orphan":
-            writer.add([result(1)])
-            (tmp_path / "part-000001.json").unlink()
-        else:
-            writer.add([result(1)])
-            whole = files(tmp_path)
-            writer.merge()
-            done = files(tmp_path)
-            keep = {
-                "steps": ["steps.parquet"],
-                "runs": ["steps.parquet", "runs.json"],
-                "unlink": ["steps.parquet", "runs.json"],
-            }
-            gone = {"part-000000.json", "part-000000.parquet"} if cut == "unlink" else set()
-            left = {n: c for n, c in whole.items() if n not in gone} | {n: done[n] for n in keep[cut]}
-            for path in tmp_path.iterdir():
-                path.unlink()
-            for name, content in left.items():
-                (tmp_path / name).write_bytes(content)
-    with store(tmp_path) as again:
-        missing = {0, 1, 2, 3} - again.finished
-        assert missing == ({1, 3} if cut == "orphan" else {3})
-        again.add([result(number) for number in sorted(missing)])
-        again.merge()
-    found = read_sweep(tmp_path)
-    assert found.runs["run"].to_list() == [0, 1, 2, 3]
-    assert found.steps.group_by("run").len()["len"].to_list() == [3] * 4
-
-
-def test_one_writer_at_a_time(tmp_path):
-    with store(tmp_path), pytest.raises(UserError, match=rf"is being written(.|\n)*process {os.getpid()}"):
-        store(tmp_path)
-    store(tmp_path).close()
-
-
 HOLD = """
 import json, time
 from borngap.sweepstore import SweepStore
@@ -229,13 +189,6 @@ def test_another_plan_is_refused(tmp_path):
         store(tmp_path, planned(steps=4))
     assert files(tmp_path) == before
     store(tmp_path).close()
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match=r"other files(.|\n)*thesis.tex"):
-        store(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "part-000000.json", "part-000000.parquet"])
