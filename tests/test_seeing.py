@@ -19,7 +19,7 @@ from borngap.context import Context
 from borngap.errors import UserError
 from borngap.hf.finetune import FineTune
 from borngap.hf.length import context_length
-from borngap.hf.load import Loaded, load, load_tokenizer
+from borngap.hf.load import Loaded, load, load_tokenizer, new_model
 from borngap.hf.vocabulary import tokenizer_of
 from borngap.training import Training
 
@@ -148,9 +148,18 @@ def test_the_length_of_a_context(kind, settings, expected):
     assert context_length(Holder(kind, **settings)) == expected
 
 
-def mpt(tokenizer):
-    from borngap.hf.load import new_model
+def test_positions_that_are_counted_from_the_padding(tokenizer):
+    config = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    lengths = {"max_position_embeddings": 20, "pad_token_id": 1, "is_decoder": True, "vocab_size": len(tokenizer)}
+    model = new_model("roberta", config | lengths).eval()
+    assert context_length(model) == 18
+    with torch.no_grad():
+        model(torch.full((1, 18), 5))
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            model(torch.full((1, 19), 5))
 
+
+def mpt(tokenizer):
     torch.manual_seed(0)
     config = {"d_model": 32, "n_heads": 2, "n_layers": 1, "max_seq_len": 16, "vocab_size": len(tokenizer)}
     return new_model("mpt", {**config, "pad_token_id": 0}).eval()

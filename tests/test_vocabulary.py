@@ -5,6 +5,7 @@ The reference is the same model with its rows packed: what takes no part must ch
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -73,6 +74,10 @@ def test_the_ids_are_the_tokenizers_own(tokenizer, gappy):
     small = vocabulary_of(gappy, 400)
     assert (small.size, small.rowless, small.holes) == (392, [420], set(range(300, 340)))
     assert vocabulary_of(tokenizer, 352).holes == frozenset()
+    grown = copy.deepcopy(tokenizer)
+    assert len(vocabulary_of(grown, 400).ids) == 352
+    grown.add_tokens(["<new>"])  # ids are kept, until there are more
+    assert vocabulary_of(grown, 400).ids[-1] == 352
 
 
 def test_a_probe_is_that_of_packed_rows(pair):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _NAMES = (
     "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length", "seq_length",
     "n_ctx", "context_length", "max_context_length", "max_target_positions",
 )  # fmt: skip
+_COUNTED_FROM_PADDING = re.compile("roberta|camembert|data2vec-text|xmod")
 _OF_THE_CACHE = ("PREFIX_TUNING", "CARTRIDGE")
 _MOST = 10**8  # what is larger says that there is no limit
 
@@ -24,7 +26,11 @@ def context_length(model: Any) -> int | None:
     config = model.config
     found = (getattr(part, name, None) for part in (config.get_text_config(), config) for name in _NAMES)
     limit = next((int(n) for n in found if isinstance(n, (int, float)) and 1 < n < _MOST), None)
-    return None if limit is None else limit - virtual_tokens(model)
+    if limit is None:
+        return None
+    # these count positions from behind the padding token's id
+    before = (config.pad_token_id or 0) + 1 if _COUNTED_FROM_PADDING.search(config.model_type) else 0
+    return limit - before - virtual_tokens(model)
 
 
 def virtual_tokens(model: Any) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from borngap.errors import UserError
 
@@ -51,10 +53,22 @@ def vocabulary_of(tokenizer: Any, rows: int) -> Vocabulary:
     Returns:
         Its vocabulary.
     """
-    added = tokenizer.get_added_vocab().values()
-    ids = sorted({*tokenizer.get_vocab().values(), *added})
-    special = frozenset(tokenizer.all_special_ids) | frozenset(added)
-    return Vocabulary([i for i in ids if i < rows], special, [i for i in ids if i >= rows])
+    ids = _all_ids(tokenizer)
+    special = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.get_added_vocab().values())
+    known = bisect_left(ids, rows)
+    return Vocabulary(ids[:known], special, ids[known:])
+
+
+_IDS: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()  # a tenth of a second each time for 50,000 tokens
+
+
+def _all_ids(tokenizer: Any) -> list[int]:
+    """All ids, ascending; read anew where tokens were added."""
+    ids = _IDS.get(tokenizer)
+    if ids is None or len(ids) != len(tokenizer):
+        ids = sorted({*tokenizer.get_vocab().values(), *tokenizer.get_added_vocab().values()})
+        _IDS[tokenizer] = ids
+    return ids
 
 
 def tokenizer_of(processing: Any) -> Any:
