@@ -28,6 +28,7 @@ _PARTS = {
     "qwen3_vl": (_ROPE, {**_QWEN_EYE, "deepstack_visual_indexes": [0]}, _PLACES),
     "paligemma": ({"model_type": "gemma"}, {**_EYE, "model_type": "siglip_vision_model"},
                   {"image_token_index": 3, "projection_dim": 32, "hidden_size": 32}),
+    "idefics": (None, {**_EYE, "embed_dim": 32}, {**_TEXT, "use_resampler": False}),
 }  # fmt: skip
 LEFT_TO_RIGHT = ("gemma3", "llava", "mistral3", "qwen2_vl", "qwen3_vl")
 
@@ -35,8 +36,9 @@ LEFT_TO_RIGHT = ("gemma3", "llava", "mistral3", "qwen2_vl", "qwen3_vl")
 def seeing(kind, vocabulary=97, seed=0):
     """Return a wrapper in eval mode whose every weight is random."""
     text, eye, whole = _PARTS[kind]
-    text = {**_TEXT, "vocab_size": vocabulary, **text}
-    config = AutoConfig.for_model(kind, text_config=text, vision_config=eye, **whole)
+    size = {"vocab_size": vocabulary}
+    inner = size if text is None else {"text_config": {**_TEXT, **size, **text}}  # or flat
+    config = AutoConfig.for_model(kind, vision_config=eye, **inner, **whole)
     torch.manual_seed(seed)
     host = AutoModelForCausalLM if kind == "gemma3" else AutoModelForImageTextToText
     model = host.from_config(config).eval()

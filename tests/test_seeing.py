@@ -122,6 +122,13 @@ def test_the_tokenizer_of_a_processors_folder(folder, tokenizer):
     assert load_tokenizer(str(folder)).get_vocab() == tokenizer.get_vocab()
 
 
+@pytest.mark.parametrize("folder", ["idefics"], indirect=True)
+def test_a_model_that_needs_an_image_is_refused(folder):
+    message = r"does not read text alone\n  rule: a model that takes text without .*\n  found: .*pixel_values"
+    with pytest.raises(UserError, match=message):
+        load(str(folder))
+
+
 class Holder:
     def __init__(self, kind, **settings):
         self.config = AutoConfig.for_model(kind, **settings)

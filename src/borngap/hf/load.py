@@ -155,7 +155,7 @@ def _checkpoint(name: str, source: Source, revision: str | None, dtype: str) -> 
     model, info = read(name, lambda: host.from_pretrained(source, **options))
     _check_whole(name, info)
     if host is not AutoModelForCausalLM:
-        read(name, lambda: _check_forward(name, model.eval()))
+        _check_forward(name, model.eval())
     return model
 
 
@@ -194,9 +194,14 @@ def _check_whole(name: str, info: dict[str, Any]) -> None:
 
 
 def _check_forward(name: str, model: Any) -> None:
-    """Check that a model that sees too reads text from left to right, as its inner causal LM does."""
-    with torch.no_grad():
-        first, second = (model(input_ids=torch.tensor([[9, 8, last]])).logits[0, 0] for last in (7, 10))
+    """Check that a model that sees too reads text alone, and from left to right, as its inner causal LM does."""
+    try:
+        with torch.no_grad():
+            first, second = (model(input_ids=torch.tensor([[9, 8, last]])).logits[0, 0] for last in (7, 10))
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        rule = "a model that takes text without images or sound"
+        found = str(error).strip().partition("\n")[0]
+        raise UserError(f"{name!r} does not read text alone", rule=rule, found=found) from error
     if not torch.allclose(first, second, atol=1e-4):
         rule = "a causal language model: what it says of a token depends on those before it only"
         raise UserError(f"{name!r} reads ahead within its prompt", rule=rule, found=f"model {type(model).__name__}")
