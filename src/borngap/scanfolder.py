@@ -41,6 +41,16 @@ class Scan:
     pairs: pl.DataFrame
     held: pl.DataFrame | None = None
 
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        counts = self.summary["counts"]
+        found = f"{counts['with_rival']} of {counts['targets']} targets have a rival, ahead in {counts['rival_ahead']}"
+        pairs = f"{len(self.pairs)} pairs"
+        if len(self.pairs):
+            worst = self.pairs.row(0, named=True)
+            pairs += f", worst{worst['gold']} <{worst['competitor']}"
+        return f"<Scan {self.folder or 'in memory'} of {self.summary['data']}: {found}; {pairs}>"
+
     @property
     def positions(self) -> pl.DataFrame:
         """One row per supervised target that has a rival, in the order of the data; read from the folder."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,6 +50,15 @@ class Run:
     environment: dict[str, Any]
     steps: pl.DataFrame
     verdicts: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        outcomes = Counter(str(entry.get("outcome")) for entry in self.verdicts)
+        made = ", ".join(f"{count} {name}" for name, count in outcomes.most_common()) or "none finished"
+        planned = len(self.plan.get("contexts", self.verdicts))
+        last = max(self.steps["step"].to_list(), default="none")
+        criterion = self.plan.get("criterion", "rank")
+        return f"<Run {self.folder}: {planned} contexts, {made} by {criterion}; steps to {last}>"
 
     @property
     def finished(self) -> frozenset[int]:

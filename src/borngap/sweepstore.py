@@ -72,6 +72,11 @@ class Sweep:
     steps: pl.DataFrame
     entries: list[dict[str, Any]]
 
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        contexts = len(self.plan.get("contexts", ()))
+        return f"<Sweep {self.folder}: {len(self.finished)} of {self.planned} runs finished, {contexts} contexts>"
+
     @property
     def finished(self) -> frozenset[int]:
         """Numbers of the runs that are finished."""

@@ -101,6 +101,10 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self.tracker: Tracker | None = None
         self.verdicts: list[dict[str, Any]] = []
 
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        return f"<{type(self).__name__}: {self.tracker or 'training has not begun'}>"
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, in the form that transformers asks for."""
         contexts = None if self._contexts is None else [context.to_json() for context in self._contexts]

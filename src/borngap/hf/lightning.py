@@ -54,6 +54,10 @@ class BornGapLightning(Callback):
         self.tracker: Tracker | None = None
         self.verdicts: list[dict[str, Any]] = []
 
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        return f"<{type(self).__name__}: {self.tracker or 'training has not begun'}>"
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the contexts before the first step, or go on from a checkpoint."""
         model = _causal_lm(pl_module, self._attribute)

@@ -36,6 +36,13 @@ class Loaded:
         """Keep a processor's tokenizer."""
         object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
 
+    def __repr__(self) -> str:
+        """Say it in a line: a model's own repr fills pages."""
+        size = sum(p.numel() for p in self.model.parameters()) / 1e6
+        notes = f"; notes: {len(self.notes)}" if self.notes else ""
+        where = f"{str(self.model.dtype).removeprefix('torch.')} on {self.model.device}"
+        return f"<Loaded {self.name}: {type(self.model).__name__}, {size:.3g} M parameters, {where}{notes}>"
+
 
 def load(name: str, device: str = "cpu", dtype: str = "auto", revision: str | None = None) -> Loaded:
     """Load a causal LM and its tokenizer.

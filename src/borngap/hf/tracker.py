@@ -156,6 +156,15 @@ class Tracker:
     def _device(self) -> torch.device:
         return self._follower.observer.start.matrix.device
 
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        metrics, share = self.metrics(), self.cost.share
+        ahead = round(metrics[f"{PREFIX}/resolved"] * len(self.targets))
+        pace = f"every {self._spacing} step{'s' * (self._spacing != 1)}" + ("" if self._every else " by cost")
+        took = "" if math.isnan(share) else f"; {100 * share:.1f} % of the training's time"
+        said = f"{len(self.targets)} contexts at step {self._last_step}, ahead by {self._criterion} in {ahead}"
+        return f"<Tracker of {said}; {len(self._records)} records, {pace}{took}>"
+
     @property
     def cost(self) -> Cost:
         """What tracking took so far."""
