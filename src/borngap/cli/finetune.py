@@ -132,7 +132,7 @@ def _seen(progress: Progress, contexts: int, steps: int) -> Callable[[Step], Non
         records = list(entry.records.values())
         ahead = sum((r["logit_gap"] or 0) > 0 for r in records)
         gap = sum(r["born_gap"] or 0 for r in records) / len(records)
-        seen = f"step {entry.step}, loss {entry.loss:.3f}, Born gap {gap:+.3f}, "
+        seen = f"loss {entry.loss:.3f}, Born gap {gap:+.3f}, "
         if len(records) > 1:  # a joint run, with the means over its contexts
             progress.show(entry.step, steps, seen=f"{seen}gold ahead in {ahead} of {len(records)}")
             return

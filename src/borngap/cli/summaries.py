@@ -45,7 +45,7 @@ def _report(s: Mapping[str, Any]) -> None:
 def _forecast(forecast: Mapping[str, Any]) -> None:
     say(f"\n{forecast['sentence']}")
     rows = [
-        [r["id"], r["gold"], *(rate(r["forecast"][name]) for name in ("rate", "low", "high")), rate(r["used_rate"]),
+        [r["id"], r["gold"], *(rate(r["forecast"][name], 3) for name in ("rate", "low", "high")), rate(r["used_rate"]),
          r["told"], r["outcome"]]
         for r in forecast["rows"]
     ]  # fmt: skip

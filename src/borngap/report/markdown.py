@@ -162,7 +162,7 @@ def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
         "by",
     ]
     rows = [
-        [r["id"], r["gold"], *(rate(r["forecast"][name]) for name in ("rate", "low", "high")), rate(r["used_rate"]),
+        [r["id"], r["gold"], *(rate(r["forecast"][name], 3) for name in ("rate", "low", "high")), rate(r["used_rate"]),
          needed_text(r["measured"]), r["told"], r["outcome"], r["by"]]
         for r in forecast["rows"]
     ]  # fmt: skip
@@ -190,6 +190,8 @@ def compared_cell(entry: Mapping[str, Any] | None) -> str:
     """Return what a comparison says of one context under one run."""
     if entry is None:
         return "not in this run"
+    if entry["outcome"] == "pre-resolved":
+        return "pre-resolved"
     flip = f"flip {entry['flip']}" if entry["flip"] is not None else ""
     return "; ".join(
         filter(None, (entry["outcome"], flip, entry["character"], f"needs {needed_text(entry['needed'])}"))

@@ -54,7 +54,9 @@ def summary(
         UserError: there is nothing to report on.
     """
     if not sources and not sweeps:
-        raise UserError("nothing to report on", rule="at least one RUN or SWEEP folder")
+        fix = "give the RUN that the forecast was for; the forecast by itself is what `borngap forecast` prints"
+        rule = "at least one RUN or SWEEP folder"
+        raise UserError("nothing to report on", rule=rule, fix=fix if forecasts else None)
     runs = [_run(number, source) for number, source in enumerate(sources)]
     contexts, notes = _contexts(sources)
     for run in runs:

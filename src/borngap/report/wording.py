@@ -135,8 +135,8 @@ def needed_text(needed: Mapping[str, Any]) -> str:
     about = "about " if needed["how"] == "dose" else ""
     spread = ""
     if needed["low"] is not None and needed["high"] is not None:
-        spread = f" [{rate(needed['low'])}, {rate(needed['high'])}]"
-    return f"{about}{rate(needed['rate'])}{spread}"
+        spread = f" [{rate(needed['low'], 3)}, {rate(needed['high'], 3)}]"
+    return f"{about}{rate(needed['rate'], 3 if spread else 2)}{spread}"
 
 
 def used_text(context: Mapping[str, Any]) -> str:
