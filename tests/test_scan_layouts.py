@@ -23,6 +23,7 @@ from borngap.tokenised import IGNORED
 SIDES = [
     {"prompt": "He felt", "chosen": " shame and guilt.", "rejected": " an error."},
     {"prompt": "He felt sha", "chosen": "me", "rejected": " nothing"},  # tokens merge across the boundary
+    {"prompt": "He felt sha", "chosen": " nothing", "rejected": "me"},  # those of the other side do
     {"prompt": "She said that the", "chosen": " function returns<|endoftext|>", "rejected": " list"},
 ]
 IMPLICIT = [
@@ -205,6 +206,17 @@ def test_the_way_is_told(chatty):
 def test_answers_that_cannot_be_told(chatty, template, message):
     with pytest.raises(ValueError, match=message):
         Chats(chatty(template)).answers(CHATS[1])
+
+
+def test_a_slow_tokenizer_does_not_tell_answers(chatty):
+    class Slow:
+        is_fast, chat_template = False, MARKED
+
+        def apply_chat_template(self, *_, **__):
+            return "borngap"
+
+    with pytest.raises(ValueError, match=r"without a fast tokenizer; scan all tokens \(--loss all\)"):
+        Chats(Slow()).answers(CHATS[0])
 
 
 @pytest.mark.parametrize(("more", "reason"), [

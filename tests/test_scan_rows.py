@@ -157,6 +157,7 @@ def test_layouts_are_recognised(value, fields, layout):
 
 @pytest.mark.parametrize(("rows", "fields", "message"), [
     ([{"body": "x", "id": 1}], {}, r"unknown layout in data\n  found: the fields body, id in data, record 1\n  fix"),
+    ([{f"f{i:02}": 1 for i in range(99)}], {}, r"the fields f00, .*, f19, ... in data, record 1\n"),
     ([3], {}, r"unknown layout in data\n  found: the fields int in data, record 1"),
     ([{"text": "x"}], {"text": "body"}, "unknown layout in data"),
     ([{"text": "x"}], {"prompt": "text"}, r"these fields make no layout\n  rule: a text field, or a prompt and a"),

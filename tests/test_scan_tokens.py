@@ -69,6 +69,11 @@ def test_padded_rows_without_labels_as_trainers_collator(padding, side):
         assert example.targets == len(unpadded) - 1 - (padding.pad_token == padding.eos_token)
 
 
+def test_other_columns_do_not_count(tokenizer):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "tools": ["x"], "length": 3}]).with_format("torch")
+    assert [e.labels for e in ours(tokenizer, rows)] == [[5, 6, 7]]
+
+
 def test_ids_alone_as_trainers_collator(padding):
     rows = [{"input_ids": row["input_ids"]} for row in padded(padding, TEXTS)]
     batch = DataCollatorForLanguageModeling(padding, mlm=False)([dict(row) for row in rows])
@@ -103,7 +108,11 @@ def test_masks_as_sft_trainer(tokenizer, tmp_path, columns, only):
 
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
 def test_packed_rows_as_sft_trainer(tokenizer, strategy):
-    rows = [{"input_ids": ids, "labels": ids} for ids in (tokenizer(text)["input_ids"] for text in TEXTS * 3)]
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token  # an end of text is learnt all the same
+    rows = [{"input_ids": tokenizer(text + tokenizer.eos_token)["input_ids"]} for text in TEXTS * 3]
+    if strategy == "wrapped":
+        rows = [row | {"labels": row["input_ids"]} for row in rows]
     packed = list(pack_dataset(Dataset.from_list(rows), seq_length=24, strategy=strategy))
     collator = TrlCollator(tokenizer.eos_token_id, padding_free=strategy != "wrapped")
     assert any(len(row.get("seq_lengths", ())) > 1 for row in packed) == (strategy != "wrapped")

@@ -9,10 +9,11 @@ from borngap.errors import UserError, did_you_mean
 from borngap.layout import ROLES, Layout, known_layout
 from borngap.rows import Source, fields_of
 
+_SHOWN = 20
 _WOULD_DO = (
     'rows like {"text": "..."}, {"prompt": "...", "completion": "..."}, {"messages": [{"role": "user", "content": '
-    '"..."}, ...]} or {"input_ids": [...], "labels": [...]}; or name the fields: --text-field, --prompt-field with '
-    "--completion-field, --messages-field"
+    '"..."}, ...]}, {"chosen": ..., "rejected": ...}, {"instruction": "...", "output": "..."} or {"input_ids": [...]}; '
+    "or name the fields: --text-field, --prompt-field with --completion-field, --messages-field"
 )
 
 
@@ -83,4 +84,5 @@ def _layout(value: Any, chosen: Mapping[str, str]) -> Layout | None:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(map(str, names)) or "none"
+    shown = list(map(str, names))
+    return ", ".join([*shown[:_SHOWN], *(["..."] if len(shown) > _SHOWN else [])]) or "none"

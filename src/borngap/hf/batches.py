@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from borngap.errors import UserError
+from borngap.tokenised import IGNORED
 
-IGNORED = -100
 GIVE_CONTEXTS = "give contexts: BornGapCallback([Context(prompt, gold, competitor), ...])"
 _SENSES = ("pixel", "image", "video", "audio", "input_features", "input_values")
 Document = tuple[Tensor, Tensor]

@@ -12,9 +12,9 @@ from borngap.messages import check
 
 _MARK = re.compile(r"{%-?\s*generation\s*-?%}")
 _PROBE = "borngap"
+_ALL = "scan all tokens (--loss all)"
 _WAY_OUT = (
-    "mark the answers in the chat template by {% generation %}, install trl, which knows many templates, or scan all "
-    "tokens (--loss all)"
+    f"mark the answers in the chat template by {{% generation %}}, install trl, which knows many templates, or {_ALL}"
 )
 Messages = Sequence[dict[str, Any]]
 
@@ -73,6 +73,7 @@ class Chats:
         Raises:
             ValueError: they can't be told.
         """
+        check(self._tokenizer.is_fast, f"the assistant's tokens can't be told without a fast tokenizer; {_ALL}")
         if self._marking is None:
             return self._by_beginnings(messages, **options)
         options |= {"return_assistant_tokens_mask": True, "chat_template": self._marking}

@@ -10,7 +10,8 @@ import torch
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.hf.batches import GIVE_CONTEXTS, IGNORED, Document, documents
+from borngap.hf.batches import GIVE_CONTEXTS, Document, documents
+from borngap.tokenised import IGNORED
 from borngap.tokens import starts_word
 
 _LONGEST = 512

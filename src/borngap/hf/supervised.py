@@ -12,7 +12,7 @@ from borngap.hf.chats import Chats, template_options
 from borngap.layout import Layout
 from borngap.rows import Row
 from borngap.scanning import Loss
-from borngap.tokenised import IGNORED, Document, Tokens, plain, tokenised
+from borngap.tokenised import COLUMNS, IGNORED, Document, Tokens, plain, tokenised
 
 _SHARE = 4  # windows of a long row share a quarter
 
@@ -136,7 +136,8 @@ class Supervision:
         return plain(ids, [IGNORED if i == padding else i for i in ids])
 
     def _tokens(self, values: dict[str, Any]) -> Tokens:
-        return tokenised(values, self._tokenizer.pad_token_id, completion_only=not self._all)
+        columns = {name: values[name] for name in COLUMNS if name in values}
+        return tokenised(columns, self._tokenizer.pad_token_id, completion_only=not self._all)
 
     def _completion(self, values: dict[str, Any]) -> Tokens:
         """The completion starts at the first token that differs from the prompt's; of preferences both sides count."""

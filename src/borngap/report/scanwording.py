@@ -83,6 +83,7 @@ def made_sentence(plan: Mapping[str, Any], told: Mapping[str, Any], environment:
     parts = [
         *(public(str(name)) for name in names if name),
         told.get("layout") or plan.get("layout"),
+        f"supervised: {told['supervised']}" if told.get("supervised") else None,
         f"top p {number(plan['top_p'])}" if "top_p" in plan else None,
         f"windows of {plan['window']} tokens" if plan.get("window") else None,
         f"seed {plan['seed']}" if "seed" in plan else None,
