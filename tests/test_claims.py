@@ -110,6 +110,38 @@ def test_a_sign_that_is_always_right_and_one_that_is_not():
     assert verdict_of("sign-tells-rank", wrong)["verdict"] == "does not"
 
 
+def base_models(rows):
+    return study(contexts=[{"model": f"m{i // 8}", "context": i % 8} | row for i, row in enumerate(rows)])
+
+
+def test_a_born_rank_is_worse_where_it_is_the_larger_number():
+    """Rank 1 is the best; equal is not worse."""
+    worse, same, better = ({"born_rank": born, "gold_rank": 3} for born in (4, 3, 1))
+    made = base_models([worse, worse, worse, same, better] * 8)
+    assert quantities.born_rank_worse(made).value == pytest.approx(0.6)
+    assert verdict_of("born-rank-worse", base_models([worse] * 40))["verdict"] == "replicates"
+    for row in (same, better):
+        assert verdict_of("born-rank-worse", base_models([row] * 40))["verdict"] == "does not"
+
+
+def test_gold_is_buried_where_the_depth_is_above_1():
+    made = base_models([{"burial_depth": depth} for depth in (3.0, 1.5, 1.01, 1.0, 0.2)] * 8)
+    assert quantities.buried_at_start(made).value == pytest.approx(0.6)
+    assert verdict_of("buried-at-start", base_models([{"burial_depth": 2.0}] * 120))["verdict"] == "replicates"
+    assert verdict_of("buried-at-start", base_models([{"burial_depth": 0.5}] * 120))["verdict"] == "does not"
+
+
+def test_geometry_moves_by_the_median_of_the_largest_changes():
+    """Of full runs at both fields; one that moves a lot, another field and LoRA do not count."""
+    told = (("H=1.7", 0.001), ("H=10", 0.003), ("H=10", 0.2), ("H=3", 0.9))
+    runs = [{"model": m, "context": c, "label": la, "largest_drift": d} for m, c in cells() for la, d in told]
+    lora = {"group": "lora", "label": "H=10", "largest_drift": 0.8}
+    runs += [{"model": m, "context": c} | lora for m, c in cells()] * 4
+    assert quantities.geometry_moves(study(runs)).value == 0.003
+    assert verdict_of("geometry-static", study(runs))["verdict"] == "replicates"
+    assert verdict_of("geometry-static", study([run | {"largest_drift": 0.5} for run in runs]))["verdict"] == "does not"
+
+
 def test_phantom_jumps_need_still_embeddings():
     lora = {"group": "lora", "arm": "lora", "jump_ratio": 6.0}
     assert verdict_of("phantom-jumps", runs(lambda *_: {}, **lora))["verdict"] == "replicates"

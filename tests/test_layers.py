@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,9 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def upward(source, package="borngap"):
-    """Return the imports of a tree that point to a higher layer, as 'importer -> imported'."""
+def arrows(source, package="borngap"):
+    """Yield every import of one file of a tree by another, as (importer, imported)."""
     known = modules(source)
-    found = []
     for module, path in known.items():
         for name in imports(path):
             parts = name.split(".")
@@ -64,10 +64,35 @@ def upward(source, package="borngap"):
                 continue
             targets = (".".join(parts[1:end]) for end in range(len(parts), 0, -1))
             target = next(t for t in targets if t in known or f"{t}.__init__" in known or not t)
-            target = f"{target}.__init__" if f"{target}.__init__" in known else target
-            if layer(target) > layer(module):
-                found.append(f"{module} -> {target}")
-    return found
+            yield module, f"{target}.__init__" if f"{target}.__init__" in known else target
+
+
+def upward(source):
+    """Return the imports of a tree that point to a higher layer, as 'importer -> imported'."""
+    return [f"{module} -> {target}" for module, target in arrows(source) if layer(target) > layer(module)]
+
+
+def place(module):
+    """Return a file's folder, or the file itself if it has none or a layer of its own."""
+    return module if module in LAYERS else module.split(".")[0]
+
+
+def circle(pairs):
+    """Return a circle of imports, its first member again at its end; None where there is none."""
+    graph = {}
+    for importer, imported in pairs:
+        if importer != imported:
+            graph.setdefault(importer, set()).add(imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1][::-1]
+    return None
+
+
+def folders(source):
+    """Yield the imports of a tree from folder to folder."""
+    return ((place(importer), place(imported)) for importer, imported in arrows(source))
 
 
 def loaded_after(*names, path=()):
@@ -107,6 +132,33 @@ def test_an_arrow_that_points_up_is_found(tmp_path, importer, line, arrow):
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / f"{importer}.py").write_text(f"import torch\nfrom borngap import __version__\n{line}\n")
     assert upward(tmp_path) == [arrow]
+
+
+def test_no_file_and_no_folder_imports_in_a_circle():
+    """Not even within a function, or for types: what is one concept is one file."""
+    assert len(list(arrows(SOURCE))) > 100
+    assert circle(arrows(SOURCE)) is None
+    assert circle(folders(SOURCE)) is None
+
+
+@pytest.mark.parametrize(("files", "of_files", "of_folders"), [
+    ({"gap": "import borngap.pool", "pool": "from borngap import density", "density": "import torch"}, None, None),
+    ({"gap": "import borngap.pool", "pool": "from borngap.gap import x"}, ["gap", "pool"], ["gap", "pool"]),
+    ({"hf/load": "from borngap.hf import words", "hf/words": "def f():\n    from borngap.hf.load import load"},
+     ["hf.load", "hf.words"], None),
+    ({"hf/load": "if 1:\n    import borngap.store", "store": "import borngap.hf.words", "hf/words": ""},
+     None, ["hf", "store"]),
+    ({"hf/load": "import borngap.zoo", "zoo/__init__": "", "zoo/card": "import borngap.hf.load"}, None, None),
+    ({"hf/load": "import borngap.zoo.card", "zoo/__init__": "", "zoo/card": "import borngap.hf.words", "hf/words": ""},
+     None, ["hf", "zoo"]),
+])  # fmt: skip
+def test_a_circle_is_found(tmp_path, files, of_files, of_folders):
+    (tmp_path / "__init__.py").write_text("")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text + "\n")
+    for found, wanted in ((circle(arrows(tmp_path)), of_files), (circle(folders(tmp_path)), of_folders)):
+        assert found is None if wanted is None else set(found) == set(wanted)
 
 
 def test_hosts_are_imported_in_their_own_folder_only():
