@@ -10,6 +10,7 @@ from tests.hosts import CONTEXTS, LORA, TIED, trainer
 from tests.runs import make_run
 
 import borngap
+from borngap.context import Context
 from borngap.hf.callback import BornGapCallback
 from borngap.report.report import report_of
 
@@ -43,9 +44,29 @@ def test_a_trainers_run_names_model_method_rate_and_steps(tmp_path):
     assert ["host: arguments: weight_decay", "0"] in told["environment"]
     assert ["host: model: class", "GPT2LMHeadModel"] in told["environment"]
     assert {c["used_rate"] for c in made.summary["contexts"]} == {1e-3}
-    whys = {c["needed"]["why"] for c in made.summary["contexts"] if c["outcome"] != "pre-resolved"}
-    assert whys <= {"not known: the context was watched, not trained on by itself"}
+    assert not any("not known" in c["needed"]["why"] for c in made.summary["contexts"])
     assert made.summary["geometry"][0]["matrices"], "its weights at the start were those of the bundled model"
+
+
+def test_watched_contexts_that_stay_behind_get_one_sentence_that_helps(tmp_path):
+    many = [Context(f"{CONTEXTS[1].prompt} {i}", " dictionary", " list") for i in range(6)]
+    watcher = BornGapCallback([*many, CONTEXTS[0]], every=1, out=tmp_path / "run")
+    trainer(tmp_path / "host", [watcher], max_steps=1, learning_rate=1e-9).train()
+    made = reported(tmp_path / "run")
+    behind = [c for c in made.summary["contexts"] if c["outcome"] == "unresolved"]
+    assert {(c["advice"], c["needed"]["why"]) for c in behind} == {("", "")}
+    assert len(made.summary["contexts"]) > len(behind) > 2
+    (said,) = made.summary["runs"][0]["notes"]
+    assert said.startswith(f"{len(behind)} contexts stayed behind. A watched context is not trained on by itself")
+    for remedy in ("more rows", "all linear layers", "full fine-tuning", "looks at the rival", "no damaged rows"):
+        assert remedy in said
+    for page in (made.markdown, made.html):
+        assert page.count("What helps: more rows with these words") == page.count("stayed behind") >= 1
+        assert "not known:" not in page
+        assert "raise the rate" not in page
+    assert made.markdown.count("What helps") == 1
+    assert watcher.verdicts[0]["advice"].startswith("more rows with these words")
+    assert watcher.verdicts[-1]["advice"] == "nothing to train: the base model already has it"
 
 
 def test_a_lora_of_a_trainer_is_named_so(tmp_path):

@@ -26,7 +26,7 @@ _CHARACTERS: tuple[tuple[float, Character], ...] = (
     (6.0, "intermediate"),
     (JUMP_RATIO, "borderline"),
 )
-_NEVER = frozenset({"structural", "kinematic", "unresolved"})
+NEVER = frozenset({"structural", "kinematic", "unresolved"})
 _LEADS: dict[Criterion, str] = {
     "rank": "logit gap of gold over its rival",
     "top1": "logit lead of gold over every other token",
@@ -42,6 +42,12 @@ _ADVICE: dict[str, str] = {
     "unresolved": "the dose (rate x steps) did not suffice: raise the rate or the number of steps",
     "diverged": "values ceased to be finite: lower the rate, or clip gradients",
 }
+
+# a context that is watched shares its run with all other rows: rate and steps are not its own to raise
+WATCHED_ADVICE = (
+    "more rows with these words, LoRA on all linear layers instead of two, full fine-tuning, a loss that looks at the "
+    "rival too, and no damaged rows among those that hold the words"
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,9 @@ class Verdict:
         return {"outcome": self.outcome} | asdict(self)
 
 
-def verdict(trajectory: Trajectory, criterion: Criterion = "rank", *, spacing: int | None = None) -> Verdict:
+def verdict(
+    trajectory: Trajectory, criterion: Criterion = "rank", *, spacing: int | None = None, watched: bool = False
+) -> Verdict:
     """Judge a trajectory.
 
     Source: spec section 5; tables 1 to 5 of the paper.
@@ -108,6 +116,7 @@ def verdict(trajectory: Trajectory, criterion: Criterion = "rank", *, spacing: i
         criterion: what counts as resolved.
         spacing: jump, character and amplification are judged over the records at multiples of so many steps (where
             the observer changed its pace); all records unless given.
+        watched: whether the context was watched in a run on other rows, which decides what would help.
 
     Returns:
         The verdict.
@@ -139,7 +148,7 @@ def verdict(trajectory: Trajectory, criterion: Criterion = "rank", *, spacing: i
         ablation=ablation(trajectory),
         last_step=trajectory.steps[-1],
         why=_why(trajectory, criterion, outcomes[criterion]),
-        advice=_ADVICE[outcomes[criterion]],
+        advice=WATCHED_ADVICE if watched and outcomes[criterion] in NEVER else _ADVICE[outcomes[criterion]],
     )
 
 
@@ -256,7 +265,7 @@ def first_broken(trajectory: Trajectory) -> int | None:
 
 
 def _kind(outcome: Outcome) -> str:
-    return "never" if outcome in _NEVER else outcome
+    return "never" if outcome in NEVER else outcome
 
 
 def _why(trajectory: Trajectory, criterion: Criterion, result: Outcome) -> str:
@@ -269,5 +278,5 @@ def _why(trajectory: Trajectory, criterion: Criterion, result: Outcome) -> str:
     when = "" if flip is None else f", positive from step {flip}"
     if result == "relapsed":
         when = f", positive at step {flip}, at most {max(margin):+.3g}{unit}"
-    background = f"; drag {drag[0]:+.3g} to {drag[-1]:+.3g}" if result in _NEVER else ""
+    background = f"; drag {drag[0]:+.3g} to {drag[-1]:+.3g}" if result in NEVER else ""
     return ends + when + background

@@ -153,7 +153,9 @@ class Watch:
         return fired or (self.patience[context].stopped and not waited.stopped)
 
 
-def judge(target: Target, path: Trajectory, criterion: Criterion, spacing: int | None = None) -> dict[str, Any]:
+def judge(
+    target: Target, path: Trajectory, criterion: Criterion, spacing: int | None = None, *, watched: bool = False
+) -> dict[str, Any]:
     """Return the entry of a finished context in a RUN's verdicts.
 
     Args:
@@ -161,6 +163,7 @@ def judge(target: Target, path: Trajectory, criterion: Criterion, spacing: int |
         path: its records.
         criterion: what counts as resolved.
         spacing: steps between the records that jumps and stopping rules are judged by; all unless given.
+        watched: whether the context was watched in a run on other rows.
 
     Returns:
         Words and token ids, notes, the verdict, and what stopping on saturation would have saved; JSON-ready.
@@ -170,7 +173,7 @@ def judge(target: Target, path: Trajectory, criterion: Criterion, spacing: int |
     pace = max(EVALUATION, spacing or 1)
     # a host may evaluate at steps of its own choice: then its records are the evaluations
     saved = saving(path, pace if len(path.every(pace).steps) > 1 else None)
-    return head | verdict(path, criterion, spacing=spacing).to_json() | {"saving": asdict(saved)}
+    return head | verdict(path, criterion, spacing=spacing, watched=watched).to_json() | {"saving": asdict(saved)}
 
 
 def is_evaluation(step: int, every: int = EVALUATION) -> bool:

@@ -306,7 +306,7 @@ class Tracker:
 
     def _judge(self, index: int) -> dict[str, Any]:
         path = trajectory([(step, records[index]) for step, records in self._records])
-        return judge(self._follower.targets[index], path, self._criterion, self._widest)
+        return judge(self._follower.targets[index], path, self._criterion, self._widest, watched=True)
 
     def _probe(self, step: int, *, evaluate: bool, final: bool = False) -> None:
         """Measure all contexts; at both ends with dear observables too."""

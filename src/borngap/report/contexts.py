@@ -13,6 +13,7 @@ from borngap.schedule import factors, share_of
 from borngap.shown import visible
 from borngap.store import Run
 from borngap.trajectory import CRITERIA, MARGINS, Trajectory
+from borngap.verdicts import NEVER
 
 PROMPT_END = 90
 _ENDS = (
@@ -52,7 +53,7 @@ def context_record(run: Run, number: int, entry: Mapping[str, Any], limits: tupl
         "used_rate": rounded(run.plan.get("rate")),
         "needed": needed_by_dose(run, entry),
         "why": visible(_text(entry.get("why")) or ""),
-        "advice": visible(_text(entry.get("advice")) or ""),
+        "advice": "" if watched(run, entry) else visible(_text(entry.get("advice")) or ""),
         **{name: _flag(entry.get(name)) for name in ("disagrees", "silent", "phantom", "drag_worsened")},
         **{name: rounded(entry.get(name)) for name in _NUMBERS},
         "jump_step": _whole(entry.get("jump_step")),
@@ -91,7 +92,7 @@ def needed_by_dose(run: Run, entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("outcome") == "pre-resolved":
         return nothing | {"why": "none: ahead from the start"}
     if plan.get("command") == "track":
-        return nothing | {"why": "not known: the context was watched, not trained on by itself"}
+        return nothing | {"why": ""}  # said once for the whole run: ``remedy_sentence``
     if used is None or not plan.get("steps"):
         return nothing | {"why": "not known: the run does not say its rate"}
     if plan.get("joint"):
@@ -101,6 +102,11 @@ def needed_by_dose(run: Run, entry: Mapping[str, Any]) -> dict[str, Any]:
         return nothing | {"low": used if above else None, "why": "more than that" if above else "not known"}
     needed = used * share_of(flip, factors(plan["schedule"], plan["warmup"], plan["steps"]))
     return nothing | {"rate": rounded(needed, 3), "how": "dose", "ratio": rounded(used / needed, 2), "why": ""}
+
+
+def watched(run: Run, entry: Mapping[str, Any]) -> bool:
+    """Return whether a context stayed behind in a run on other rows, so that no rate of its own would help."""
+    return run.plan.get("command") == "track" and entry.get("outcome") in NEVER
 
 
 def _words(entry: Mapping[str, Any], limit: int) -> dict[str, Any]:

@@ -10,12 +10,19 @@ from typing import Any
 
 from borngap.errors import UserError
 from borngap.observables import OBSERVABLES
-from borngap.report.contexts import context_record, criterion_of
+from borngap.report.contexts import context_record, criterion_of, watched
 from borngap.report.forecasts import join
 from borngap.report.series import rounded
 from borngap.report.source import Source
 from borngap.report.text import count, rate
-from borngap.report.wording import GLOSSARY, geometry_sentence, made_sentence, phantom_sentence, verdict_sentence
+from borngap.report.wording import (
+    GLOSSARY,
+    geometry_sentence,
+    made_sentence,
+    phantom_sentence,
+    remedy_sentence,
+    verdict_sentence,
+)
 from borngap.shown import public, visible
 from borngap.store import Run
 from borngap.sweepstore import Sweep
@@ -61,6 +68,9 @@ def summary(
     contexts, notes = _contexts(sources)
     for run in runs:
         run["verdict"] = verdict_sentence([c for c in contexts if c["run"] == run["number"]], run)
+        source = sources[run["number"]].run
+        behind = sum(watched(source, entry) for entry in source.verdicts)
+        run["notes"] += [remedy_sentence(behind)] if behind else []
     forecast = join(contexts, forecasts, [source.run.plan for source in sources])
     notes += [f"The forecasts are of {text}." for text in (forecast or {}).get("scopes", ())]
     runs += [_sweep(number, *pair) for number, pair in enumerate(zip(sweeps, phases, strict=True), len(runs))]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.report.text import count, number, rate
+from borngap.report.text import MISSING, count, number, rate
 from borngap.shown import public, visible
+from borngap.verdicts import WATCHED_ADVICE
 
 AHEAD = frozenset({"resolved", "pre-resolved"})
 _BEATS = {
@@ -128,10 +129,18 @@ def _centering(matrices: Mapping[str, Any]) -> str:
     )
 
 
+def remedy_sentence(behind: int) -> str:
+    """Say what helps words that stayed behind in a run on a data set."""
+    return (
+        f"{count(behind, 'context')} stayed behind. A watched context is not trained on by itself, so no rate of its own "
+        f"is named. What helps: {WATCHED_ADVICE}."
+    )
+
+
 def needed_text(needed: Mapping[str, Any]) -> str:
     """Write the rate a context needs: with its interval, as a bound, or why there is none."""
     if needed["rate"] is None:
-        return needed["why"]
+        return needed["why"] or MISSING
     about = "about " if needed["how"] == "dose" else ""
     spread = ""
     if needed["low"] is not None and needed["high"] is not None:
