@@ -132,8 +132,8 @@ def _centering(matrices: Mapping[str, Any]) -> str:
 def remedy_sentence(behind: int) -> str:
     """Say what helps words that stayed behind in a run on a data set."""
     return (
-        f"{count(behind, 'context')} stayed behind. A watched context is not trained on by itself, so no rate of its own "
-        f"is named. What helps: {WATCHED_ADVICE}."
+        f"{count(behind, 'context')} stayed behind. A watched context is not trained on by itself, so no rate of its "
+        f"own is named. What helps: {WATCHED_ADVICE}."
     )
 
 
