@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 from tests.test_scan_targets import CHATS, COMPLETIONS, MARKED, UNMARKED, ours, trl
 from tests.tiny import tiny
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from trl.data_utils import maybe_extract_prompt
 
 from borngap.errors import UserError
@@ -81,6 +81,28 @@ def dpo(tokenizer, rows, tmp_path):
 def test_preferences_as_dpo_trainer(chatty, tmp_path, rows):
     tokenizer = chatty()
     assert pairs(ours(tokenizer, rows)) == dpo(tokenizer, rows, tmp_path)
+
+
+def test_rated_completions_as_kto_trainer(chatty, tmp_path):
+    tokenizer = chatty()
+    rows = [row | {"label": at != 1} for at, row in enumerate(COMPLETIONS)]
+    config = KTOConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False, max_length=None)
+    padded = copy.deepcopy(tokenizer)
+    padded.pad_token = padded.eos_token
+    trainer = KTOTrainer(
+        tiny("gpt2", len(tokenizer)), tiny("gpt2", len(tokenizer)), args=config,
+        train_dataset=Dataset.from_list(rows), processing_class=padded,
+    )  # fmt: skip
+    expected = [
+        (r["prompt_ids"] + r["completion_ids"], [IGNORED] * len(r["prompt_ids"]) + r["completion_ids"])
+        for r in trainer.train_dataset
+    ]
+    expected[1] = (expected[1][0], [IGNORED] * len(expected[1][0]))
+    assert pairs(ours(tokenizer, rows)) == expected
+    assert pairs(ours(tokenizer, [row | {"label": str(row["label"])} for row in rows])) == expected
+    assert str(known_layout(COMPLETIONS[0] | {"label": 3})) == "prompt and completion (prompt, completion)"
+    with pytest.raises(ValueError, match="label: true or false was expected, not 3"):
+        known_layout(rows[0]).of(rows[0] | {"label": 3})
 
 
 def test_prompts_of_preferences_are_never_supervised(tokenizer):
@@ -199,7 +221,7 @@ def test_the_way_is_told(chatty):
     ("{% for m in messages %}{{ m['content'] }}{% if loop.last and loop.index % 2 %} end{% endif %}{% endfor %}",
      "the chat template writes message 3 in another way when others follow; mark the answers .* or scan all tokens"),
     ("{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}think{% endif %}",
-     "the chat template begins answer 3 in another way than its generation prompt"),
+     "the chat template begins message 3 in another way than its generation prompt"),
     ("{{ raise_exception('roles must alternate') }}", "the chat template refuses it: roles must alternate"),
     ("{{ messages[0]['content'] + messages[9]['content'] }}", "the chat template refuses it: "),
 ])  # fmt: skip

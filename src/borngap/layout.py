@@ -16,7 +16,7 @@ class Layout:
     """How to read a row.
 
     Attributes:
-        kind: ``text``, ``completion``, ``preference``, ``instruction``, ``chat`` or ``tokens``.
+        kind: ``text``, ``completion``, ``rated``, ``preference``, ``instruction``, ``chat`` or ``tokens``.
         fields: pairs of role and the name of the field; none where a row is the text itself, or the messages.
     """
 
@@ -75,9 +75,18 @@ def known_layout(value: Any) -> Layout | None:
         return Layout("tokens", tuple((name, name) for name in COLUMNS if name in present))
     for layout in _KNOWN:
         needed = {name for role, name in layout.fields if role not in _OPTIONAL}
-        if needed <= set(present):
+        if needed <= set(present) and (layout.kind != "rated" or _is_flag(value["label"])):
             return Layout(layout.kind, tuple(pair for pair in layout.fields if pair[1] in value))
     return None
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and value.lower() in {"true", "false"})
+
+
+def _flag(value: Any) -> bool:
+    check(_is_flag(value), f"true or false was expected, not {value!r:.40}")
+    return value if isinstance(value, bool) else value.lower() == "true"
 
 
 def _text(value: Any) -> str:
@@ -100,8 +109,9 @@ def _integers(value: Any) -> list[int]:
 
 
 def _completion(found: dict[str, Any]) -> dict[str, Any]:
-    alike = len({isinstance(item, str) for item in found.values()}) == 1
-    check(alike, f"{' and '.join(found)} are all texts or all lists of messages")
+    sides = {role: value for role, value in found.items() if role != "label"}
+    alike = len({isinstance(value, str) for value in sides.values()}) == 1
+    check(alike, f"{' and '.join(sides)} are all texts or all lists of messages")
     return found
 
 
@@ -140,6 +150,7 @@ _ALPACA_INPUT = ", paired with an input that provides further context"
 _NAMES = {
     "text": "plain text",
     "completion": "prompt and completion",
+    "rated": "prompt and completion with a label, desirable or not",
     "preference": "preferences, their chosen side",
     "instruction": "instructions in Alpaca's prompt",
     "chat": "chat messages",
@@ -149,6 +160,7 @@ _ITSELF = {"text": "text", "chat": "messages"}
 _OPTIONAL = {"input"}
 ROLES = {"text": ("text",), "completion": ("prompt", "completion"), "chat": ("messages",)}
 _KNOWN = (  # in the order in which SFTTrainer looks for them
+    Layout("rated", (("prompt", "prompt"), ("completion", "completion"), ("label", "label"))),
     Layout("completion", (("prompt", "prompt"), ("completion", "completion"))),
     Layout("preference", (("prompt", "prompt"), ("chosen", "chosen"), ("rejected", "rejected"))),
     Layout("preference", (("chosen", "chosen"), ("rejected", "rejected"))),
@@ -159,6 +171,7 @@ _KNOWN = (  # in the order in which SFTTrainer looks for them
 )
 _MADE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "completion": _completion,
+    "rated": _completion,
     "preference": _preference,
     "instruction": _instruction,
 }
@@ -168,6 +181,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "completion": _text_or_messages,
     "chosen": _text_or_messages,
     "rejected": _text_or_messages,
+    "label": _flag,
     "messages": messages_of,
     "instruction": _text,
     "input": _text,

@@ -142,7 +142,7 @@ def template_options(values: dict[str, Any]) -> dict[str, Any]:
 
 def _trouble(at: int, before: str, until: str) -> str:
     if not until.startswith(before):
-        return f"the chat template begins answer {at + 1} in another way than its generation prompt"
+        return f"the chat template begins message {at + 1} in another way than its generation prompt"
     return f"the chat template writes message {at + 1} in another way when others follow"
 
 

@@ -66,7 +66,7 @@ class Supervision:
     * text: all tokens of ``tokenizer(text)``, but padding tokens, as the Trainer's collator for causal LMs.
     * prompt and completion, instructions: the completion with a trailing end-of-text, as TRL's SFTTrainer; messages by
       the chat template.
-    * preferences: the chosen side, as TRL's DPOTrainer.
+    * preferences: the chosen side, as TRL's DPOTrainer; of rated completions the desirable ones, as its KTOTrainer.
     * chat: the assistant's tokens, as SFTTrainer with ``assistant_only_loss=True``.
     * tokens: as ``tokenised`` says.
 
@@ -91,13 +91,14 @@ class Supervision:
         """
         self._tokenizer, self._layout, self._max_length = tokenizer, layout, max_length
         self._all = loss == "all"
-        if self._all and layout.kind == "preference":
+        if self._all and layout.kind in {"preference", "rated"}:
             rule = "trainers on preferences supervise the sides alone"
             raise UserError("the prompts of preferences are never supervised", rule=rule, fix="leave out --loss all")
         self._held_chats = Chats(tokenizer) if layout.kind == "chat" else None
         builders: dict[str, tuple[Callable[[dict[str, Any]], Tokens], str]] = {
             "text": (self._text, "all tokens"),
             "completion": (self._completion, "the completion"),
+            "rated": (self._completion, "the completions labelled as desirable"),
             "preference": (self._completion, "the chosen completion"),
             "instruction": (self._completion, "the output"),
             "chat": (self._chat, f"the assistant's tokens, {self._held_chats.way if self._held_chats else ''}"),
@@ -150,8 +151,9 @@ class Supervision:
             options = template_options(values)
             before = self._chats.ids(prompt, add_generation_prompt=True, **options)
             wholes = [self._chats.ids(prompt + side, **options) for side in sides]
+        ids = wholes[0]
         start = 0 if self._all else min(_shared(before, whole) for whole in wholes)
-        return plain(wholes[0], [IGNORED] * start + wholes[0][start:])
+        return plain(ids, [IGNORED] * start + ids[start:] if values.get("label", True) else [IGNORED] * len(ids))
 
     def _chat(self, values: dict[str, Any]) -> Tokens:
         messages, options = values["messages"], template_options(values)
