@@ -16,7 +16,7 @@ import borngap
 
 SOURCE = Path(borngap.__file__).parent
 LAYERS = {
-    "errors": 0, "shown": 0, "tokens": 0, "largest": 0, "density": 0, "gap": 0, "pool": 0, "geometry": 0,
+    "errors": 0, "kinds": 0, "shown": 0, "tokens": 0, "largest": 0, "density": 0, "gap": 0, "pool": 0, "geometry": 0,
     "pairtable": 0,
     "adamw": 1, "schedule": 1, "observables": 1, "rival": 1, "context": 1, "trajectory": 1, "standing": 1,
     "verdicts": 2, "stopping": 2, "threshold": 2, "training": 2, "watch": 2, "boundary": 2, "phase": 2,

@@ -10,6 +10,7 @@ from tests.runs import make_run, make_sweep
 import borngap
 from borngap.context import Context, read_contexts, tokenize
 from borngap.errors import UserError, did_you_mean
+from borngap.pairs import read_pairs
 from borngap.store import RUN, read_run
 from borngap.sweepstore import read_sweep
 
@@ -104,3 +105,27 @@ def test_a_folder_that_holds_another_result_is_not_written_into(tmp_path):
     sweep = make_sweep(tmp_path / "sweep")
     told = message(make_run, sweep, ["resolved"])
     assert f"{sweep} holds a SWEEP\n  rule: a new or empty folder, or a RUN" in told
+
+
+def test_a_result_folder_is_no_model_no_data_and_no_list_of_contexts(tmp_path):
+    loaded, run = borngap.load("docs-gpt2-s"), make_run(tmp_path / "run", ["resolved"])
+    said = f"{run} is a RUN, the result of an earlier command"
+    for act in (
+        lambda: read_contexts(run), lambda: borngap.load(str(run)),
+        lambda: borngap.scan(loaded.model, loaded.tokenizer, run), lambda: read_pairs(run),
+    ):  # fmt: skip
+        told = message(act)
+        assert said in told
+        assert f"`borngap report {run}` shows the RUN" in told
+
+
+def test_the_contexts_of_a_scan_are_pointed_at(tmp_path):
+    (tmp_path / "scan.json").write_text("{}")
+    assert "contexts.jsonl" not in message(read_contexts, tmp_path)
+    (tmp_path / "contexts.jsonl").write_text("")
+    assert f"its contexts are in {tmp_path / 'contexts.jsonl'}" in message(read_contexts, tmp_path)
+
+
+def test_a_misspelt_bundled_model():
+    assert "did you mean 'docs-gpt2-s'?" in message(borngap.load, "docs-gpt2s")
+    assert "bundled models: docs-gpt2-m" in message(borngap.load, "elsewhere/model")

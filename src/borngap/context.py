@@ -12,6 +12,7 @@ from typing import Any
 
 from borngap.delimited import delimited
 from borngap.errors import UserError, did_you_mean
+from borngap.kinds import refuse_result
 from borngap.shown import quoted
 from borngap.tokens import decoded, known, spaced, text_ids
 
@@ -144,6 +145,7 @@ def read_contexts(source: str | Path) -> list[Context]:
     name = str(source)
     if name in BUNDLED:
         return _parse((_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8"), name)
+    refuse_result(name, "a contexts file, or the name of a bundled list")
     name = "standard input" if name == "-" else name
     try:
         text = Path(source).read_text(encoding="utf-8-sig") if str(source) != "-" else sys.stdin.read()

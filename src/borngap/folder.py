@@ -21,9 +21,9 @@ from typing import Any, BinaryIO, NoReturn, Self
 
 from borngap.errors import UserError
 from borngap.files import PART, checked, json_bytes, refuse_unwritable, whole
+from borngap.kinds import kind_of
 
 LOCK_FILE = "lock"
-_NAMES = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reproduce.json": "reproduction"}
 _WRITERS = {
     "RUN": "`borngap finetune` or a callback", "SWEEP": "`borngap sweep`", "scan": "`borngap scan --out`",
     "reproduction": "`borngap reproduce`",
@@ -260,11 +260,6 @@ def _let_go_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
-
-
-def kind_of(folder: str | Path) -> str | None:
-    """Return what kind of result a folder holds, as the user calls it; None if it holds none."""
-    return next((name for head, name in _NAMES.items() if (Path(folder) / head).is_file()), None)
 
 
 def refuse_other_kind(folder: str | Path, kind: Kind) -> NoReturn:

@@ -15,6 +15,7 @@ from typing import Any
 from borngap.delimited import delimited
 from borngap.errors import UserError
 from borngap.jsonfile import decoded, json_rows
+from borngap.kinds import refuse_result
 from borngap.textfile import COMPRESSED, check_text, kind_of, lines_of, text_of
 
 _SLICE = 1024  # rows of a Parquet file at a time
@@ -119,6 +120,7 @@ def open_source(path: str | Path, split: str = "train") -> Source:
         UserError: there is nothing, or nothing of a known kind.
     """
     target, kinds = Path(path).expanduser(), f"{', '.join(KINDS)}, or compressed ({', '.join(COMPRESSED)})"
+    refuse_result(target, "data: a file, or a folder of files")
     if target.is_dir():
         files = sorted(file for file in target.rglob("*") if file.is_file() and not _hidden(file, target))
         known = [file for file in files if readable(file)]

@@ -10,7 +10,8 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers.utils import cached_file
 
-from borngap.errors import UserError
+from borngap.errors import UserError, did_you_mean
+from borngap.kinds import refuse_result
 from borngap.zoo import bundled_names, bundled_path
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -95,7 +96,10 @@ def read(name: str, reader: Callable[[], Any], part: str = "model") -> Any:
     except _READING as error:
         text = str(error) or type(error).__name__
         first = next((line.strip() for line in text.splitlines() if line.strip()), text)
-        rule, fix = _cause(error, text, remote=not isinstance(_place(name), Path))
+        remote = not isinstance(_place(name), Path)
+        rule, fix = _cause(error, text, remote=remote)
+        near = did_you_mean(name, bundled_names()) if remote else None
+        fix = f"{near} Else {fix}" if near else fix
         raise UserError(f"can't load the {part} {name!r}", rule=rule, found=first, fix=fix) from error
 
 
@@ -133,6 +137,7 @@ _MARKS = (
 
 
 def _check_folder(path: Path) -> Path:
+    refuse_result(path, "a model: a folder with config.json and *.safetensors")
     if (path / ADAPTER_CONFIG).is_file():
         weights = ADAPTER_WEIGHTS
     elif (path / "config.json").is_file():

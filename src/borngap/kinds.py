@@ -1,0 +1,33 @@
+"""Kinds of result folders: telling them apart, by the file that each of them begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from borngap.errors import UserError
+
+_NAMES = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reproduce.json": "reproduction"}
+
+
+def kind_of(folder: str | Path) -> str | None:
+    """Return what kind of result a folder holds, as the user calls it; None if it holds none."""
+    return next((name for head, name in _NAMES.items() if (Path(folder) / head).is_file()), None)
+
+
+def refuse_result(folder: str | Path, wanted: str) -> None:
+    """Refuse a result folder where something else is wanted.
+
+    Args:
+        folder: what was given.
+        wanted: what is wanted, with its article.
+
+    Raises:
+        UserError: it is a result folder.
+    """
+    held = kind_of(folder)
+    if held is None:
+        return
+    fix = f"give {wanted}; `borngap report {folder}` shows the {held}"
+    if held == "scan" and (Path(folder) / "contexts.jsonl").is_file():
+        fix += f"; its contexts are in {Path(folder) / 'contexts.jsonl'}"
+    raise UserError(f"{folder} is a {held}, the result of an earlier command", rule=wanted, fix=fix)
