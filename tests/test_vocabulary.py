@@ -14,9 +14,11 @@ from tests.hosts import trainer
 from tests.tiny import tiny
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
 import borngap
-from borngap.context import Context
+from borngap.cli import app
+from borngap.context import Context, write_contexts
 from borngap.errors import UserError
 from borngap.geometry import Geometry
 from borngap.hf.finetune import FineTune
@@ -238,3 +240,21 @@ def test_a_host_trains_with_blank_rows(tmp_path):
     trainer(tmp_path, [callback], model=loaded.model).train()
     (verdict,) = callback.verdicts
     assert f"(ids [{pad}], readout geometry)" in verdict["notes"]["geometry"]
+
+
+def test_commands_say_once_what_is_left_out(pair, tmp_path):
+    plain, _ = pair
+    blanked(plain, 0).model.save_pretrained(tmp_path / "model")
+    plain.tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "contexts.jsonl").write_text(write_contexts(CONTEXTS))
+    (tmp_path / "data.txt").write_text("\n".join(TEXTS))
+    model = ["-m", str(tmp_path / "model")]
+    contexts = [*model, "-c", str(tmp_path / "contexts.jsonl"), "--method", "lora", "--steps", "2"]
+    for command in (
+        ["neighbours", *model, "shame"],
+        ["critical", *contexts, "--by", "ray"],
+        ["finetune", *contexts, "--out", str(tmp_path / "run")],
+        ["scan", str(tmp_path / "data.txt"), *model, "--percentile", "90", "--out", str(tmp_path / "scan")],
+    ):
+        said = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+        assert said.count("note: 1 tokens have embedding rows without a direction (ids [0]") == 1, said

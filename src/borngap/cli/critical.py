@@ -38,7 +38,7 @@ from borngap.cli.arguments import (
     modules,
 )  # fmt: skip
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.cli.show import number, print_json, print_table, say, say_notes, table
 from borngap.report.text import word
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def critical(
         if entry.critical.why and entry.critical.status != "pre-resolved":
             say(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}")
     spent = [sum(getattr(t.critical, name) for t in found) for name in ("optimizer_steps", "forward_passes")]
+    say_notes((), (entry.target.notes for entry in found))
     say(f"cost: {spent[0]} optimiser steps, {spent[1]} forwards of one context")
 
 

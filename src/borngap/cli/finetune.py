@@ -41,7 +41,7 @@ from borngap.cli.arguments import (
     modules,
 )  # fmt: skip
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.cli.show import number, print_json, print_table, say, say_notes, table
 from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ def _seen(progress: Progress, contexts: int, steps: int) -> Callable[[Step], Non
 def _report(run: Run) -> None:
     plan, entries = run.plan, run.verdicts
     say(_title(plan))
-    for note in plan["notes"]:
-        say(f"note: {note}")
+    say_notes(plan["notes"], (entry["notes"] for entry in entries))
     ways = ["", "gold", "rival", "by rank", "by top1", "by Born gap", "flip"]
     print_table(table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6, keys=2))
     ways = ["", "gold", "character", "phantom", "silent", "jump ratio", "share", "amplification", "p(gold) ablated"]

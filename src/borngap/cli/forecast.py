@@ -38,7 +38,7 @@ from borngap.cli.arguments import (
 )  # fmt: skip
 from borngap.cli.critical import Largest, opening
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.cli.show import number, print_json, print_table, say, say_notes, table
 from borngap.errors import UserError
 from borngap.report.text import MISSING, word
 
@@ -135,6 +135,7 @@ def forecast(
     for index, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
             say(f"{index:>3}  {entry.critical.why}")
+    say_notes((), (entry.target.notes for entry in found))
     for line in _conclusion(found, use):
         say(line)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, Json, Model, Seed
-from borngap.cli.show import model_line, number, print_json, print_table, say, table
+from borngap.cli.show import model_line, number, print_json, print_table, say, say_notes, table
 
 if TYPE_CHECKING:
     from borngap.cli.tables import Fitted
@@ -52,8 +52,7 @@ def geometry(
         return
     say(model_line(info))
     print_table(geometry_table(bulks))
-    for note in info["notes"]:
-        say(f"note: {note}")
+    say_notes(info["notes"])
 
 
 def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model
-from borngap.cli.show import number, print_json, print_table, table
+from borngap.cli.show import number, print_json, print_table, say_notes, table
 from borngap.report.text import word
 
 
@@ -30,6 +30,7 @@ def neighbours(
         head: dict[str, Any] = {"schema": 1, "model": summary(loaded), "geometry": geometry.value}
         print_json(head | {"neighbours": found})
         return
+    say_notes(summary(loaded)["notes"])
     for name, rows in found.items():
         lines = [[word(row["token"]), number(row["overlap"])] for row in rows]
         print_table(table(f"\n{name}", ["token", "overlap"], lines))

@@ -11,7 +11,7 @@ import typer
 
 from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
 from borngap.cli.progress import Progress
-from borngap.cli.show import model_line, number, print_json, say
+from borngap.cli.show import model_line, number, print_json, say, say_notes
 from borngap.report.text import word
 from borngap.shown import visible
 
@@ -169,6 +169,7 @@ def _seen(bar: Progress) -> Callable[[Scanned], None]:
 
 def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
     say(model_line(summary["model"]))
+    say_notes(summary["model"]["notes"])
     for line in (*_data_lines(summary), _bulk_line(summary), *_counts_lines(summary["counts"])):
         say(line)
     if pairs:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -40,6 +40,12 @@ def say(text: str = "", *, style: str | None = None) -> None:
     if has_width(out):
         text = "\n".join(_broken(line, out.width) for line in text.split("\n"))
     out.print(text, markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def say_notes(general: Iterable[str], contexts: Iterable[Mapping[str, str]] = ()) -> None:
+    """Print notes on a model, each once: general ones, and what single contexts say of its geometry."""
+    for note in dict.fromkeys([*general, *(notes["geometry"] for notes in contexts if "geometry" in notes)]):
+        say(f"note: {note}")
 
 
 def _broken(line: str, width: int) -> str:
