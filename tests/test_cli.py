@@ -179,8 +179,9 @@ def test_an_interrupt_is_no_traceback(monkeypatch, run):
         ('{"prompt": "a"}', ["'gold' is a text", "missing"]),
         ('{"prompt": "a", "gold": 3}', ["'gold' is a text", "found: 3"]),
         ('{"prompt": "a", "gold": " b", "competitor": " b"}', ["the same word", "line 1"]),
-        ("prompt;gold\n", ["neither JSON Lines nor CSV"]),
-        ("prompt,gold\na,b,c\n", ["line 2", "2 fields"]),
+        ("prompt;gold\n", ["no contexts", "is empty"]),
+        ("just prose here\n", ["neither JSON Lines nor CSV", "just prose here"]),
+        ("prompt,gold\na,b,c\n", ["line 2", "3 fields, but 2 headings"]),
     ],
 )
 def test_a_bad_contexts_file(run, tmp_path, text, expected):

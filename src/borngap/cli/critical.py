@@ -91,7 +91,7 @@ def critical(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Find the smallest learning rate at which each context resolves within the steps.
+    """Find the smallest learning rate at which each context, trained alone, resolves within the steps.
 
     It holds of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
     """

@@ -82,7 +82,7 @@ def forecast(
     device: Device = "cpu",
     json: Json = False,
 ) -> None:
-    """Say, without training, which contexts a plan will resolve, what rate each takes, and whether LoRA does.
+    """Say, without training, which contexts a plan will resolve, each trained alone, and what rate each takes.
 
     It is a forecast of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
     """
