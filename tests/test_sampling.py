@@ -113,7 +113,7 @@ def found_in(host, targets):
     with torch.no_grad():
         for batch in host.get_train_dataloader():
             inputs, labels = taught(batch)
-            logits = model(**inputs, use_cache=False).logits
+            logits = model(**inputs).logits
             where = (labels[:, 1:] != -100).nonzero().tolist()
             places += [(int(labels[row, position + 1]), logits[row, position]) for row, position in where]
         prefixes = [model(input_ids=torch.tensor([target.ids])).logits[0, -1] for target in targets]
@@ -127,6 +127,7 @@ PACKED = {"max_length": 48, "packing": True}
 HOSTS = {
     "SFT": ("SFT", texts, {}),
     "SFT-completions": ("SFT", completions, {}),
+    "SFT-chat": ("SFT", chats, {}),
     "SFT-bfd": ("SFT", texts, PACKED),
     "SFT-bfd_split": ("SFT", texts, {"max_length": 12, "packing": True, "packing_strategy": "bfd_split"}),
     "SFT-wrapped": ("SFT", texts, PACKED | {"packing_strategy": "wrapped"}),
@@ -148,6 +149,7 @@ def test_targets_are_what_the_host_teaches_read_as_it_reads_them(name, tokenizer
         more["ref_model"] = tiny("llama-tied", len(tokenizer))
     if kind == "GKD":
         more["teacher_model"] = tiny("llama-tied", len(tokenizer))
+    if data is chats:
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.chat_template, tokenizer.pad_token = TEMPLATE, tokenizer.eos_token
     host = host_of(tmp_path, tokenizer, kind, data, more=more, **options)
@@ -161,17 +163,16 @@ def packed(parts):
     return {"input_ids": ids, "labels": ids, "position_ids": [i for part in parts for i in range(len(part))]}
 
 
-@pytest.mark.parametrize("model", ["gpt2", "bloom"])
-def test_flattened_rows_of_a_trainer(model, tokenizer, tmp_path):
+@pytest.mark.parametrize(("model", "use_cache"), [("gpt2", False), ("gpt2", True), ("bloom", False)])
+def test_flattened_rows_of_a_trainer(model, use_cache, tokenizer, tmp_path):
     data = [packed([tokenizer(text)["input_ids"] for text in part]) for part in (PROSE[:3], PROSE[3:])]
-    host = Trainer(
-        tiny(model, len(tokenizer)), arguments(tmp_path), train_dataset=data, data_collator=default_data_collator,
-        processing_class=tokenizer,
-    )  # fmt: skip
+    options = {"train_dataset": data, "data_collator": default_data_collator, "processing_class": tokenizer}
+    host = Trainer(tiny(model, len(tokenizer)), arguments(tmp_path, use_cache=use_cache), **options)
     targets = watched(host, sample=6)
     assert found_in(host, targets) == [True] * len(targets)
-    # Bloom reads no positions: it sees what stands before, so only the first document of a row stands as it reads it
-    assert len(targets) == (2 if model == "bloom" else 6)
+    # Bloom reads no positions, and with a cache no model keeps documents apart: what is read as it stands in the row is
+    # its first document
+    assert len(targets) == (2 if use_cache or model == "bloom" else 6)
 
 
 def test_a_mask_lets_documents_see_one_another(tokenizer, tmp_path):
@@ -186,10 +187,15 @@ def test_a_mask_lets_documents_see_one_another(tokenizer, tmp_path):
     assert len(sample_targets([row], tokenizer, 2)) == 2
 
 
-def test_flattening_collator_and_left_padding(tokenizer, tmp_path):
+def test_rows_that_the_collator_flattens(tokenizer, tmp_path):
     rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in PROSE]
-    targets = sample_targets(rows, tokenizer, 6, collate=DataCollatorWithFlattening())
-    assert {t.ids for t in targets} <= {tuple(r["input_ids"][: len(t.ids)]) for r in rows for t in targets}
+    options = {"train_dataset": rows, "data_collator": DataCollatorWithFlattening(), "processing_class": tokenizer}
+    host = Trainer(tiny("gpt2", len(tokenizer)), arguments(tmp_path, per_device_train_batch_size=3), **options)
+    assert found_in(host, watched(host, sample=6)) == [True] * 6
+
+
+def test_padding_on_the_left_is_no_prefix(tokenizer):
+    rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in PROSE]
 
     def padded(examples):
         ids = torch.tensor([[5, 5, 5, *example["input_ids"]] for example in examples])
