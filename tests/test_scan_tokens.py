@@ -17,6 +17,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling as TrlCollat
 from borngap import load, scan
 from borngap.hf.load import new_model
 from borngap.hf.selected import Prompt, selected_logits
+from borngap.hf.supervised import Supervision
+from borngap.layout import Layout
 from borngap.tokenised import IGNORED, Document, tokenised
 
 TEXTS = [
@@ -161,6 +163,18 @@ def test_position_ids_of_padding_on_the_left():
 def test_columns_that_contradict_each_other(columns, message):
     with pytest.raises(ValueError, match=message):
         tokenised({"input_ids": [5, 6, 7, 8, 9], **columns}, 0)
+
+
+@pytest.mark.parametrize(("columns", "loss", "said"), [
+    ([], "answers", "all tokens, padding left out"),
+    (["labels", "completion_mask"], "all", "tokens whose label is not -100"),
+    (["completion_mask", "assistant_masks"], "answers", "tokens marked by completion_mask and assistant_masks"),
+    (["completion_mask", "assistant_masks"], "all", "tokens marked by assistant_masks"),
+    (["completion_mask"], "all", "all tokens, padding left out"),
+])  # fmt: skip
+def test_what_is_supervised_is_said(tokenizer, columns, loss, said):
+    layout = Layout("tokens", tuple((name, name) for name in ["input_ids", *columns]))
+    assert Supervision(tokenizer, layout, loss=loss).supervised == said
 
 
 def test_a_row_of_padding_has_no_text():

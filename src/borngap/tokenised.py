@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -56,6 +56,14 @@ def plain(ids: list[int], labels: list[int]) -> Tokens:
     return Tokens(ids, labels, (Document(0, len(ids)),) if ids else ())
 
 
+def supervised_by(names: Collection[str], *, completion_only: bool = True) -> str:
+    """Return which tokens of rows with these columns are supervised, in words."""
+    if "labels" in names:
+        return "tokens whose label is not -100"
+    masks = [name for name in _supervising(completion_only) if name in names]
+    return f"tokens marked by {' and '.join(masks)}" if masks else "all tokens, padding left out"
+
+
 def tokenised(columns: Columns, padding: int | None, *, completion_only: bool = True) -> Tokens:
     """Read a row of token ids as the trainer does that takes it.
 
@@ -80,6 +88,10 @@ def tokenised(columns: Columns, padding: int | None, *, completion_only: bool = 
     row = _Row(columns, documents)
     labels = row.own_labels() if "labels" in columns else row.made_labels(padding, completion_only)
     return Tokens(list(columns["input_ids"]), labels, tuple(documents))
+
+
+def _supervising(completion_only: bool = True) -> tuple[str, ...]:
+    return ("completion_mask", "assistant_masks") if completion_only else ("assistant_masks",)
 
 
 def _check_lengths(columns: Columns) -> None:
@@ -143,22 +155,23 @@ class _Row:
 
     def own_labels(self) -> list[int]:
         """The labels of the row."""
-        masks = self._marked(("completion_mask", "assistant_masks"))
+        masks = self._marked(_supervising())
         for at, (i, label) in enumerate(zip(self._ids, self._columns["labels"], strict=True)):
             supervised = label != IGNORED
             if supervised and label != i:
                 rule = "labels are the ids or -100, and the trainer shifts them"
                 raise ValueError(f"labels have token {label} where input_ids have {i}, at token {at}: {rule}")
             if supervised and not self._read[at]:
-                raise ValueError(f"labels supervise token {at}, which attention_mask hides: padding would be learnt")
+                raise ValueError(
+                    f"labels supervise token {at}, which attention_mask hides: padding would be learnt; set it to -100"
+                )
             if masks is not None and at and at not in self._starts and supervised != masks[at]:
                 raise ValueError(f"labels and masks disagree on token {at}: leave the masks out, or the labels")
         return self._with(lambda at: self._columns["labels"][at] != IGNORED)
 
     def made_labels(self, padding: int | None, completion_only: bool) -> list[int]:
         """The labels that a trainer makes."""
-        names = ("completion_mask", "assistant_masks") if completion_only else ("assistant_masks",)
-        marked = self._marked(names)
+        marked = self._marked(_supervising(completion_only))
         hidden = next((i for i, mark in enumerate(marked or ()) if mark and not self._read[i]), None)
         if hidden is not None:
             raise ValueError(f"a mask marks token {hidden} as supervised, which attention_mask hides")

@@ -12,7 +12,7 @@ from borngap.hf.chats import Chats, template_options
 from borngap.layout import Layout
 from borngap.rows import Row
 from borngap.scanning import Loss
-from borngap.tokenised import COLUMNS, IGNORED, Document, Tokens, plain, tokenised
+from borngap.tokenised import COLUMNS, IGNORED, Document, Tokens, plain, supervised_by, tokenised
 
 _SHARE = 4  # windows of a long row share a quarter
 
@@ -102,7 +102,7 @@ class Supervision:
             "preference": (self._completion, "the chosen completion"),
             "instruction": (self._completion, "the output"),
             "chat": (self._chat, f"the assistant's tokens, {self._held_chats.way if self._held_chats else ''}"),
-            "tokens": (self._tokens, "what the columns say"),
+            "tokens": (self._tokens, supervised_by(dict(layout.fields), completion_only=not self._all)),
         }
         self._build, answers = builders[layout.kind]
         self.supervised = "all tokens" if self._all and layout.kind != "tokens" else answers
