@@ -127,7 +127,10 @@ def refuse_unwritable(folder: Path, error: OSError) -> NoReturn:
         UserError: always.
     """
     fix = "free space or choose another folder with --out; what was finished before is kept"
-    raise UserError(f"can't write to {folder}", found=error.strerror or str(error), fix=fix) from error
+    found = error.strerror or str(error)
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        found = "a file where a folder should be"
+    raise UserError(f"can't write to {folder}", found=found, fix=fix) from error
 
 
 def _sync(folder: Path) -> None:
