@@ -227,7 +227,7 @@ def test_structural_failure_warns(tmp_path):
 
 def test_low_precision_warns():
     loaded = borngap.load(TIED, dtype="bfloat16")
-    with pytest.warns(BornGapWarning, match="trained parameters are torch.bfloat16"):
+    with pytest.warns(BornGapWarning, match="trained parameters are bfloat16"):
         Tracker(loaded.model, loaded.tokenizer, CONTEXTS)
 
 

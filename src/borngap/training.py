@@ -15,6 +15,7 @@ Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]
 Stop = Literal["none", "saturation", "structural", "resolved"]
 Forward = Literal["last", "labels"]
+DTYPES = ("float32", "float64", "bfloat16", "float16", "auto")
 # rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"
 USUAL_LORA_RATES = (1e-4, 1e-3)
 STANDARD_RATES: dict[Method, float] = {"full": 2e-5, "lora": 1e-4, "readout-only": 2e-5}
@@ -44,7 +45,8 @@ class Training:
         warmup: steps of linear warm-up.
         clip: largest global gradient norm; 0 for no clipping.
         dropout: whether the model's own dropout is on.
-        dtype: of the weights while training.
+        dtype: of the weights while training; ``auto`` leaves them as they are; None takes float32 unless that needs
+            more than half of the free memory.
         joint: train all contexts together in batches, instead of each alone from the base weights.
         batch_size: contexts a batch, if joint.
         shuffle: seeds a new order each epoch, if joint; None for the given order.
@@ -77,7 +79,7 @@ class Training:
     warmup: int = 0
     clip: float = 0.0
     dropout: bool = False
-    dtype: str = "float32"
+    dtype: str | None = None
     joint: bool = False
     batch_size: int = 8
     shuffle: int | None = None
@@ -93,7 +95,7 @@ class Training:
         Raises:
             UserError: a setting is out of range or contradicts another.
         """
-        for name, allowed in _CHOICES.items():
+        for name, allowed in (_CHOICES | ({} if self.dtype is None else {"dtype": DTYPES})).items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"unknown {name}", rule=f"one of {', '.join(allowed)}", found=getattr(self, name))
         if self.rate is None:
@@ -141,7 +143,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "forward": get_args(Forward),
     "geometry": KINDS,
     "criterion": CRITERIA,
-    "dtype": ("float32", "float64", "bfloat16", "float16"),
 }
 _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "rate": ("a positive, finite number", lambda x: 0 < x < float("inf")),

@@ -49,6 +49,16 @@ class GeometryName(StrEnum):
     centered = "centered"
 
 
+class DtypeName(StrEnum):
+    """What weights are held in."""
+
+    float32 = "float32"
+    float64 = "float64"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    auto = "auto"
+
+
 def bundled_models(incomplete: str) -> list[str]:
     """Complete a bundled model's name; of anything else the shell completes the files."""
     from borngap.zoo import bundled_names
@@ -79,6 +89,14 @@ GeometryOption = Annotated[
 ]
 TopP = Annotated[float, typer.Option("--top-p", help="Nucleus mass of the pool; 1 for the whole vocabulary.")]
 Device = Annotated[str, typer.Option("--device", help="Torch device, such as cpu or cuda.")]
+Dtype = Annotated[
+    DtypeName | None,
+    typer.Option(
+        "--dtype",
+        help="Dtype of the weights; `auto` keeps the checkpoint's. By default float32, unless that takes over half of "
+        "the free memory.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seeds whatever is random.")]
 

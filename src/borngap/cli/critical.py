@@ -16,6 +16,7 @@ from borngap.cli.arguments import (
     Criterion,
     CriterionName,
     Device,
+    Dtype,
     Eps,
     Freeze,
     GeometryName,
@@ -89,6 +90,7 @@ def critical(
     geometry: GeometryOption = GeometryName.readout,
     top_p: TopP = 0.9,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Find the smallest learning rate at which each context, trained alone, resolves within the steps.
@@ -98,6 +100,7 @@ def critical(
     from borngap.context import read_contexts
     from borngap.hf.critical import critical_entry, critical_rates
     from borngap.hf.load import load, quiet
+    from borngap.hf.precision import precision_notes, precision_of
     from borngap.store import environment
     from borngap.sweep.plan import read_rates
     from borngap.training import Training
@@ -107,24 +110,25 @@ def critical(
         lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2,
         eps=eps, weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, joint=joint,
         batch_size=batch_size, geometry=geometry.value, top_p=top_p, criterion=criterion.value,
+        dtype=dtype,
     )  # fmt: skip
     rates = None if lrs is None else read_rates(lrs)
     quiet()
     wanted = read_contexts(contexts)
+    loaded = load(model, device, dtype)
     with Progress("contexts", len(wanted)) as progress:
-        found = critical_rates(
-            load(model, device), wanted, training, by.value, limit=max_lr, rates=rates, on_context=progress.show
-        )
+        found = critical_rates(loaded, wanted, training, by.value, limit=max_lr, rates=rates, on_context=progress.show)
     entries = [critical_entry(i, entry) for i, entry in enumerate(found)]
     if json:
         head = {"schema": 1, "scope": training.scope, "model": model, "method": method.value, "steps": steps}
-        print_json(
-            head | {"criterion": criterion.value, "seed": seed, "critical": entries, "environment": environment()}
-        )
+        head |= {"criterion": criterion.value, "seed": seed, **precision_of(loaded.model)}
+        print_json(head | {"critical": entries, "environment": environment()})
         return
     say(opening(training))
     title = f"{model}: {method.value}, {steps} steps, criterion {criterion.value}, by {by.value}"
     say(title)
+    for note in precision_notes(loaded.model, loaded.stored):
+        say(f"note: {note}")
     print_table(_table(found, by.value))
     for number_, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":

@@ -18,6 +18,7 @@ from borngap.cli.arguments import (
     Criterion,
     CriterionName,
     Device,
+    Dtype,
     Eps,
     Freeze,
     GeometryName,
@@ -91,13 +92,13 @@ def finetune(
     warmup: Warmup = 0,
     clip: Clip = 0.0,
     dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's dropout on.")] = False,
-    dtype: Annotated[str, typer.Option(help="Dtype of the weights while training.")] = "float32",
     forward: Annotated[
         ForwardName, typer.Option(help="`labels` trains by the host's forward over all positions.")
     ] = ForwardName.last,
     geometry: GeometryOption = GeometryName.readout,
     top_p: TopP = 0.9,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Fine-tune on contexts, watch every step, and say what came of each: resolved or not, how, and why."""
@@ -110,7 +111,8 @@ def finetune(
         method=method.value, rate=lr, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=seed,
         lora_rank=lora_rank, lora_alpha=lora_alpha, lora_dropout=lora_dropout,
         lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2, eps=eps,
-        weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, dropout=dropout, dtype=dtype,
+        weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, dropout=dropout,
+        dtype=dtype,
         joint=joint, batch_size=batch_size, shuffle=shuffle, forward=forward.value, geometry=geometry.value,
         top_p=top_p, criterion=criterion.value, stop=stop.value,
     )  # fmt: skip
@@ -118,7 +120,7 @@ def finetune(
     wanted = read_contexts(contexts)
     with Progress("steps") as progress:
         see = _seen(progress, len(wanted), training.steps)
-        run = run_plan(load(model, device), wanted, training, out, see)
+        run = run_plan(load(model, device, dtype), wanted, training, out, see)
     if json:
         print_json({"schema": 1, "plan": run.plan, "environment": run.environment, "verdicts": run.verdicts})
     else:

@@ -15,6 +15,7 @@ from borngap.cli.arguments import (
     Criterion,
     CriterionName,
     Device,
+    Dtype,
     Eps,
     Freeze,
     GeometryName,
@@ -80,6 +81,7 @@ def forecast(
     geometry: GeometryOption = GeometryName.readout,
     top_p: TopP = 0.9,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Say, without training, which contexts a plan will resolve, each trained alone, and what rate each takes.
@@ -90,6 +92,7 @@ def forecast(
     from borngap.hf.forecast import forecast as look_ahead
     from borngap.hf.forecast import forecast_entry, rate_to_use
     from borngap.hf.load import load, quiet
+    from borngap.hf.precision import precision_notes, precision_of
     from borngap.store import environment
     from borngap.training import Training
 
@@ -100,19 +103,15 @@ def forecast(
         lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2,
         eps=eps, weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, geometry=geometry.value,
         top_p=top_p, criterion=criterion.value,
+        dtype=dtype,
     )  # fmt: skip
     quiet()
     wanted = read_contexts(contexts)
     total = len(wanted) * (len(chosen) if method is MethodName.lora else 1)
+    loaded = load(model, device, dtype)
     with Progress("contexts", total) as progress:
         found = look_ahead(
-            load(model, device),
-            wanted,
-            training,
-            seeds=chosen,
-            limit=max_lr,
-            lora=not no_lora,
-            on_context=progress.show,
+            loaded, wanted, training, seeds=chosen, limit=max_lr, lora=not no_lora, on_context=progress.show
         )
     use = rate_to_use(found)
     if json:
@@ -123,6 +122,7 @@ def forecast(
             "criterion": criterion.value,
             "seeds": list(chosen),
             "rate_to_use": use,
+            **precision_of(loaded.model),
         }
         entries = [forecast_entry(i, entry) for i, entry in enumerate(found)]
         print_json(head | {"forecasts": entries, "environment": environment()})
@@ -130,6 +130,8 @@ def forecast(
     say(opening(training))
     title = f"{model}: {method.value} at {training.learning_rate:g} for {steps} steps, criterion {criterion.value}"
     say(title)
+    for note in precision_notes(loaded.model, loaded.stored):
+        say(f"note: {note}")
     print_table(_table(found, lora=method is not MethodName.lora, paper=by == "class-mean"))
     print_table(_at_the_end(found))
     for index, entry in enumerate(found, 1):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, Json, Model, Seed
+from borngap.cli.arguments import Device, Dtype, Json, Model, Seed
 from borngap.cli.show import model_line, number, print_json, print_table, say, say_notes, table
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def geometry(
     pairs: Annotated[int, typer.Option("--pairs", help="Random token pairs.")] = 1_000_000,
     seed: Seed = 0,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Show how crowded a model's embedding space is, for readout, input and centered rows."""
     from borngap.hf.load import load, quiet, summary
 
     quiet()
-    loaded = load(model, device)
+    loaded = load(model, device, dtype)
     info, bulks = summary(loaded), bulks_of(loaded, pairs, seed)
     if json:
         matrices = {kind: asdict(bulk) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}

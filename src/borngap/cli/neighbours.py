@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model
+from borngap.cli.arguments import Device, Dtype, GeometryName, GeometryOption, Json, Model
 from borngap.cli.show import number, print_json, print_table, say_notes, table
 from borngap.report.text import word
 
@@ -17,6 +17,7 @@ def neighbours(
     k: Annotated[int, typer.Option("-k", help="Neighbours a word.")] = 10,
     geometry: GeometryOption = GeometryName.readout,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """List the tokens that overlap most with a word."""
@@ -24,7 +25,7 @@ def neighbours(
     from borngap.hf.neighbours import nearest_tokens
 
     quiet()
-    loaded = load(model, device)
+    loaded = load(model, device, dtype)
     found = nearest_tokens(loaded.model, loaded.tokenizer, words, k=k, geometry=geometry.value)
     if json:
         head: dict[str, Any] = {"schema": 1, "model": summary(loaded), "geometry": geometry.value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from borngap.cli.arguments import Contexts, Device, GeometryName, GeometryOption, Json, Model, TopP
+from borngap.cli.arguments import Contexts, Device, Dtype, GeometryName, GeometryOption, Json, Model, TopP
 from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_json, print_table, say, table
 from borngap.report.text import word
@@ -16,6 +16,7 @@ def probe(
     geometry: GeometryOption = GeometryName.readout,
     top_p: TopP = 0.9,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Measure every observable of every context: is the rival ahead, by how much, and why."""
@@ -27,7 +28,7 @@ def probe(
     quiet()
     wanted = read_contexts(contexts)
     with Progress(f"probing {len(wanted)} contexts"):
-        loaded = load(model, device)
+        loaded = load(model, device, dtype)
         info = summary(loaded)
         observed = measure_contexts(loaded.model, loaded.tokenizer, wanted, geometry=geometry.value, top_p=top_p)
     rows = records(observed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, Json, bundled_contexts, bundled_models
+from borngap.cli.arguments import Device, Dtype, Json, bundled_contexts, bundled_models
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
@@ -47,6 +47,7 @@ def reproduce(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps a run; by default 50, or 30 if quick.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, a model each; one a processor unless given.")] = None,
     device: Device = "cpu",
+    dtype: Dtype = None,
     estimate: Annotated[
         bool, typer.Option("--plan", help="Say what would be run and how long it takes; run none.")
     ] = False,
@@ -62,7 +63,7 @@ def reproduce(
     if steps is not None and steps < 1:
         raise UserError("steps is out of range", rule="at least 1", found=steps)
     quiet()
-    plan = _plan(models, contexts, experiments, steps, quick=quick)
+    plan = _plan(models, contexts, experiments, steps, dtype, quick=quick)
     processes = workers or os.cpu_count() or 1
     if estimate:
         seconds = estimated(plan, out, processes, device)
@@ -81,7 +82,7 @@ def reproduce(
         _show(records, out)
 
 
-def _plan(models: str, contexts: str, experiments: str, steps: int | None, *, quick: bool) -> Plan:
+def _plan(models: str, contexts: str, experiments: str, steps: int | None, dtype: str | None, *, quick: bool) -> Plan:
     from dataclasses import replace
 
     from borngap.context import read_contexts
@@ -94,7 +95,7 @@ def _plan(models: str, contexts: str, experiments: str, steps: int | None, *, qu
     if quick and not contexts:
         chosen = chosen[:: max(1, len(chosen) // QUICK_CONTEXTS)][:QUICK_CONTEXTS]
     names = [name.strip() for name in experiments.split(",")] if experiments else list(EXPERIMENTS)
-    scope = scope_of(names, replace(scope, steps=steps or scope.steps))
+    scope = scope_of(names, replace(scope, steps=steps or scope.steps, dtype=dtype))
     return Plan(_models(models, quick=quick), tuple(chosen), scope)
 
 

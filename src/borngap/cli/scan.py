@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.arguments import Device, Dtype, GeometryName, GeometryOption, Json, Model, Seed, TopP
 from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_json, say, say_notes
 from borngap.report.text import word
 from borngap.shown import visible
 
 if TYPE_CHECKING:
+    from borngap.hf.load import Loaded
     from borngap.hf.scan import Progress as Scanned
     from borngap.hf.scan_ray import RayEngine
 
@@ -89,6 +90,7 @@ def scan(
     top_p: TopP = 0.9,
     seed: Seed = 0,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Scan a data set: how many targets have a near-synonym rival in the nucleus, who leads, and which pairs."""
@@ -107,8 +109,8 @@ def scan(
         window=window, limit=limit, strict=strict,
     )  # fmt: skip
     quiet()
-    loaded = load(model, device)
-    runner = _runner(model, data, split, device, workers, ray_address) if engine == EngineName.ray else None
+    loaded = load(model, device, dtype)
+    runner = _runner(loaded, data, split, device, workers, ray_address) if engine == EngineName.ray else None
     with Progress("rows") as bar:
         found = run(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
@@ -148,13 +150,15 @@ def _page(folder: Path) -> Path:
     return report_of(folder).save(folder / PAGE_FILE)
 
 
-def _runner(model: str, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:
+def _runner(loaded: Loaded, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:
     from borngap.cluster import WARNING
+    from borngap.hf.precision import precision_of
     from borngap.hf.scan_ray import RayEngine
 
     if address is None:
         typer.echo(f"warning: {WARNING}", err=True)
-    return RayEngine(model, data, split, device, workers, address)
+    dtype = precision_of(loaded.model)["dtype"]  # every worker takes the same, however much of its memory is free
+    return RayEngine(loaded.name, data, split, device, dtype, workers, address)
 
 
 def _seen(bar: Progress) -> Callable[[Scanned], None]:

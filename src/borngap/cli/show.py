@@ -87,7 +87,9 @@ def print_table(shown: Fitted) -> None:
 def model_line(info: dict[str, Any]) -> str:
     """Return one line about a model."""
     head = "tied head" if info["tied"] else "untied head"
+    stored = f", stored in {info['stored_dtype']}" if info["stored_dtype"] not in {None, info["dtype"]} else ""
+    ending = f", norm and head in {info['measured_in']}" if info["measured_in"] != info["dtype"] else ""
     return (
         f"{info['name']}: {info['family']}, {info['parameters'] / 1e6:.3g} M parameters, d = {info['dimension']}, "
-        f"{info['tokens']} tokens, {head}, {info['dtype']} on {info['device']}"
+        f"{info['tokens']} tokens, {head}, {info['dtype']}{stored}{ending} on {info['device']}"
     )

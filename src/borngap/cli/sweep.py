@@ -12,6 +12,7 @@ import typer
 from borngap.cli.arguments import (
     Contexts,
     Device,
+    Dtype,
     GeometryName,
     GeometryOption,
     Json,
@@ -71,6 +72,7 @@ def sweep(
     geometry: GeometryOption = GeometryName.readout,
     top_p: TopP = 0.9,
     device: Device = "cpu",
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Train every context at every rate; print critical rates, theta*, reduced fields and the phase boundary."""
@@ -88,6 +90,7 @@ def sweep(
         lora_targets=modules(lora_targets), weight_decay=weight_decay,
         schedule=schedule.value, warmup=warmup, clip=clip, geometry=geometry.value, top_p=top_p,
         criterion=criteria[0],
+        dtype=dtype,
     )  # fmt: skip
     planned = plan_sweep(model, read_contexts(contexts), rates, training=training, seeds=_seeds(seeds))
     quiet()
@@ -126,6 +129,7 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
     from borngap.sweepstore import SWEEP_FILE, read_sweep
 
     worker, most = Worker(plan, device), workers or os.cpu_count() or 1
+    plan = worker.plan
     chosen = choose_engine(worker, engine, most)
     done = read_sweep(out).finished if out is not None and (out / SWEEP_FILE).exists() else frozenset()
     missing = [run for run in plan.runs if run.number not in done]

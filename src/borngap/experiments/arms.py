@@ -83,6 +83,7 @@ class Scope:
         further_seeds: whether seeds other than the first are run.
         bisect: whether critical rates are also searched for by real runs.
         pairs: pairs of tokens that the bulk is sampled from.
+        dtype: of the weights, as ``Training`` takes it.
     """
 
     arms: tuple[str, ...] = tuple(ARMS)
@@ -91,6 +92,7 @@ class Scope:
     further_seeds: bool = True
     bisect: bool = True
     pairs: int = 1_000_000
+    dtype: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the scope as JSON-ready values."""
@@ -153,7 +155,7 @@ def plan_of(
     seeds = arm.seeds if scope.further_seeds or arm.seeds == (0,) else ()
     if not rates or not seeds or not contexts:
         return None
-    settings = {**_COMMON, "steps": scope.steps, **arm.training}
+    settings = {**_COMMON, "steps": scope.steps, "dtype": scope.dtype, **arm.training}
     if arm.training["method"] == "lora":
         more = tuple(name.removeprefix("+") for name in arm.training.get("lora_targets", ()))
         settings["lora_targets"] = targets + more

@@ -43,7 +43,7 @@ def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = 
     Raises:
         UserError: no context can be used with this model.
     """
-    loaded = load(name, device)
+    loaded = load(name, device, scope.dtype)
     kept, left_out = usable(contexts, loaded.tokenizer)
     if not kept:
         raise UserError(f"no context can be used with {name}", found=next(iter(left_out.values())))
@@ -92,7 +92,7 @@ def critical_of(
     Returns:
         One JSON-ready entry a context.
     """
-    found = Searcher(load(name, device), contexts, training).search(by, on_context=on_context)
+    found = Searcher(load(name, device, training.dtype), contexts, training).search(by, on_context=on_context)
     return [clean(_entry(i, threshold, training)) for i, threshold in enumerate(found)]
 
 
@@ -109,7 +109,7 @@ def ends_of(name: str, contexts: Sequence[Context], training: Training, device: 
         One JSON-ready entry a context: ``outcome`` by the settings' criterion, ``by`` (``run`` where a real run had to
         answer), and observables at the end.
     """
-    searcher = Searcher(load(name, device), contexts, training)
+    searcher = Searcher(load(name, device, training.dtype), contexts, training)
     entries = []
     with searcher.land.evaluating():
         for i in searcher.contexts:
@@ -122,7 +122,7 @@ def ends_of(name: str, contexts: Sequence[Context], training: Training, device: 
 def settings_of(method: Method, scope: Scope, criterion: Criterion, targets: tuple[str, ...]) -> Training:
     """Return the settings that critical rates of a method are searched for with."""
     more: dict[str, Any] = {"lora_targets": targets} if method == "lora" else {}
-    return Training(method=method, steps=scope.steps, criterion=criterion, **more)
+    return Training(method=method, steps=scope.steps, criterion=criterion, dtype=scope.dtype, **more)
 
 
 def _entry(index: int, threshold: Threshold, training: Training) -> dict[str, Any]:

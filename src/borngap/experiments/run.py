@@ -128,7 +128,7 @@ def estimated(plan: Plan, folder: Path, workers: int, device: str = "cpu") -> fl
     """
     total = 0.0
     for model in plan.models:
-        settings = Training(method="full", steps=plan.scope.steps)
+        settings = Training(method="full", steps=plan.scope.steps, dtype=plan.scope.dtype)
         sweep = plan_sweep(model, plan.contexts[:1], [settings.learning_rate], training=settings)
         one = estimate(Worker(sweep, device), sweep.runs, "sequential", 1)
         share = 0.5 if home(folder, model).exists() else 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from borngap.context import Context, Target
 from borngap.hf.load import Loaded
 from borngap.hf.methods import make_trainable
 from borngap.hf.observe import MEASURED, Follower, Observe, Observer, Record
+from borngap.hf.precision import LOW, name_of, precision_notes, precision_of, settle
 from borngap.hf.probe import forward, last_logits, named, prepare
 from borngap.hf.readout import geometry_of
 from borngap.store import Run, Store, environment, read_run
@@ -64,12 +65,13 @@ class FineTune:
             training: the settings.
         """
         self.digest = weights_digest(loaded.model)
-        self._tokenizer, self._training = loaded.tokenizer, training
-        base = loaded.model.to(getattr(torch, training.dtype)).eval()
+        base, stored = loaded.model.eval(), loaded.stored or name_of(loaded.model.dtype)
+        self._tokenizer, self._training = loaded.tokenizer, replace(training, dtype=settle(base, training.dtype))
         matrix = geometry_of(base, training.geometry, loaded.tokenizer)
         tokenised = [named(context, loaded.tokenizer) for context in contexts]
         self.targets, _, _ = prepare(base, loaded.tokenizer, tokenised, matrix, training.top_p)
-        self.model, self.notes = make_trainable(base, training)
+        self.model, notes = make_trainable(base, training)
+        self.notes = (*precision_notes(base, stored), *notes)
         # eval mode is what "dropout off" means; nothing else in these models depends on it
         self.model.train(training.dropout)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -174,8 +176,9 @@ class FineTune:
         self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool, whole: bool
     ) -> tuple[dict[int, Record], bool]:
         """Measure, and say whether the run ends here."""
-        # alone and without dropout the training forward is the measuring one
-        if self._training.joint or self._training.dropout:
+        # alone and without dropout the training forward is the measuring one, unless it is the host's own in 16 bit
+        hosts = self._training.forward == "labels" and self.model.dtype in LOW
+        if self._training.joint or self._training.dropout or hosts:
             seen = forward(self.model, list(follower.targets.values()), finite=False)
         records = follower.look(*seen, evaluate=is_evaluation(step))
         last = last or follower.watch.reason is not None
@@ -226,7 +229,8 @@ def finetune(
     """
     tuner = FineTune(loaded, contexts, training)
     head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
-    plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(training)
+    plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(tuner.training)
+    plan |= precision_of(tuner.model)
     machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
     everything = list(range(len(contexts)))
     groups = [everything] if training.joint else [[i] for i in everything]

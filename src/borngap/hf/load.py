@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from transformers.models.auto import modeling_auto
 
 from borngap.errors import UserError
 from borngap.hf.adapters import adapter_of
+from borngap.hf.precision import float32_fits, name_of, precision_notes, precision_of
 from borngap.hf.sources import Source, locate, read
 from borngap.hf.vocabulary import tokenizer_of, vocabulary_of
+from borngap.training import DTYPES
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Loaded:
         model: the causal LM, in eval mode.
         tokenizer: its tokenizer; of a processor its tokenizer is kept.
         notes: what a reader must know of how it was loaded.
+        stored: dtype of the checkpoint; None if it does not say.
     """
 
     name: str
     model: Any
     tokenizer: Any
     notes: tuple[str, ...] = ()
+    stored: str | None = None
 
     def __post_init__(self) -> None:
         """Keep a processor's tokenizer."""
@@ -44,13 +49,15 @@ class Loaded:
         return f"<Loaded {self.name}: {type(self.model).__name__}, {size:.3g} M parameters, {where}{notes}>"
 
 
-def load(name: str, device: str = "cpu", dtype: str = "auto", revision: str | None = None) -> Loaded:
+def load(name: str, device: str = "cpu", dtype: str | None = None, revision: str | None = None) -> Loaded:
     """Load a causal LM and its tokenizer.
 
     Args:
         name: a bundled name, a local folder (a model, or a PEFT adapter), or a hub id.
         device: torch device.
-        dtype: ``auto`` keeps the checkpoint's.
+        dtype: of the weights, one of ``DTYPES``; ``auto`` keeps the checkpoint's. By default float32, unless that needs
+            more than half of the free memory: then weights of 16 bit stay so. The last norm and the head's product are
+            done in float32 in any case.
         revision: branch, tag or commit of a hub repository.
 
     Returns:
@@ -58,11 +65,13 @@ def load(name: str, device: str = "cpu", dtype: str = "auto", revision: str | No
 
     Raises:
         UserError: there is no such model, it is not a causal LM, its weights are pickled, it needs code from the
-            hub, its tokenizer does not fit, or the device is unknown.
+            hub, its tokenizer does not fit, or the device or dtype is unknown.
     """
+    if dtype not in {None, *DTYPES}:
+        raise UserError("unknown dtype", rule=f"one of {', '.join(DTYPES)}", found=dtype)
     target = _device(device)
-    model, notes = _model(name, revision, dtype)
-    return _fitting(Loaded(name, model.to(target).eval(), load_tokenizer(name, revision), notes))
+    model, notes, stored = _model(name, revision, dtype, target)
+    return _fitting(Loaded(name, model.to(target).eval(), load_tokenizer(name, revision), notes, stored))
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
@@ -106,11 +115,18 @@ def summary(loaded: Loaded) -> dict[str, Any]:
         "rows": rows,
         "dimension": dimension,
         "tied": readout.tied,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        **precision_of(model),
+        "stored_dtype": loaded.stored,
         "device": str(model.device),
         "readout": list(readout.output.parts),
         "bias": readout.output.bias is not None,
-        "notes": [*loaded.notes, *readout.notes, *geometry.notes, *tokens.notes],
+        "notes": [
+            *loaded.notes,
+            *precision_notes(model, loaded.stored),
+            *readout.notes,
+            *geometry.notes,
+            *tokens.notes,
+        ],
         "versions": {
             "borngap": __version__,
             "torch": torch.__version__,
@@ -125,6 +141,20 @@ def quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
+def _dtype(host: Any, config: Any, device: torch.device) -> str:
+    """Float32 for weights of 16 bit, if they fit; others are used as they are, and so are quantised ones."""
+    if _stored(config) in {"float32", "float64"} or getattr(config, "quantization_config", None) is not None:
+        return "auto"
+    with torch.device("meta"):
+        empty = host.from_config(copy.deepcopy(config))
+    return "float32" if float32_fits(sum(p.numel() for p in empty.parameters()), device) else "auto"
+
+
+def _stored(config: Any) -> str | None:
+    dtype = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
+    return name_of(dtype) if isinstance(dtype, torch.dtype) else dtype
+
+
 def _device(device: str) -> torch.device:
     try:
         target = torch.device(device)
@@ -137,33 +167,39 @@ def _device(device: str) -> torch.device:
     return target
 
 
-def _model(name: str, revision: str | None, dtype: str) -> tuple[Any, tuple[str, ...]]:
-    """Read a model, of an adapter its base and then the adapter; and what the user must know."""
+def _model(
+    name: str, revision: str | None, dtype: str | None, device: torch.device
+) -> tuple[Any, tuple[str, ...], str | None]:
+    """Read a model, of an adapter its base and then the adapter; what the user must know; the checkpoint's dtype."""
     source = locate(name)
     adapter = adapter_of(name, source, revision)
     if adapter is None:
-        return _checkpoint(name, source, revision, dtype), ()
+        model, stored = _checkpoint(name, source, revision, dtype, device)
+        return model, (), stored
     try:
-        base, before = _model(adapter.base, adapter.config.revision, dtype)
+        base, before, stored = _model(adapter.base, adapter.config.revision, dtype, device)
     except UserError as error:
         what = f"the base model of the adapter {name!r} can't be loaded: {error.what}"
         fix = error.fix or "put it there, or correct base_model_name_or_path in adapter_config.json"
         raise UserError(what, rule=error.rule, found=error.found, fix=fix) from error
     model, notes = adapter.onto(base, load_tokenizer(name, revision) if adapter.has_tokenizer else None)
-    return model, before + notes
+    return model, before + notes, stored
 
 
-def _checkpoint(name: str, source: Source, revision: str | None, dtype: str) -> Any:
+def _checkpoint(
+    name: str, source: Source, revision: str | None, dtype: str | None, device: torch.device
+) -> tuple[Any, str | None]:
     """Read a checkpoint by the class that reads all of it; weights that are missing would be random."""
     options: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
     config = read(name, lambda: AutoConfig.from_pretrained(source, **options))
     host = _host_of(name, config)
-    options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    chosen = dtype or read(name, lambda: _dtype(host, config, device))
+    options |= {"dtype": chosen, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, info = read(name, lambda: host.from_pretrained(source, **options))
     _check_whole(name, info)
     if host is not AutoModelForCausalLM:
         _check_forward(name, model.eval())
-    return model
+    return model, _stored(config)
 
 
 def _host_of(name: str, config: Any) -> Any:

@@ -13,7 +13,7 @@ from borngap.training import Training
 
 
 def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
-    """Prepare a model for training: dtype, adapters, and which parameters take part.
+    """Prepare a model for training: adapters, and which parameters take part.
 
     Args:
         model: a Hugging Face causal LM without adapters; changed in place.
@@ -28,7 +28,6 @@ def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]
     if hasattr(model, "peft_config"):
         fix = "merge it first: model.merge_and_unload()"
         raise UserError("the model carries an adapter already", rule="a plain causal LM", fix=fix)
-    model.to(getattr(torch, training.dtype))
     return _METHODS[training.method](model, training)
 
 

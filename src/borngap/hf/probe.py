@@ -17,6 +17,7 @@ from borngap.context import Context, Target, tokenize
 from borngap.errors import UserError
 from borngap.geometry import Geometry, Kind
 from borngap.hf.length import context_length, virtual_tokens
+from borngap.hf.precision import full_float32, measuring
 from borngap.hf.readout import geometry_of, observing, readout_of, transform_note
 from borngap.hf.vocabulary import tokenizer_of
 from borngap.observables import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES, measure
@@ -28,6 +29,7 @@ LEADING = ("prompt", "gold", "competitor", "gold_id", "competitor_id")
 TRAILING = ("fragment", "notes")
 
 
+@full_float32()
 def probe(
     model: Any,
     tokenizer: Any,
@@ -194,7 +196,8 @@ def last_logits(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor,
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     try:
-        logits = model(**inputs, **options).logits
+        with measuring(model):
+            logits = model(**inputs, **options).logits
     finally:
         hook.remove()
     rows = torch.arange(len(prompts))

@@ -226,13 +226,19 @@ def _adapted(module: Any, kind: str) -> _Parts:
         elif adapter in getattr(module, "lora_variant", {}):
             unseen += (f"adapter {adapter!r}: {type(module.lora_variant[adapter]).__name__}",)
         elif adapter in getattr(module, "lora_A", {}) or adapter in getattr(module, "lora_embedding_A", {}):
-            weight = weight + module.get_delta_weight(adapter).to(weight)
+            weight = _sum(weight, module.get_delta_weight(adapter))
             parts += (f"LoRA {adapter!r}",)
             extra = _lora_bias(module, adapter)
             bias = bias if extra is None else extra if bias is None else bias + extra
         elif adapter in _adapters(module):
             unseen += (f"adapter {adapter!r} of {kind}",)
     return weight, bias, parts, unseen
+
+
+def _sum(weight: Tensor, delta: Tensor) -> Tensor:
+    """In float32 or better: rounded to 16 bit most of what an adapter adds would be lost."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return weight.to(dtype) + delta.to(weight.device, dtype)
 
 
 def _lora_bias(module: Any, adapter: str) -> Tensor | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from borngap.errors import UserError
+from borngap.hf.precision import measuring
 
 
 class Rowwise:
@@ -68,7 +69,7 @@ class Rowwise:
         last = torch.tensor([len(p) - 1 for p in prompts], device=device)
         ids = nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(device)
         if self.shares:
-            with self._adapted(rows):
+            with measuring(self._model), self._adapted(rows):
                 return _at_last(head, self._model, ids, last)
 
         def one(weights: dict[str, Tensor], ids: Tensor, last: Tensor) -> Any:
@@ -77,7 +78,7 @@ class Rowwise:
             return tuple(part[0] for part in found)
 
         # outside CUDA torch maps its fused attention over rows one by one
-        with nullcontext() if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH):
+        with measuring(self._model), nullcontext() if device.type == "cuda" else sdpa_kernel(SDPBackend.MATH):
             try:
                 return torch.func.vmap(one)(dict(rows), ids, last)
             except RuntimeError as error:
@@ -127,8 +128,9 @@ def _names(layer: str) -> tuple[str, str]:
 def _adapted_forward(layer: Any, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
     """``W x_r + s B_r A_r x_r``, x of shape (R, positions, d_in)."""
     base = layer.base_layer(x)
-    inner = torch.bmm(x.to(down.dtype), down.mT)
-    return torch.baddbmm(base.to(down.dtype), inner, up.mT, alpha=layer.scaling["default"]).to(base.dtype)
+    dtype = torch.promote_types(base.dtype, down.dtype)
+    inner = torch.bmm(x.to(dtype), down.mT.to(dtype))
+    return torch.baddbmm(base.to(dtype), inner, up.mT.to(dtype), alpha=layer.scaling["default"]).to(base.dtype)
 
 
 def _at_last(

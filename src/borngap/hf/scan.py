@@ -22,6 +22,7 @@ from borngap.hf.givenpairs import Given, given_pairs
 from borngap.hf.length import context_length
 from borngap.hf.load import Loaded, summary
 from borngap.hf.positions import Chunk, Scanner
+from borngap.hf.precision import full_float32, precision_of
 from borngap.hf.readout import geometry_of
 from borngap.hf.supervised import Supervision, shared_tokens
 from borngap.hf.words import Words, words_of
@@ -96,9 +97,11 @@ class Job:
         head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
         head["supervised"] = self.scanner.supervised
         model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
+        model |= precision_of(self.loaded.model)
         return head | settings | model
 
 
+@full_float32()
 def scan(
     model: Any,
     tokenizer: Any,

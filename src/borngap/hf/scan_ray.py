@@ -34,6 +34,7 @@ class RayEngine:
         data: path or name of the data, which every worker reads: on a cluster, on storage that all nodes share.
         split: which split of a hub data set.
         device: torch device of the workers.
+        dtype: of the weights, as ``load`` takes it.
         workers: models at work at once.
         address: a running cluster; without, one is started here and ended afterwards.
     """
@@ -42,6 +43,7 @@ class RayEngine:
     data: str
     split: str = "train"
     device: str = "cpu"
+    dtype: str | None = None
     workers: int = 1
     address: str | None = None
 
@@ -103,7 +105,7 @@ class _Worker:
         values = json.loads(settings)
         values["pairs"] = None if values["pairs"] is None else tuple(tuple(pair) for pair in values["pairs"])
         source = source_of(engine.data, engine.split)
-        self._job = prepare(load(engine.model, engine.device), source, Scanning(**values))
+        self._job = prepare(load(engine.model, engine.device, engine.dtype), source, Scanning(**values))
         self._rows: Iterator[Row] = iter(())
         self._next: int | None = None
 

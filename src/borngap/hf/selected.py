@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from borngap.hf.length import virtual_tokens
+from borngap.hf.precision import measuring
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def selected_logits(model: Any, prompts: Sequence[Prompt], rows: Tensor, columns
 
     hook = model.get_output_embeddings().register_forward_pre_hook(select)
     try:
-        logits = model(**inputs, **options).logits
+        with measuring(model):
+            logits = model(**inputs, **options).logits
     finally:
         hook.remove()
     return logits[0] if cut == [True] else logits[rows, columns]

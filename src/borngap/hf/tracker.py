@@ -21,6 +21,7 @@ from borngap.hf.finetune import weights_digest
 from borngap.hf.hostfacts import described
 from borngap.hf.metrics import PREFIX, averages, singles
 from borngap.hf.observe import LIGHT, Follower, Observer, Record
+from borngap.hf.precision import LOW, full_float32, name_of, precision_of
 from borngap.hf.probe import forward, named, prepare
 from borngap.hf.readout import geometry_of
 from borngap.hf.resume import kept, resumed
@@ -66,6 +67,7 @@ class Tracker:
     the model. Under ``torch.distributed`` all ranks take part and rank 0 decides when.
     """
 
+    @full_float32()
     def __init__(
         self,
         model: Any,
@@ -119,7 +121,7 @@ class Tracker:
             raise UserError("every is out of range", rule="at least 1 step", found=every)
         self._model, self._every, self._budget, self._optimizers = model, every, max_overhead, tuple(optimizers)
         self._criterion, self._per_context = criterion, per_context
-        self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion}
+        self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion, **precision_of(model)}
         tokenizer = tokenizer_of(tokenizer)
         given = contexts_of(contexts)
         targets = [context if isinstance(context, Target) else named(context, tokenizer) for context in given]
@@ -186,6 +188,7 @@ class Tracker:
         """All probes: (step, context -> record)."""
         return self._records
 
+    @full_float32()
     def step(
         self, step: int, *, force: bool = False, evaluate: bool | None = None, last: bool = False
     ) -> dict[str, float]:
@@ -228,6 +231,7 @@ class Tracker:
         """Return the metrics of the last probe: averages and worst margins over contexts, shares, single contexts."""
         return self._metrics(self._records[-1][1])
 
+    @full_float32()
     def look(self) -> dict[str, float]:
         """Measure the model as it is now, and return the metrics without recording them."""
         with evaluated(*self._optimizers):
@@ -245,6 +249,7 @@ class Tracker:
             found |= singles(records, golds)
         return {f"{PREFIX}/{name}": value for name, value in found.items() if not math.isnan(value)}
 
+    @full_float32()
     def finish(self, *, measure: bool = True) -> list[dict[str, Any]]:
         """Measure the end of the run unless that is done, judge it, write the RUN, and let others write there.
 
@@ -370,7 +375,7 @@ class Tracker:
 
 
 def _warn_of_low_precision(model: Any) -> None:
-    low = {str(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype in {torch.bfloat16, torch.float16}}
+    low = {name_of(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype in LOW}
     if low:
         text = f"trained parameters are {', '.join(sorted(low))}: small updates vanish in rounding; train in float32"
         warnings.warn(text, BornGapWarning, stacklevel=3)

@@ -27,11 +27,13 @@ def geometries(plans: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         ``model``, ``tied``, ``matrices`` (kind -> statistics with ``class``) and ``missing`` (why there are none).
     """
-    wanted = dict.fromkeys((str(plan["model"]), plan.get("weights")) for plan in plans if plan.get("model"))
-    return [_measured(name, weights) for name, weights in wanted]
+    wanted = dict.fromkeys(
+        (str(plan["model"]), plan.get("weights"), plan.get("dtype")) for plan in plans if plan.get("model")
+    )
+    return [_measured(*each) for each in wanted]
 
 
-def _measured(name: str, weights: str | None) -> dict[str, Any]:
+def _measured(name: str, weights: str | None, dtype: str | None) -> dict[str, Any]:
     from borngap.zoo import bundled_names
 
     nothing: dict[str, Any] = {"model": name, "tied": None, "matrices": {}}
@@ -39,7 +41,7 @@ def _measured(name: str, weights: str | None) -> dict[str, Any]:
         why = f"{name} is not bundled and no local folder, and a report asks no network"
         return nothing | {"missing": f"{why}: `borngap geometry --model {name}` measures its geometry."}
     try:
-        found = _of_model(name, weights)
+        found = _of_model(name, weights, dtype)
     except UserError as error:
         return nothing | {"missing": f"{name} can't be read, so its geometry is not shown: {error.what}."}
     if found is None:
@@ -49,14 +51,14 @@ def _measured(name: str, weights: str | None) -> dict[str, Any]:
     return {"model": name, "missing": ""} | found
 
 
-def _of_model(name: str, weights: str | None) -> dict[str, Any] | None:
+def _of_model(name: str, weights: str | None, dtype: str | None) -> dict[str, Any] | None:
     """Statistics of a model's matrices; None if its weights are not those of the run."""
     from borngap.hf.finetune import weights_digest
     from borngap.hf.load import load, quiet
     from borngap.hf.readout import geometry_of, readout_of
 
     quiet()
-    loaded = load(name)
+    loaded = load(name, dtype=dtype)
     if weights is not None and weights_digest(loaded.model) != weights:
         return None
     tied = readout_of(loaded.model).tied  # then input is readout: counted once

@@ -11,6 +11,7 @@ from borngap.report.rows import context_label
 from borngap.report.source import Source
 from borngap.report.summary import SCHEMA, definitions, summary
 from borngap.report.text import count
+from borngap.report.wording import precision_words
 
 _KEPT = (
     "outcome", "character", "flip", "steps", "needed", "used_rate", "silent", "disagrees", "ends", "why", "advice",
@@ -30,12 +31,13 @@ def comparison(sources: Sequence[Source]) -> dict[str, Any]:
         ``only`` (those in one run), ``verdict``; JSON-ready.
 
     Raises:
-        UserError: too few or too many runs.
+        UserError: too few or too many runs, or their numbers come from weights of different dtypes.
     """
     if not 2 <= len(sources) <= len(STYLES):
         rule = f"2 to {len(STYLES)} RUN folders: lines of more could not be told apart"
         raise UserError("that many runs can't be compared", rule=rule, found=len(sources))
     whole = summary(sources)
+    _refuse_mixed_precision(sources)
     runs = _named(whole["runs"])
     groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
     for context in whole["contexts"]:
@@ -54,6 +56,15 @@ def comparison(sources: Sequence[Source]) -> dict[str, Any]:
         "verdict": _verdict(shared, runs),
         "definitions": definitions(),
     }
+
+
+def _refuse_mixed_precision(sources: Sequence[Source]) -> None:
+    plans = [(source.run.folder.name, source.plan) for source in sources]
+    known = {name: precision_words(plan) for name, plan in plans if precision_words(plan)}
+    if len(set(known.values())) > 1:
+        found = "; ".join(f"{name}: {words}" for name, words in known.items())
+        fix = "repeat one of them with the --dtype of the other"
+        raise UserError("the runs are of different precision", rule="one dtype in all", found=found, fix=fix)
 
 
 def _named(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

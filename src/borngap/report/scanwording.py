@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from borngap.report.text import count, number
-from borngap.report.wording import CLASSES
+from borngap.report.wording import CLASSES, precision_words
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
 from borngap.shown import public, visible
 
@@ -88,6 +88,7 @@ def made_sentence(plan: Mapping[str, Any], told: Mapping[str, Any], environment:
         f"windows of {plan['window']} tokens" if plan.get("window") else None,
         f"seed {plan['seed']}" if "seed" in plan else None,
         f"weights {plan['digest']}" if plan.get("digest") else None,
+        precision_words(plan),
         ", ".join(f"{name} {known[name]}" for name in ("borngap", "torch", "transformers", "peft") if known.get(name)),
         f"started {environment['started']}" if "started" in environment else None,
     ]

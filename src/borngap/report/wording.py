@@ -156,6 +156,14 @@ def used_text(context: Mapping[str, Any]) -> str:
     return f"used {rate(context['used_rate'])}" + (f" ({number(ratio, 2)} ×)" if ratio is not None else "")
 
 
+def precision_words(plan: Mapping[str, Any]) -> str:
+    """Say what a run's or scan's weights and logits are held in; nothing where it does not tell."""
+    if not plan.get("dtype"):
+        return ""
+    ending = plan.get("measured_in")
+    return f"{plan['dtype']}" + (f", norm and head in {ending}" if ending not in {None, plan["dtype"]} else "")
+
+
 def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     """Say in a line how a run was made, as far as it tells."""
     versions = environment.get("versions")
@@ -172,6 +180,7 @@ def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> st
         together.get(plan.get("joint")),  # type: ignore[arg-type]
         f"seed {plan['seed']}" if "seed" in plan else None,
         f"weights {plan['weights']}" if "weights" in plan else None,
+        precision_words(plan),
         ", ".join(f"{name} {known[name]}" for name in ("borngap", "torch", "transformers", "peft") if known.get(name)),
         f"started {environment['started']}" if "started" in environment else None,
     ]

@@ -27,7 +27,7 @@ class Worker:
     """Carries out runs of a plan in this process; a model is loaded once a seed.
 
     Attributes:
-        plan: the plan.
+        plan: the plan, with the dtype that its runs are done in.
         tuner: the model, prepared for the seed that was asked for last.
     """
 
@@ -41,6 +41,8 @@ class Worker:
         self.plan, self._device = plan, device
         self._seed = plan.seeds[0]
         self.tuner = self._prepared(self._seed)
+        # whoever carries out the rest takes the same, however much memory is free by then
+        self.plan = replace(plan, training=replace(plan.training, dtype=self.tuner.training.dtype))
 
     def sequential(self, run: SweepRun) -> Result:
         """Carry out one run by the reference loop."""
@@ -76,7 +78,7 @@ class Worker:
 
     def _prepared(self, seed: int) -> FineTune:
         training = replace(self.plan.training, seed=seed)
-        return FineTune(load(self.plan.model, self._device), self.plan.contexts, training)
+        return FineTune(load(self.plan.model, self._device, training.dtype), self.plan.contexts, training)
 
 
 def in_sequence(worker: Worker, runs: Sequence[SweepRun]) -> Iterator[list[Result]]:

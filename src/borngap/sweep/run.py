@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from borngap.hf.precision import precision_of
 from borngap.store import environment
 from borngap.sweep.cluster import on_ray
 from borngap.sweep.engines import Engine, Worker, choose_engine, in_sequence, in_stacks
@@ -45,7 +46,8 @@ def run_sweep(
     """
     worker, most = Worker(plan, device), workers or os.cpu_count() or 1
     chosen = choose_engine(worker, engine, most)
-    head = plan.to_json() | {"weights": worker.tuner.digest, "notes": [*plan.notes, *worker.tuner.notes]}
+    head = worker.plan.to_json() | {"weights": worker.tuner.digest, "notes": [*plan.notes, *worker.tuner.notes]}
+    head |= precision_of(worker.tuner.model)
     machine = environment() | {"threads": torch.get_num_threads(), "device": device, "engine": chosen}
     with SweepStore(out, head, machine) as store:
         missing = [run for run in plan.runs if run.number not in store.finished]
