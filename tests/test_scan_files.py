@@ -109,6 +109,11 @@ def test_tsv_is_split_by_tabs_alone(tmp_path):
     assert read(tmp_path / "a.tsv", content) == [{"text, of one row; long, long": "a, b", "id": "1"}]
 
 
+def test_a_heading_of_any_length(tmp_path):
+    long = "word " * 40_000
+    assert read(tmp_path / "a.csv", f"{long};id\nx;1\n".encode()) == [{long: "x", "id": "1"}]
+
+
 def test_one_column_needs_no_delimiter(tmp_path):
     content = b'text\n"a, b; c"\nd; e\n'
     assert read(tmp_path / "a.csv", content) == [{"text": "a, b; c"}, {"text": "d; e"}]

@@ -55,7 +55,7 @@ def _record(headings: list[str], fields: list[str]) -> dict[str, str] | ValueErr
 
 def _delimiter(line: str) -> str:
     """The delimiter of the first line; a comma where none splits it."""
-    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))
+    return max(_DELIMITERS, key=lambda delimiter: len(_next(csv.reader([line], delimiter=delimiter))))
 
 
 def _records(reader: _Reader, name: str) -> Iterator[tuple[int, list[str]]]:

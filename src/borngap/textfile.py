@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ else:
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": zstd.open}
 COMPRESSED = tuple(_OPENERS)
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)  # and an OSError without a number
+_LONE = re.compile("[\ud800-\udfff]")
 _HEAD = 4  # bytes that tell the encoding
 
 
@@ -82,10 +84,10 @@ def check_text(text: str) -> None:
     Raises:
         ValueError: it holds bytes that were not UTF-8, half a surrogate pair, or a NUL; the message says which.
     """
-    found = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None) if not text.isascii() else None
+    found = _LONE.search(text)
     if found is not None:
-        byte = ord(text[found]) - 0xDC00
+        byte = ord(found.group()) - 0xDC00
         what = f"byte 0x{byte:02x} is not UTF-8" if 0x80 <= byte <= 0xFF else "half of a surrogate pair"
-        raise ValueError(f"{what}, at character {found + 1}")
+        raise ValueError(f"{what}, at character {found.start() + 1}")
     if "\0" in text:
         raise ValueError(f"a NUL character at character {text.index(chr(0)) + 1}: the file is damaged, or no text")
