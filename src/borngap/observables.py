@@ -17,7 +17,7 @@ from borngap.pool import Pool, nucleus, pool
 
 _CHUNK_ELEMENTS = 1 << 25
 _SIMILAR, _SMALL = 0.75, 32  # pools of at least 75 % of the largest share a part, and so do all small ones
-_MOST_BLANK = 0.1  # share of the nucleus that may be without a direction
+_MOST_BLANK = 0.05  # share of the nucleus that may be without a direction
 DEFAULT_TOP_P = 0.9
 
 
@@ -305,7 +305,7 @@ def measure(
     Raises:
         UserError: shapes do not fit, an id is out of range, gold equals competitor, logits are NaN or +inf,
             an observable is unknown, gold or competitor has no direction, or ordinary tokens without one hold more
-            than a tenth of the nucleus.
+            than a twentieth of the nucleus.
 
     Example:
         >>> rows = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
