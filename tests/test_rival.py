@@ -80,3 +80,20 @@ def test_no_other_word_is_an_error():
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         choose([" shame"] * 8)
+
+
+def test_a_token_without_a_direction_is_no_rival():
+    """Its overlap is 0 with everything, which is more than a negative one."""
+    rows = torch.tensor([[1.0, 0.0], [-0.6, 0.8], [0.0, 0.0], [-0.8, 0.6]])
+    probs = torch.tensor([0.1, 0.2, 0.4, 0.3])
+    for top_p in (0.9, 1.0):
+        assert choose_competitor(probs, Geometry(rows), 0, top_p, lambda token: (WORDS[token], True)) == 1
+    with pytest.raises(UserError, match=r"gold has no direction\n  rule: .*\n  found: token ids \[2\]"):
+        choose_competitor(probs, Geometry(rows), 2, 0.9, lambda token: (WORDS[token], True))
+
+
+def test_an_id_that_no_token_has_is_no_rival():
+    rows = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.9, 0.1], [0.8, -0.6]])
+    probs = torch.tensor([0.1, 0.2, 0.4, 0.3])
+    geometry = Geometry(rows, holes=frozenset({2}))
+    assert choose_competitor(probs, geometry, 0, 1.0, lambda token: (WORDS[token], True)) == 3

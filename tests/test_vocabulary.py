@@ -230,6 +230,16 @@ def test_training_with_blank_rows(pair, method):
     assert "1 tokens have embedding rows without" in run.entry(0, steps)["notes"]["geometry"]
 
 
+def test_a_run_goes_on_where_a_probe_would_not(pair):
+    """Much of the nucleus without a direction is an error for a probe; a run that has begun does not end of it."""
+    plain, _ = pair
+    blanked(plain, *range(40, 120))
+    with pytest.raises(UserError, match="a token of the nucleus has no direction"):
+        borngap.probe(plain.model, plain.tokenizer, CONTEXTS)
+    run = FineTune(plain, CONTEXTS, Training(method="full", rate=1e-3, steps=2))
+    assert [step.records[0]["pool_mass"] < 0.9 for step in run.alone(0)] == [True] * 3
+
+
 def test_a_host_trains_with_blank_rows(tmp_path):
     """A pad token's row is zero in many base models: a run begins, ends and says so."""
     loaded = borngap.load("docs-gpt2-s")
