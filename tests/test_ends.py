@@ -199,6 +199,14 @@ def test_what_a_user_of_a_trainer_sees(tmp_path, capsys):
     assert math.isfinite(watcher.tracker.cost.share)
 
 
+def test_the_terminal_gets_a_record_when_the_host_logs(tmp_path, capsys):
+    host = trainer(tmp_path, [BornGapCallback(CONTEXTS, every=1)], max_steps=8, logging_steps=3)
+    host.train()
+    printed = capsys.readouterr().out.splitlines()
+    assert ["born_gap" in line.split(":")[0] for line in printed[:7]] == [True, True, False, True, False, True, False]
+    assert sum("born_gap/born_gap" in entry for entry in host.state.log_history) == 9
+
+
 def test_without_a_folder_the_user_is_told_how_to_leave_one(tmp_path, capsys):
     trainer(tmp_path, [BornGapCallback(CONTEXTS, criterion="top1")], max_steps=1).train()
     said = capsys.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self._saved: Mapping[str, Any] | None = None
         self._handler: CallbackHandler | None = None
         self._logged, self._over = -1, False
+        self._unshown: dict[str, float] | None = None
         self.tracker: Tracker | None = None
         self.verdicts: list[dict[str, Any]] = []
 
@@ -133,6 +134,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)
+            self._show(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Probe if it is time to; where the host evaluates, the stopping rules wait for its evaluations."""
@@ -140,6 +142,8 @@ class BornGapCallback(TrainerCallback, ExportableState):
             evaluate = None if args.eval_strategy == "no" else False
             last = state.global_step >= state.max_steps or control.should_training_stop
             self._log(self.tracker.step(state.global_step, evaluate=evaluate, last=last), args, state, control)
+            if control.should_log or last:
+                self._show(args, state, control)
             self._stop(control)
         return control
 
@@ -152,6 +156,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
             injected = {f"eval_{name}": value for name, value in found.items()}
             host["metrics"].update(injected)
             self._log(injected, args, state, control)
+            self._show(args, state, control)
             if not self._over:
                 self._stop(control)
         return control
@@ -172,6 +177,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self.verdicts, self._over = self.tracker.finish(measure=not reloaded), True
         if self._logged != state.global_step:
             self._log(self.tracker.metrics(), args, state, control)
+        self._show(args, state, control)
         if state.is_world_process_zero:
             tqdm.write(self.tracker.summary())
 
@@ -216,13 +222,23 @@ class BornGapCallback(TrainerCallback, ExportableState):
             return
         entry = dict(metrics) if state.epoch is None else dict(metrics) | {"epoch": state.epoch}
         state.log_history.append(entry | {"step": state.global_step})
-        self._logged = state.global_step
-        if self._handler is not None:
-            due, callbacks = control.should_log, self._handler.callbacks
-            for part, shown in _audience(callbacks, entry):
-                self._handler.callbacks = part
-                self._handler.on_log(args, state, control, shown)
-            control.should_log, self._handler.callbacks = due, callbacks
+        self._logged, self._unshown = state.global_step, entry
+        self._tell(entry, False, args, state, control)
+
+    def _show(self, args: Any, state: Any, control: Any) -> None:
+        """Give the terminal what fits a line of the last record, when the host shows its own numbers there."""
+        if self._unshown is not None:
+            short = {name: value for name, value in self._unshown.items() if name.removeprefix("eval_") in _SHOWN}
+            self._tell(short, True, args, state, control)
+            self._unshown = None
+
+    def _tell(self, entry: dict[str, float], printing: bool, args: Any, state: Any, control: Any) -> None:
+        if self._handler is None:
+            return
+        due, callbacks = control.should_log, self._handler.callbacks
+        self._handler.callbacks = [callback for callback in callbacks if _prints(callback) == printing]
+        self._handler.on_log(args, state, control, entry)
+        control.should_log, self._handler.callbacks = due, callbacks
 
     def _stop(self, control: Any) -> None:
         if self.tracker is not None and self.tracker.stop_reason is not None:
@@ -235,11 +251,9 @@ def _same_columns(dataset: Any, trained: Any) -> Any:
     return dataset.select_columns([name for name in there if name in wanted]) if wanted and there else dataset
 
 
-def _audience(callbacks: list[Any], entry: dict[str, Any]) -> Iterator[tuple[list[Any], dict[str, Any]]]:
-    """Reporters take everything; what only prints to the terminal gets what fits a line."""
-    printers = [c for c in callbacks if any(kind.__name__ in _PRINTERS for kind in type(c).__mro__)]
-    yield [c for c in callbacks if c not in printers], entry
-    yield printers, {name: value for name, value in entry.items() if name.removeprefix("eval_") in _SHOWN}
+def _prints(callback: Any) -> bool:
+    """Whether a callback of the host only prints to the terminal; reporters take everything."""
+    return any(kind.__name__ in _PRINTERS for kind in type(callback).__mro__)
 
 
 def _caller() -> CallbackHandler | None:

@@ -44,8 +44,8 @@ class BornGapLightning(Callback):
             tokenizer: the model's tokenizer.
             model: name of the LightningModule's attribute that holds the causal LM; found unless given.
             out: the RUN folder; nothing is written without.
-            options: ``every``, ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``geometry``, ``top_p`` and
-                ``per_context`` of ``Tracker``.
+            options: ``every``, ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``rule``, ``geometry``,
+                ``top_p`` and ``per_context`` of ``Tracker``.
         """
         self._contexts, self._tokenizer, self._attribute = contexts, tokenizer, model
         self._options = {"out": out, **options}
