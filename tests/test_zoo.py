@@ -226,6 +226,28 @@ def test_an_untied_model_starts_as_its_tied_twin():
     assert torch.equal(untied.transformer.h[1].mlp.c_fc.weight, tied.transformer.h[1].mlp.c_fc.weight)
 
 
+def test_a_checkpoint_is_of_one_recipe_and_one_writer(tiny_windows, tmp_path, monkeypatch):
+    monkeypatch.setattr("borngap.zoo.train.CHECKPOINT_EVERY", 1)
+    met = []
+
+    def meet(*_):
+        with pytest.raises(UserError, match="is being written"):
+            train(TINY, tiny_windows, tmp_path / "work")
+        met.append(True)
+
+    train(TINY, tiny_windows, tmp_path / "work", meet)
+    assert len(met) == TINY.steps
+    before = {path.name: path.read_bytes() for path in (tmp_path / "work").iterdir()}
+    assert set(before) == {"training.json", "checkpoint.safetensors"}
+    for recipe, data, found in (
+        (replace(TINY, steps=TINY.steps + 1), tiny_windows, f"steps: {TINY.steps} there, {TINY.steps + 1} now"),
+        (TINY, tiny_windows[1:], "data: "),
+    ):
+        with pytest.raises(UserError, match=f"another plan(.|\n)*found: {found}"):
+            train(recipe, data, tmp_path / "work")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "work").iterdir()} == before
+
+
 def test_make_writes_a_folder_that_plain_transformers_loads(tmp_path, monkeypatch):
     card = make.make(TINY, TINY_CORPUS, tmp_path / "tiny", tmp_path / "work")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "tiny")
@@ -236,6 +258,13 @@ def test_make_writes_a_folder_that_plain_transformers_loads(tmp_path, monkeypatc
     held_out = encode(tokenizer.backend_tokenizer, TINY_CORPUS.held_out)
     assert card["held_out_loss"] == pytest.approx(held_out_loss(model, held_out))
     assert all(same for *_, same in verify(tmp_path / "tiny", held_out))
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "train", None)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"can't write to .*file\n  found: a file where a folder should be"):
+        make.make(TINY, TINY_CORPUS, tmp_path / "file", tmp_path / "work")
 
 
 def test_verify_notices_changed_weights(tmp_path):

@@ -45,6 +45,14 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         _sync(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        refuse_unwritable(folder, error)
+
+
 def write_whole(path: Path, content: bytes) -> Path:
     """Write a file as a whole or not at all, and on the disk before this returns.
 

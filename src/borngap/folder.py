@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NoReturn, Self
 
 from borngap.errors import UserError
-from borngap.files import PART, checked, json_bytes, refuse_unwritable, whole
+from borngap.files import PART, checked, json_bytes, make_folder, refuse_unwritable, whole
 from borngap.kinds import kind_of
 
 LOCK_FILE = "lock"
@@ -148,11 +148,8 @@ class Folder:
 
     def _is_new(self) -> bool:
         """Make the folder, and refuse one of something else; nothing is put into that."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            names = sorted(path.name for path in self.path.iterdir())
-        except OSError as error:
-            refuse_unwritable(self.path, error)
+        make_folder(self.path)
+        names = sorted(path.name for path in self.path.iterdir())
         if self.kind.head in names:
             return False
         others = [name for name in names if name != LOCK_FILE and not name.endswith(PART)]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from borngap.files import write_whole
 from borngap.geometry import KINDS
 from borngap.hf.load import Loaded, load, summary
 from borngap.hf.neighbours import nearest_tokens
@@ -77,8 +78,9 @@ def write_card(folder: Path, made: dict[str, Any], held_out: Tensor) -> dict[str
         "sha256": checksums(folder),
         "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
     }
-    (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_readme(card), encoding="utf-8")
+    write_whole(folder / "README.md", _readme(card).encode())
+    # last: a model that has a card is done
+    write_whole(folder / "card.json", (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
     return card
 
 

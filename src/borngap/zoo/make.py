@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from borngap.files import make_folder, write_whole
 from borngap.zoo import corpus as corpus_module
 from borngap.zoo.card import write_card
 from borngap.zoo.corpus import Corpus, build_corpus, pinned_packages
@@ -27,10 +28,7 @@ def cached_corpus(work: Path, site: Path | None) -> Corpus:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return Corpus(tuple(kept["train"]), tuple(kept["held_out"]), kept["packages"], kept["sha256"])
     built = build_corpus(site)
-    work.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(built)), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(asdict(built)).encode())
     return built
 
 
@@ -47,6 +45,7 @@ def make(recipe: Recipe, corpus: Corpus, out: Path, work: Path, progress: Progre
     Returns:
         The card.
     """
+    make_folder(out)  # before hours of training, not after
     tokenizer = train_tokenizer(corpus)
     tokens = encode(tokenizer, corpus.train)
     held_out = encode(tokenizer, corpus.held_out)

@@ -5,21 +5,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from borngap.folder import Folder, Kind
 from borngap.hf.load import new_model
+from borngap.store import environment
 from borngap.zoo.corpus import Corpus
 from borngap.zoo.recipe import CONTEXT, END_OF_TEXT, VOCABULARY, Recipe
 
 CHECKPOINT_EVERY = 100
+CHECKPOINT_FILE = "checkpoint.safetensors"
 Progress = Callable[[int, float], None]
+
+
+class Work(Folder):
+    """The checkpoint of a training."""
+
+    kind = Kind("training", "training.json")
 
 
 def train_tokenizer(corpus: Corpus, size: int = VOCABULARY) -> Tokenizer:
@@ -133,7 +144,7 @@ def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = 
     Args:
         recipe: what to train.
         data: windows, int64, shape (n, CONTEXT + 1); read in order, again from the start when used up.
-        work: folder for the checkpoint, removed by the caller when done.
+        work: folder for the checkpoint; of this recipe on these data alone.
         progress: called as ``progress(step, loss)`` after each step.
 
     Returns:
@@ -142,14 +153,16 @@ def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = 
     model = _initial_model(recipe)
     model.train()
     optimiser = optimiser_of(model, recipe)
-    first, spent = _restore(work, model, optimiser)
-    started = time.monotonic() - spent
-    for step in range(first, recipe.steps):
-        loss = update(model, optimiser, recipe, data, step)
-        if progress:
-            progress(step + 1, loss)
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            _save(work, model, optimiser, step + 1, time.monotonic() - started)
+    plan = asdict(recipe) | {"data": sha256(data.numpy().tobytes()).hexdigest()}
+    with Work(work, plan, environment()) as folder:
+        first, spent = _restore(work, model, optimiser)
+        started = time.monotonic() - spent
+        for step in range(first, recipe.steps):
+            loss = update(model, optimiser, recipe, data, step)
+            if progress:
+                progress(step + 1, loss)
+            if (step + 1) % CHECKPOINT_EVERY == 0:
+                folder.write(CHECKPOINT_FILE, _checkpoint(model, optimiser, step + 1, time.monotonic() - started))
     return model.eval(), time.monotonic() - started
 
 
@@ -164,21 +177,18 @@ def _initial_model(recipe: Recipe) -> Any:
     return model
 
 
-def _save(work: Path, model: Any, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> None:
-    work.mkdir(parents=True, exist_ok=True)
+def _checkpoint(model: Any, optimiser: torch.optim.Optimizer, step: int, seconds: float) -> bytes:
     tensors: dict[str, Tensor] = {}
     for index, parameter in enumerate(model.parameters()):
         state = optimiser.state[parameter]
         tensors |= {f"{index}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
         tensors[f"{index}.value"] = parameter.detach()
-    partial = work / "checkpoint.partial"
-    save_file(tensors, partial, metadata={"step": str(step), "seconds": str(seconds)})
-    partial.replace(work / "checkpoint.safetensors")
+    return save(tensors, metadata={"step": str(step), "seconds": str(seconds)})
 
 
 def _restore(work: Path, model: Any, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
     """Load the last checkpoint; return the steps and the seconds that it stands for."""
-    path = work / "checkpoint.safetensors"
+    path = work / CHECKPOINT_FILE
     if not path.exists():
         return 0, 0.0
     with safe_open(path, "pt") as saved:
