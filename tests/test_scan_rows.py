@@ -243,7 +243,7 @@ def test_command_names_bad_input(run, tmp_path, data):  # noqa: F811
     fails(bad("odd.xml"), "unknown kind of file", ".xml")
     fails(bad("bad.parquet", b"PAR1 this is none"), "unreadable Parquet")
     fails(bad("chat.jsonl", b'{"messages": [{"role": "user", "content": "x"}]}\n'), "has no chat template")
-    fails(bad("short.jsonl", b'{"text": "a"}\n'), "no supervised tokens")
+    fails(bad("short.jsonl", b'{"text": "a"}\n'), "no supervised tokens", "none with a target; supervised: all tokens")
     fails(bad("one.jsonl", b'{"text": "a b"}\n[]\n', "--strict"), "malformed row: one.jsonl, line 2", "an object was")
     fails(run("scan", str(tmp_path / "none.jsonl"), "-m", MODEL), "no data at")
     fails(run("scan", str(data), "-m", MODEL, "--export-contexts", "3"), "exported contexts need a folder", "--out")

@@ -241,7 +241,8 @@ def _scanned(
         if on_progress:
             on_progress(Progress(counts["rows"], total, counts["targets"], fresh, time.perf_counter() - start))
     if not counts.get("targets"):
-        found = f"{counts.get('rows', 0)} rows, {counts.get('malformed', 0)} malformed, none with a target"
+        read = f"{counts.get('rows', 0)} rows, {counts.get('malformed', 0)} malformed"
+        found = f"{read}, none with a target; supervised: {job.scanner.supervised}"
         rule = "at least one token to predict after the first one"
         raise UserError(f"no supervised tokens in {job.source.name}", rule=rule, found=found, fix=_first_reason(folder))
     return counts
