@@ -214,7 +214,7 @@ def numbers(found, drop=("row", "where", "offset", "start")):
 def test_padded_and_packed_rows_are_read_as_their_texts(llama):
     tokenizer = copy.deepcopy(llama.tokenizer)
     alone = [dict(tokenizer(text)) for text in PROSE * 2]
-    expected = scan(llama.model, tokenizer, PROSE * 2, min_overlap=None, percentile=90.0)
+    expected = scan(llama.model, tokenizer, PROSE * 2, percentile=90.0, bulk_pairs=20_000)
     lengths = [len(row["input_ids"]) for row in alone]
     flat = [i for row in alone for i in row["input_ids"]]
     shapes = {
@@ -225,7 +225,7 @@ def test_padded_and_packed_rows_are_read_as_their_texts(llama):
     }
     assert len(expected.positions) > 10
     for name, rows in shapes.items():
-        found = scan(llama.model, tokenizer, rows, percentile=90.0)
+        found = scan(llama.model, tokenizer, rows, percentile=90.0, bulk_pairs=20_000)
         assert found.summary["counts"]["targets"] == sum(lengths) - len(lengths), name
         assert found.summary["counts"]["tokens"] == sum(lengths), name
         ours, wanted = numbers(found), numbers(expected)
@@ -254,9 +254,11 @@ def test_the_next_document_does_not_go_on_with_a_word(llama):
     """The last word of a document is whole, whatever the next one begins with."""
     tokenizer = llama.tokenizer
     first, second = (tokenizer(text)["input_ids"] for text in ("Return the list", "s of values"))
-    apart = scan(llama.model, tokenizer, [{"input_ids": first}, {"input_ids": second}], percentile=90.0)
+    apart = scan(
+        llama.model, tokenizer, [{"input_ids": first}, {"input_ids": second}], percentile=90.0, bulk_pairs=20_000
+    )
     packed = [{"input_ids": first + second, "seq_lengths": [len(first), len(second)]}]
-    together = scan(llama.model, tokenizer, packed, percentile=90.0)
+    together = scan(llama.model, tokenizer, packed, percentile=90.0, bulk_pairs=20_000)
     assert together.summary["counts"]["words"] == apart.summary["counts"]["words"]
-    whole = scan(llama.model, tokenizer, [{"input_ids": first + second}], percentile=90.0)
+    whole = scan(llama.model, tokenizer, [{"input_ids": first + second}], percentile=90.0, bulk_pairs=20_000)
     assert whole.summary["counts"]["words"] == apart.summary["counts"]["words"] - 1
