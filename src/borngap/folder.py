@@ -149,7 +149,10 @@ class Folder:
     def _is_new(self) -> bool:
         """Make the folder, and refuse one of something else; nothing is put into that."""
         make_folder(self.path)
-        names = sorted(path.name for path in self.path.iterdir())
+        try:
+            names = sorted(path.name for path in self.path.iterdir())
+        except OSError as error:
+            refuse_unwritable(self.path, error)
         if self.kind.head in names:
             return False
         others = [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
