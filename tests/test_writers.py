@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,3 +132,36 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(command, run, tmp_pat
     assert re.fullmatch(
         r"error: can't write to .*data.jsonl.*\n  found: a file where a folder should be\n  fix: .*\n", told
     ), told
+
+
+PARENT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from borngap.experiments.processes import end_quietly
+pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_quietly)
+print(pool.submit(os.getpid).result(), flush=True)
+pool.submit(time.sleep, 100)
+time.sleep(100)
+"""
+
+
+def test_a_worker_does_not_outlive_the_process_that_holds_the_lock():
+    """It would write on into a folder that somebody else may lock."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    assert alive(worker)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(worker)
+
+
+def alive(process):
+    """Whether it runs; a process that has ended but was not asked for yet does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -19,6 +19,11 @@ def end_quietly() -> None:
     The parent holds the folder's lock; a worker that outlived it would be a second writer.
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End a process as soon as the one that started it is gone, however that ended."""
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

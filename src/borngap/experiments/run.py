@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from borngap.experiments.claimlist import CLAIMS
 from borngap.experiments.claims import judged, table
 from borngap.experiments.concepts import figures as concepts
 from borngap.experiments.folder import Plan, home, start
-from borngap.experiments.processes import end_quietly, one_model
+from borngap.experiments.processes import end_quietly, end_with_parent, one_model
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table, write_table
 from borngap.files import json_bytes, write_whole
@@ -96,7 +97,9 @@ def reproduce(
 
 def _in_processes(plan: Plan, folder: Path, count: int, device: str, report: OnProgress) -> None:
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(count, context, end_quietly) as pool:
+    manager = SyncManager(ctx=context)
+    manager.start(end_with_parent)
+    with manager, ProcessPoolExecutor(count, context, end_quietly) as pool:
         news = manager.Queue()
         futures = [pool.submit(one_model, folder, model, plan, news, device) for model in plan.models]
         try:
