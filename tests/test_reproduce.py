@@ -215,7 +215,7 @@ def test_movements_of_a_run():
 
 
 def test_cells_break_no_table():
-    assert cell("a|b\nc") == r"a\|b\\nc"
+    assert cell("a|b\nc") == r"a\|b↵c"
     assert cell(float("nan")) == cell(None) == "–"
     text = markdown(Table("t", "T", "note", pl.DataFrame({"m": ["x", "y"], "v": [1.0, None]}), split=("m",)))
     assert "**x**\n\n| v |\n| ---: |\n| 1 |" in text
