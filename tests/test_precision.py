@@ -33,6 +33,7 @@ _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "
 SCALED = {
     "granite": ("granite", {**_SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "logits_scaling": 3.0}),
     "cohere": ("cohere", {**_SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "logit_scale": 0.5}),
+    "olmo": ("olmo", {**_SMALL, "intermediate_size": 48, "num_key_value_heads": 2}),  # its norm has no parameters
     "opt": ("opt", {**_SMALL, "ffn_dim": 48, "word_embed_proj_dim": 16, "max_position_embeddings": 64}),
 }  # fmt: skip
 HEADS = {
