@@ -12,10 +12,10 @@ import math
 import time
 
 import borngap
-from borngap.hf.collocation import pieces_for
-from borngap.hf.critical import Searcher
-from borngap.hf.load import quiet
-from borngap.hf.trials import Trials
+from borngap.critical.collocation import pieces_for
+from borngap.critical.search import Searcher
+from borngap.model.load import quiet
+from borngap.critical.trials import Trials
 from borngap.training import STANDARD_RATES, Training
 from timing import machine, table
 

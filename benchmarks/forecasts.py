@@ -4,7 +4,7 @@ Run ``.venv/bin/python benchmarks/forecasts.py --out FILE``; ``--small`` is a sm
 criterion is appended to FILE (JSON Lines) when done, so that an interrupted run goes on; to measure one predictor
 anew, remove its lines from FILE. ``--table FILE`` prints the
 table again, with the coverage of 90 % intervals calibrated on all other models; ``--calibrate FILE`` writes
-``src/borngap/hf/calibration.json``. Errors are log(rate / bisected rate); bisection is to 1 %, so up to half a per cent
+``src/borngap/critical/calibration.json``. Errors are log(rate / bisected rate); bisection is to 1 %, so up to half a per cent
 of each error is its own.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 import borngap
-from borngap.hf import critical
-from borngap.hf.critical import Searcher
-from borngap.hf.load import quiet
+from borngap.critical import search as critical
+from borngap.critical.search import Searcher
+from borngap.model.load import quiet
 from borngap.training import Training
 from borngap.zoo import bundled_names
 from timing import machine, table

@@ -20,7 +20,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
 from borngap.errors import UserError
-from borngap.hf.targets import targets_of
+from borngap.train.targets import targets_of
 
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "depth")
 

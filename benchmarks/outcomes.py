@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 import borngap
-from borngap.hf import forecast as forecasts
-from borngap.hf.critical import Searcher
-from borngap.hf.load import quiet
+from borngap.critical import forecast as forecasts
+from borngap.critical.search import Searcher
+from borngap.model.load import quiet
 from borngap.training import Training
-from borngap.trajectory import trajectory
-from borngap.verdicts import outcome
+from borngap.judge.trajectory import trajectory
+from borngap.judge.verdicts import outcome
 from timing import machine, table
 
 FACTORS = (0.25, 0.7, 1.4, 4.0)

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 import borngap
-from borngap.hf.data import source_of
-from borngap.hf.load import Loaded, quiet
-from borngap.hf.readout import observing
-from borngap.hf.scan import Job, in_process, prepare, run
-from borngap.scanning import Scanning
+from borngap.data.source import source_of
+from borngap.model.load import Loaded, quiet
+from borngap.model.readout import observing
+from borngap.scanning.scan import Job, in_process, prepare, run
+from borngap.scanning.settings import Scanning
 from borngap.zoo.corpus import package_prose
 from timing import interleaved, machine, ratio, table
 from tracker import load as load_sized

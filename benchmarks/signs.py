@@ -15,7 +15,7 @@ import polars as pl
 
 import borngap
 from borngap.context import Context
-from borngap.hf.load import quiet
+from borngap.model.load import quiet
 from borngap.zoo import bundled_names
 from borngap.zoo.choose import CANDIDATES
 from timing import machine, table

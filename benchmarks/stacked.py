@@ -25,10 +25,10 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 import borngap
-from borngap.hf.finetune import FineTune, Step
-from borngap.hf.load import quiet
-from borngap.hf.observe import Observe
-from borngap.hf.stacked import Lane, stacked
+from borngap.train.finetune import FineTune, Step
+from borngap.model.load import quiet
+from borngap.train.observe import Observe
+from borngap.train.stacked import Lane, stacked
 from borngap.training import Training
 from timing import interleaved, machine, ratio, table
 

@@ -24,10 +24,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 import borngap
 from borngap.context import Target
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.load import Loaded, new_model, quiet
-from borngap.hf.probe import forward
-from borngap.hf.tracker import Tracker
+from borngap.track.callback import BornGapCallback
+from borngap.model.load import Loaded, new_model, quiet
+from borngap.model.probe import forward
+from borngap.track.tracker import Tracker
 from timing import interleaved, machine, ratio, table
 
 WARM_UP = 2

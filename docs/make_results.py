@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from borngap.experiments.claims import VERDICTS
+from borngap.experiments.claims.judging import VERDICTS
 from borngap.experiments.tables import cell
 
 DOCS = Path(__file__).parent

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import borngap
-from borngap.hf.load import new_model
+from borngap.model.load import new_model
 from borngap.zoo.make import cached_corpus
 from borngap.zoo.recipe import CONTEXT, RECIPES, VOCABULARY
 from borngap.zoo.train import encode, optimiser_of, update, windows

@@ -13,7 +13,7 @@ import torch
 import borngap
 from borngap.context import Context
 from borngap.files import write_whole
-from borngap.hf.tracker import Tracker
+from borngap.track.tracker import Tracker
 
 ROUNDS = 4
 WATCHED = [Context("The function raises an", " error", " exception"), Context("Call this", " method")]

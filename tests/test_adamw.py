@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from borngap.adamw import State, advance, piece
+from borngap.critical.pieces import State, advance, piece
 from borngap.schedule import factors
 
 

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 import borngap
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf import sources
-from borngap.hf.load import load, load_tokenizer, summary
-from borngap.hf.probe import last_logits
-from borngap.hf.selected import Prompt, selected_logits
+from borngap.model import sources
+from borngap.model.load import load, load_tokenizer, summary
+from borngap.model.probe import last_logits
+from borngap.model.selected import Prompt, selected_logits
 
 NEW = ["<user>", "<bot>", "<pad>"]
 IDS = (3, 340, 5, 290)
@@ -126,7 +126,7 @@ def test_tokens_without_rows_in_the_adapter(base, tmp_path):
 def test_an_adapter_of_another_base_model(base, tmp_path, tokenizer):
     trained(base, tmp_path / "adapter")
     config = {**tiny("llama-untied").config.to_dict(), "hidden_size": 48, "vocab_size": len(tokenizer)}
-    from borngap.hf.load import new_model
+    from borngap.model.load import new_model
 
     new_model("llama", {k: v for k, v in config.items() if k not in {"head_dim", "model_type"}}).save_pretrained(base)
     message = (

@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 from tests.studies import cells, study
 
-from borngap.experiments import claimlist, modelwise, quantities
-from borngap.experiments.claimlist import CLAIMS
-from borngap.experiments.claims import Claim, above, below, exists, judge, judged, table, within
-from borngap.experiments.fields import burial
+from borngap.experiments.claims import claimlist, modelwise, quantities
+from borngap.experiments.claims.claimlist import CLAIMS
+from borngap.experiments.claims.judging import Claim, above, below, exists, judge, judged, table, within
+from borngap.experiments.parts.fields import burial
 from borngap.experiments.run import all_figures, all_tables
 from borngap.experiments.stats import Quantity, nothing
 from borngap.experiments.tables import markdown
 from borngap.files import json_bytes
-from borngap.store import clean
+from borngap.run import clean
 
 
 def quantity(low, high, value=None):

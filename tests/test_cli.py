@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from borngap.cli import main
 from borngap.context import Context, write_contexts
-from borngap.observables import OBSERVABLES
+from borngap.observables.measure import OBSERVABLES
 from borngap.zoo import bundled_path
 
 MODEL = "docs-gpt2-s"
@@ -160,7 +160,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch, run):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("borngap.hf.load.load", interrupted)
+    monkeypatch.setattr("borngap.model.load.load", interrupted)
     code, _, err = run("probe", "-m", MODEL)
     assert code == 130
     assert "Traceback" not in err

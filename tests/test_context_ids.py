@@ -11,13 +11,13 @@ from tests.tiny import tiny
 
 from borngap.context import Context, contexts_of, read_contexts, tokenize, write_contexts
 from borngap.errors import UserError
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.finetune import finetune
-from borngap.hf.forecast import forecast
-from borngap.hf.load import Loaded
-from borngap.hf.probe import probe, records
-from borngap.hf.tracker import Tracker
-from borngap.store import read_run
+from borngap.track.callback import BornGapCallback
+from borngap.train.finetune import finetune
+from borngap.critical.forecast import forecast
+from borngap.model.load import Loaded
+from borngap.model.probe import probe, records
+from borngap.track.tracker import Tracker
+from borngap.run import read_run
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.tokens import text_ids
 from borngap.training import Training

@@ -12,13 +12,13 @@ import borngap
 from borngap.cli import app, main
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf.collocation import Course, _unmet, root, secants
-from borngap.hf.critical import Searcher
-from borngap.hf.finetune import FineTune, weights_digest
-from borngap.hf.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
-from borngap.hf.landscape import Landscape
-from borngap.hf.trials import Trials
-from borngap.threshold import Critical, bisect
+from borngap.critical.collocation import Course, _unmet, root, secants
+from borngap.critical.search import Searcher
+from borngap.train.finetune import FineTune, weights_digest
+from borngap.critical.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
+from borngap.critical.landscape import Landscape
+from borngap.critical.trials import Trials
+from borngap.critical.rates import Critical, bisect
 from borngap.training import Training
 
 BEHIND = [

@@ -16,15 +16,15 @@ from typer.testing import CliRunner
 import borngap
 from borngap.cli import app
 from borngap.errors import UserError
-from borngap.hf import precision
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.critical import Searcher
-from borngap.hf.finetune import FineTune, finetune
-from borngap.hf.load import load, new_model, summary
-from borngap.hf.scan import scan
-from borngap.hf.tracker import Tracker
+from borngap.model import precision
+from borngap.track.callback import BornGapCallback
+from borngap.critical.search import Searcher
+from borngap.train.finetune import FineTune, finetune
+from borngap.model.load import load, new_model, summary
+from borngap.scanning.scan import scan
+from borngap.track.tracker import Tracker
 from borngap.report.report import comparison_of, report_of
-from borngap.store import read_run
+from borngap.run import read_run
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import plan_sweep
 from borngap.training import Training
@@ -221,7 +221,7 @@ def test_a_tracker_is_not_resumed_in_another_dtype():
     loaded = load(TIED)
     state = Tracker(loaded.model, loaded.tokenizer, CONTEXTS).state()
     with (
-        pytest.warns(borngap.hf.tracker.BornGapWarning, match="trained parameters are bfloat16"),
+        pytest.warns(borngap.track.tracker.BornGapWarning, match="trained parameters are bfloat16"),
         pytest.raises(UserError, match="dtype: float32 there, bfloat16 now"),
     ):
         Tracker(loaded.model.to(torch.bfloat16), loaded.tokenizer, CONTEXTS, state=state)

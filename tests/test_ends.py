@@ -9,10 +9,10 @@ from tests.test_other_hosts import lightning_run
 from transformers import TrainerCallback
 
 import borngap
-from borngap.hf.averaged import evaluated
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.tracker import Tracker
-from borngap.store import read_run
+from borngap.track.averaged import evaluated
+from borngap.track.callback import BornGapCallback
+from borngap.track.tracker import Tracker
+from borngap.run import read_run
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
 SCHEDULE_FREE = {"optim": "schedule_free_adamw", "learning_rate": 1e-2, **EVALUATED}
@@ -103,7 +103,7 @@ def test_both_modes_of_any_such_optimiser_are_left_as_they_were():
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_with_an_optimiser_of_two_sets_of_weights(tmp_path, monkeypatch):
-    from borngap.hf.lightning import BornGapLightning
+    from borngap.track.lightning import BornGapLightning
 
     watcher = BornGapLightning(CONTEXTS, borngap.load(TIED).tokenizer, every=1)
     monkeypatch.setattr(torch.optim, "AdamW", Switching)
@@ -138,7 +138,7 @@ def test_the_last_record_is_logged_where_another_callback_ends_the_training(tmp_
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_logs_the_last_record_and_says_how_it_ended(tmp_path, caplog):
-    from borngap.hf.lightning import BornGapLightning
+    from borngap.track.lightning import BornGapLightning
 
     watcher = BornGapLightning(CONTEXTS, borngap.load(TIED).tokenizer, every=100)
     with caplog.at_level("INFO"):
@@ -151,7 +151,7 @@ def test_lightning_logs_the_last_record_and_says_how_it_ended(tmp_path, caplog):
     assert "borngap: after 2 steps gold is ahead of its rival in" in caplog.text
 
 
-@pytest.mark.filterwarnings("ignore::borngap.hf.tracker.BornGapWarning")
+@pytest.mark.filterwarnings("ignore::borngap.track.tracker.BornGapWarning")
 def test_the_end_is_measured_before_the_best_model_is_loaded(tmp_path):
     class Last(TrainerCallback):
         gap = None

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tests.cases import DEVICES, case
 
-from borngap import gap
-from borngap.density import angle, localisation_length
-from borngap.geometry import Geometry
-from borngap.observables import OBSERVABLES, measure
-from borngap.pool import nucleus, pool
+from borngap.observables import gap
+from borngap.observables.density import angle, localisation_length
+from borngap.observables.geometry import Geometry
+from borngap.observables.measure import OBSERVABLES, measure
+from borngap.observables.pool import nucleus, pool
 
 
 def double(values):

@@ -13,9 +13,9 @@ from tests.tiny import tiny
 
 from borngap.context import read_contexts, tokenize
 from borngap.errors import UserError
-from borngap.hf.probe import probe
-from borngap.hf.scan import scan
-from borngap.pairs import ORDERS, picks_of
+from borngap.model.probe import probe
+from borngap.scanning.scan import scan
+from borngap.scanning.pairs import ORDERS, picks_of
 
 PROSE = "The old man felt shame and guilt. He said that the method returns a list of words; she said that a function"
 EASY = {"percentile": 90.0}
@@ -115,7 +115,7 @@ WANTED = {
 def test_which_targets_of_a_pair_come_first(tmp_path, by, monkeypatch):
     path, pairs = positions(tmp_path, [-1.4, 2.0, -14.8, -1.3, 0.0, -1.5])
     for at_once in (10**6, 1):
-        monkeypatch.setattr("borngap.pairs._AT_ONCE", at_once)
+        monkeypatch.setattr("borngap.scanning.pairs._AT_ONCE", at_once)
         picks = picks_of(path, pairs, by, 5)
         first, second, *rest = picks
         assert (first["gold_id"], second["gold_id"], second["logit_gap"]) == (1, 3, -1.0), "each pair in a round"

@@ -25,13 +25,13 @@ from borngap.experiments.arms import Scope
 from borngap.experiments.run import reproduce
 from borngap.files import read_table
 from borngap.folder import LOCK_FILE, Lock
-from borngap.hf import scan as scans
-from borngap.hf.data import source_of
-from borngap.hf.load import Loaded
-from borngap.scanfolder import PARTS, SUMMARY_FILE
-from borngap.scanning import Scanning
-from borngap.store import Store, read_run
-from borngap.sweepstore import Result, SweepStore, entry_of, read_sweep
+from borngap.scanning import scan as scans
+from borngap.data.source import source_of
+from borngap.model.load import Loaded
+from borngap.scanning.folder import PARTS, SUMMARY_FILE
+from borngap.scanning.settings import Scanning
+from borngap.run import Store, read_run
+from borngap.sweep.folder import Result, SweepStore, entry_of, read_sweep
 
 CONTEXTS = [Context(f"Prompt {i} is", f" gold{i}", f" rival{i}") for i in range(3)]
 RECORDS = [records(story, 4) for story in ("resolved", "unresolved", "jump")]

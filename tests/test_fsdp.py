@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.hosts import TIED, UNTIED
 
-from borngap.store import read_run
+from borngap.run import read_run
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ import sys, torch, torch.distributed as dist
 from pathlib import Path
 import borngap
 from borngap.context import Context
-from borngap.hf.tracker import Tracker
+from borngap.track.tracker import Tracker
 from torch.distributed.fsdp import fully_shard
 
 def run(name, out, shard):

@@ -12,10 +12,10 @@ import torch
 from scipy import stats
 from tests.cases import DEVICES, case
 
-from borngap import geometry as module
+from borngap.observables import geometry as module
 from borngap.errors import UserError
-from borngap.geometry import KINDS, Bulk, Geometry
-from borngap.largest import largest
+from borngap.observables.geometry import KINDS, Bulk, Geometry
+from borngap.observables.largest import largest
 
 
 def matrix(tokens=60, dimension=16, seed=0, common=0.7):

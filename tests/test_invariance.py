@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.cases import Case, case
 
-from borngap import gap
-from borngap.geometry import Geometry
-from borngap.observables import INTEGER_IDS, OBSERVABLES, measure
+from borngap.observables import gap
+from borngap.observables.geometry import Geometry
+from borngap.observables.measure import INTEGER_IDS, OBSERVABLES, measure
 
 ANTISYMMETRIC = ("born_gap", "signal", "drag", "logit_gap")
 KINDS = st.sampled_from(["readout", "centered"])

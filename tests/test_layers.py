@@ -119,9 +119,9 @@ def test_arrows_point_down():
 
 
 @pytest.mark.parametrize(("importer", "line", "arrow"), [
-    ("density", "from borngap.observables import measure", "density -> observables"),
+    ("density", "from borngap.observables.measure import measure", "density -> observables"),
     ("gap", "from borngap import store", "gap -> store"),
-    ("context", "def f():\n    import borngap.hf.load", "context -> hf.load"),
+    ("context", "def f():\n    import borngap.model.load", "context -> hf.load"),
     ("pool", "from borngap.hf import load", "pool -> hf.load"),
     ("observables", "from borngap.cli import main", "observables -> cli.__init__"),
 ])  # fmt: skip
@@ -142,14 +142,14 @@ def test_no_file_and_no_folder_imports_in_a_circle():
 
 
 @pytest.mark.parametrize(("files", "of_files", "of_folders"), [
-    ({"gap": "import borngap.pool", "pool": "from borngap import density", "density": "import torch"}, None, None),
-    ({"gap": "import borngap.pool", "pool": "from borngap.gap import x"}, ["gap", "pool"], ["gap", "pool"]),
-    ({"hf/load": "from borngap.hf import words", "hf/words": "def f():\n    from borngap.hf.load import load"},
+    ({"gap": "import borngap.observables.pool", "pool": "from borngap import density", "density": "import torch"}, None, None),
+    ({"gap": "import borngap.observables.pool", "pool": "from borngap.observables.gap import x"}, ["gap", "pool"], ["gap", "pool"]),
+    ({"hf/load": "from borngap.hf import words", "hf/words": "def f():\n    from borngap.model.load import load"},
      ["hf.load", "hf.words"], None),
-    ({"hf/load": "if 1:\n    import borngap.store", "store": "import borngap.hf.words", "hf/words": ""},
+    ({"hf/load": "if 1:\n    import borngap.run", "store": "import borngap.model.words", "hf/words": ""},
      None, ["hf", "store"]),
-    ({"hf/load": "import borngap.zoo", "zoo/__init__": "", "zoo/card": "import borngap.hf.load"}, None, None),
-    ({"hf/load": "import borngap.zoo.card", "zoo/__init__": "", "zoo/card": "import borngap.hf.words", "hf/words": ""},
+    ({"hf/load": "import borngap.zoo", "zoo/__init__": "", "zoo/card": "import borngap.model.load"}, None, None),
+    ({"hf/load": "import borngap.zoo.card", "zoo/__init__": "", "zoo/card": "import borngap.model.words", "hf/words": ""},
      None, ["hf", "zoo"]),
 ])  # fmt: skip
 def test_a_circle_is_found(tmp_path, files, of_files, of_folders):
@@ -181,7 +181,7 @@ def test_the_lower_layers_load_nothing_heavy():
         assert "scipy" not in loaded or layer(name) > 0, name
         above = {m for m in loaded if m.startswith("borngap.") and layer(m.removeprefix("borngap.")) > layer(name)}
         assert above == set(), name
-    assert "torch" in after["borngap.density"]
+    assert "torch" in after["borngap.observables.density"]
 
 
 def test_the_package_alone_loads_nothing():

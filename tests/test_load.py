@@ -12,8 +12,8 @@ from tests.tiny import tiny
 from transformers import BertConfig, T5Config
 
 from borngap.errors import UserError
-from borngap.hf.load import load, load_tokenizer, summary
-from borngap.hf.sources import read
+from borngap.model.load import load, load_tokenizer, summary
+from borngap.model.sources import read
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from tests.runs import make_run, make_sweep
 import borngap
 from borngap.context import Context, read_contexts, tokenize
 from borngap.errors import UserError, did_you_mean
-from borngap.pairs import read_pairs
-from borngap.store import RUN, read_run
-from borngap.sweepstore import read_sweep
+from borngap.scanning.pairs import read_pairs
+from borngap.run import RUN, read_run
+from borngap.sweep.folder import read_sweep
 
 
 def written(path, *rows):

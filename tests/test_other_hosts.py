@@ -9,9 +9,9 @@ from tests.hosts import CONTEXTS, PROSE, TIED, prose, same, weights
 
 import borngap
 from borngap.errors import UserError
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.tracker import Tracker
-from borngap.store import read_run
+from borngap.track.callback import BornGapCallback
+from borngap.track.tracker import Tracker
+from borngap.run import read_run
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def lightning_run(folder, callbacks, **options):
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning(tmp_path):
-    from borngap.hf.lightning import BornGapLightning
+    from borngap.track.lightning import BornGapLightning
 
     tokenizer = borngap.load(TIED).tokenizer
     watcher = BornGapLightning(CONTEXTS, tokenizer, every=3, out=tmp_path / "run")
@@ -107,7 +107,7 @@ def test_lightning(tmp_path):
 def test_lightning_resumes_accumulates_and_stops(tmp_path):
     from lightning.pytorch.callbacks import EarlyStopping
 
-    from borngap.hf.lightning import BornGapLightning
+    from borngap.track.lightning import BornGapLightning
 
     tokenizer = borngap.load(TIED).tokenizer
 
@@ -130,7 +130,7 @@ def test_a_plain_loop_within_its_budget():
     clock = tracker._clock
     # a host whose steps take 1 s, a probe 0.5 s: one probe in 2.5 steps is within 20 %, so one in 4
     clock.probe_seconds, clock._since = 0.5, next(ticks)
-    import borngap.hf.clock as module
+    import borngap.track.clock as module
 
     original, module.time = module.time, type("Time", (), {"perf_counter": staticmethod(lambda: next(ticks))})
     try:

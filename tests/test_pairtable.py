@@ -5,9 +5,9 @@ import torch
 from tests.cases import case
 
 from borngap import measure
-from borngap.geometry import Geometry
-from borngap.hf.finetune import FineTune
-from borngap.pairtable import PairTable
+from borngap.observables.geometry import Geometry
+from borngap.train.finetune import FineTune
+from borngap.observables.pairtable import PairTable
 
 NAMES = (
     "drag",
@@ -65,7 +65,7 @@ def test_a_prediction_without_spread_has_angle_0():
 
 def test_only_a_geometry_at_rest_is_kept():
     import borngap
-    from borngap.hf.observe import Observer
+    from borngap.train.observe import Observer
 
     for method, at_rest in (("lora", True), ("full", False)):
         tuner = FineTune(

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from borngap.boundary import boundary, compare, fit, interval
-from borngap.phase import Point, phase
+from borngap.sweep.boundary import boundary, compare, fit, interval
+from borngap.sweep.phase import Point, phase
 from borngap.schedule import factors
 from borngap.sweep.diagram import point_of
 

@@ -14,12 +14,12 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from borngap.context import Context, Target
-from borngap.hf import precision
-from borngap.hf.load import new_model
-from borngap.hf.precision import LOW, full_float32, measuring, precision_of
-from borngap.hf.probe import forward, last_logits
-from borngap.hf.rowwise import Rowwise
-from borngap.hf.selected import Prompt, selected_logits
+from borngap.model import precision
+from borngap.model.load import new_model
+from borngap.model.precision import LOW, full_float32, measuring, precision_of
+from borngap.model.probe import forward, last_logits
+from borngap.train.rowwise import Rowwise
+from borngap.model.selected import Prompt, selected_logits
 
 IDS = [(3, 4, 5, 60, 7), (9, 11)]
 TARGETS = [Target(Context("a", " b", " c"), ids, 1, 2, {}, False) for ids in IDS]

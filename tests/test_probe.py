@@ -12,10 +12,10 @@ from tests.tiny import CONFIGS, tiny
 
 from borngap.context import Context, tokenize
 from borngap.errors import UserError
-from borngap.hf import probe as module
-from borngap.hf.probe import LEADING, TRAILING, forward, probe, records
-from borngap.hf.readout import geometry_of
-from borngap.observables import INTEGER_IDS, OBSERVABLES, measure
+from borngap.model import probe as module
+from borngap.model.probe import LEADING, TRAILING, forward, probe, records
+from borngap.model.readout import geometry_of
+from borngap.observables.measure import INTEGER_IDS, OBSERVABLES, measure
 
 CONTEXTS = [
     Context("He felt", " shame", " guilt"),

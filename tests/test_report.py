@@ -15,12 +15,12 @@ from tests.runs import GEOMETRY, STORIES, make_run, make_sweep
 
 import borngap
 from borngap.errors import UserError
-from borngap.observables import OBSERVABLES
-from borngap.report.charts import DASHES, PANELS, PHANTOM, STYLES
-from borngap.report.html import inline_json
-from borngap.report.palette import DARK, GRAPHIC, LIGHT, SURFACES, contrast
+from borngap.observables.measure import OBSERVABLES
+from borngap.report.charts.charts import DASHES, PANELS, PHANTOM, STYLES
+from borngap.report.page.html import inline_json
+from borngap.report.page.palette import DARK, GRAPHIC, LIGHT, SURFACES, contrast
 from borngap.report.report import Report, comparison_of, report_of
-from borngap.report.source import read_source
+from borngap.report.facts.source import read_source
 from borngap.report.summary import summary
 from borngap.report.text import ending, number, rate, word
 from borngap.shown import public, visible
@@ -173,7 +173,7 @@ def test_equal_input_gives_equal_bytes(folder, monkeypatch):
     command = [sys.executable, "-c", program, str(folder)]
     elsewhere = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=elsewhere, timeout=120)
-    monkeypatch.setattr("borngap.report.html.vega_bundle", lambda: "")
+    monkeypatch.setattr("borngap.report.page.html.vega_bundle", lambda: "")
     first = of(folder)
     assert done.stdout.split() == [
         hashlib.sha256(first.text(name).encode()).hexdigest() for name in ("html", "md", "json")

@@ -11,7 +11,7 @@ from tests.runs import make_run
 
 import borngap
 from borngap.context import Context
-from borngap.hf.callback import BornGapCallback
+from borngap.track.callback import BornGapCallback
 from borngap.report.report import report_of
 
 

@@ -9,8 +9,8 @@ import torch
 from tests.hosts import CONTEXTS, PROSE, TIED, trainer
 
 import borngap
-from borngap.hf.callback import BornGapCallback
-from borngap.sweepstore import Sweep
+from borngap.track.callback import BornGapCallback
+from borngap.sweep.folder import Sweep
 
 
 @pytest.fixture(scope="module")

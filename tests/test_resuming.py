@@ -10,8 +10,8 @@ from tests.test_other_hosts import lightning_run
 import borngap
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.tracker import Tracker
+from borngap.track.callback import BornGapCallback
+from borngap.track.tracker import Tracker
 
 OTHERS = [Context("Create a new", " list"), *CONTEXTS[1:]]
 CHECKPOINTS = {"save_strategy": "steps", "save_steps": 2}
@@ -70,7 +70,7 @@ def test_a_trainer_is_not_resumed_on_other_contexts(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_is_not_resumed_on_other_contexts(tmp_path):
-    from borngap.hf.lightning import BornGapLightning
+    from borngap.track.lightning import BornGapLightning
 
     tokenizer = borngap.load(TIED).tokenizer
     first, _ = lightning_run(tmp_path, [BornGapLightning(CONTEXTS, tokenizer)], max_steps=1)

@@ -8,10 +8,10 @@ from tests.hosts import CONTEXTS
 import borngap
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.finetune import FineTune
-from borngap.hf.tracker import Tracker
-from borngap.stopping import (
+from borngap.track.callback import BornGapCallback
+from borngap.train.finetune import FineTune
+from borngap.track.tracker import Tracker
+from borngap.judge.stopping import (
     CrossEntropyPatience,
     PatienceState,
     SaturationRule,
@@ -20,9 +20,9 @@ from borngap.stopping import (
     all_saturated,
 )
 from borngap.training import Training
-from borngap.trajectory import CRITERIA, Trajectory
-from borngap.verdicts import outcome, verdict
-from borngap.watch import Watch, judge
+from borngap.judge.trajectory import CRITERIA, Trajectory
+from borngap.judge.verdicts import outcome, verdict
+from borngap.judge.watch import Watch, judge
 
 NAMES = ("born_gap", "logit_gap", "top1_margin", "drag", "cross_entropy")
 # saturated at the fifth record: changes 0.5, 0.8, 0.01, 0.01

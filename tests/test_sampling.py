@@ -11,8 +11,8 @@ from transformers import DataCollatorWithFlattening, Trainer, default_data_colla
 
 import borngap
 from borngap.errors import UserError
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.sample import sample_targets
+from borngap.track.callback import BornGapCallback
+from borngap.track.sample import sample_targets
 
 SETTINGS = {
     "report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "max_steps": 1, "disable_tqdm": True,

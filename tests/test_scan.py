@@ -13,17 +13,17 @@ from tests.tiny import CONFIGS, tiny
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.geometry import Geometry
-from borngap.hf import positions as batching
-from borngap.hf.probe import forward
-from borngap.hf.readout import geometry_of, observing
-from borngap.hf.scan import scan
-from borngap.hf.selected import Prompt, selected_logits
-from borngap.hf.words import words_of
-from borngap.observables import measure
-from borngap.pool import nucleus
-from borngap.ranking import ranking
-from borngap.rivals import NUMBERS, Rivals
+from borngap.observables.geometry import Geometry
+from borngap.scanning import positions as batching
+from borngap.model.probe import forward
+from borngap.model.readout import geometry_of, observing
+from borngap.scanning.scan import scan
+from borngap.model.selected import Prompt, selected_logits
+from borngap.model.words import words_of
+from borngap.observables.measure import measure
+from borngap.observables.pool import nucleus
+from borngap.observables.ranking import ranking
+from borngap.scanning.rivals import NUMBERS, Rivals
 
 PROSE = "The old man felt shame and guilt. He said that the method returns a list of words; she said that a function"
 TEXTS = [
@@ -190,8 +190,8 @@ def test_the_rival_is_the_nearest_word_of_the_nucleus_that_is_no_variant():
 def test_overlaps_kept_within_a_small_table(monkeypatch):
     x = case(1, vocabulary=300, dimension=16, batch=40)
     words = torch.ones(300, dtype=torch.bool)
-    monkeypatch.setattr("borngap.rivals._BLOCK_ELEMENTS", 900)
-    monkeypatch.setattr("borngap.rivals._TABLE_ELEMENTS", 8 * 900)
+    monkeypatch.setattr("borngap.scanning.rivals._BLOCK_ELEMENTS", 900)
+    monkeypatch.setattr("borngap.scanning.rivals._TABLE_ELEMENTS", 8 * 900)
     rivals = Rivals(Geometry(x.matrix), words, torch.arange(300), -1.0, 1.0)
     for gold in (x.gold, x.gold.flip(0)):
         rivals.possible(gold)

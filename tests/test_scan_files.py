@@ -15,10 +15,10 @@ import pytest
 from backports import zstd
 from tests.test_cli import fails, run  # noqa: F401 - a fixture
 
-from borngap import jsonfile
+from borngap.data import jsonfile
 from borngap.errors import UserError
-from borngap.recognise import recognise
-from borngap.rows import open_source
+from borngap.data.recognise import recognise
+from borngap.data.rows import open_source
 
 ROWS = [
     {"text": "Der Körper, einer; Funktion 🙂", "id": "0"},

@@ -14,11 +14,11 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from trl.data_utils import maybe_extract_prompt
 
 from borngap.errors import UserError
-from borngap.hf import chats
-from borngap.hf.chats import Chats
-from borngap.layout import Layout, known_layout
-from borngap.messages import messages_of
-from borngap.tokenised import IGNORED
+from borngap.data import chats
+from borngap.data.chats import Chats
+from borngap.data.layout import Layout, known_layout
+from borngap.data.messages import messages_of
+from borngap.data.tokenised import IGNORED
 
 SIDES = [
     {"prompt": "He felt", "chosen": " shame and guilt.", "rejected": " an error."},

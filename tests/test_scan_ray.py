@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("ray")
 
 from borngap.errors import UserError
-from borngap.hf.load import load
-from borngap.hf.scan import scan
-from borngap.hf.scan_ray import RayEngine
+from borngap.model.load import load
+from borngap.scanning.scan import scan
+from borngap.scanning.ray import RayEngine
 
 MODEL = "docs-gpt2-s"
 TEXTS = [

@@ -11,14 +11,14 @@ import pytest
 from datasets import Dataset
 from tests.test_cli import fails, run  # noqa: F401 - a fixture
 
-from borngap import jsonfile
-from borngap import rows as module
+from borngap.data import jsonfile
+from borngap.data import rows as module
 from borngap.errors import UserError
-from borngap.hf.data import source_of
-from borngap.layout import Layout
-from borngap.pairs import read_pairs
-from borngap.recognise import recognise
-from borngap.rows import of_objects, open_source
+from borngap.data.source import source_of
+from borngap.data.layout import Layout
+from borngap.scanning.pairs import read_pairs
+from borngap.data.recognise import recognise
+from borngap.data.rows import of_objects, open_source
 
 MODEL = "docs-gpt2-s"
 TEXTS = [

@@ -14,10 +14,10 @@ from transformers import DataCollatorForLanguageModeling
 from trl import SFTConfig, SFTTrainer
 
 from borngap.errors import UserError
-from borngap.hf.supervised import Example, Supervision, windows
-from borngap.recognise import recognise
-from borngap.rows import Row, of_objects
-from borngap.tokenised import IGNORED, Document
+from borngap.scanning.supervised import Example, Supervision, windows
+from borngap.data.recognise import recognise
+from borngap.data.rows import Row, of_objects
+from borngap.data.tokenised import IGNORED, Document
 
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ 'A:' }}{% generation %}{{ m['content'] + eos_token }}"

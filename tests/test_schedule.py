@@ -5,7 +5,7 @@ import torch
 from transformers import get_scheduler
 
 from borngap.errors import UserError
-from borngap.hf.finetune import make_optimiser
+from borngap.train.finetune import make_optimiser
 from borngap.schedule import SCHEDULES, check_dose, dose_of, factors, share_of
 from borngap.training import Training
 

@@ -9,11 +9,11 @@ from tests.tiny import tiny
 import borngap
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.hf import stacked as engine
-from borngap.hf.finetune import FineTune
-from borngap.hf.load import Loaded
-from borngap.hf.rowwise import Rowwise
-from borngap.hf.stacked import Lane, pays, stacked
+from borngap.train import stacked as engine
+from borngap.train.finetune import FineTune
+from borngap.model.load import Loaded
+from borngap.train.rowwise import Rowwise
+from borngap.train.stacked import Lane, pays, stacked
 from borngap.training import Training
 
 CONTEXTS = [

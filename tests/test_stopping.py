@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borngap.errors import UserError
-from borngap.stopping import (
+from borngap.judge.stopping import (
     CrossEntropyPatience,
     SaturationRule,
     SaturationState,
@@ -17,7 +17,7 @@ from borngap.stopping import (
     saturation_step,
     saving,
 )
-from borngap.trajectory import Trajectory
+from borngap.judge.trajectory import Trajectory
 
 GAPS = st.floats(-1, 1, allow_nan=False)
 

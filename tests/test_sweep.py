@@ -21,11 +21,12 @@ from borngap.cli import app, main
 from borngap.context import Context, write_contexts
 from borngap.errors import UserError
 from borngap.files import json_bytes
-from borngap.sweep import cluster, engines, workers
+from borngap.sweep import ray as cluster
+from borngap.sweep import engines, workers
 from borngap.sweep.diagram import points
 from borngap.sweep.plan import SweepPlan, plan_sweep, read_rates
 from borngap.sweep.run import run_sweep
-from borngap.sweepstore import Result, SweepStore, read_sweep
+from borngap.sweep.folder import Result, SweepStore, read_sweep
 from borngap.training import Training
 
 MODEL = "docs-gpt2-s"
@@ -163,7 +164,7 @@ def test_a_run_is_never_written_twice(tmp_path):
 
 HOLD = """
 import json, time
-from borngap.sweepstore import SweepStore
+from borngap.sweep.folder import SweepStore
 held = SweepStore(folder, json.loads(plan), {})
 time.sleep(60)
 """

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from borngap.cli import app
 from borngap.errors import UserError
-from borngap.hf.load import new_model
-from borngap.hf.methods import make_trainable
-from borngap.hf.targets import targets_of
+from borngap.model.load import new_model
+from borngap.train.methods import make_trainable
+from borngap.train.targets import targets_of
 from borngap.training import Training
 
 # number of blocks under any of its names; every other setting is the type's own

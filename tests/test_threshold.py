@@ -5,7 +5,7 @@ import math
 import pytest
 
 from borngap.errors import UserError
-from borngap.threshold import (
+from borngap.critical.rates import (
     Bracket,
     Critical,
     bisect,

@@ -26,11 +26,11 @@ from transformers import (
 
 import borngap
 from borngap.errors import UserError
-from borngap.hf.callback import BornGapCallback
-from borngap.hf.finetune import FineTune
-from borngap.hf.sample import sample_targets
-from borngap.hf.tracker import BornGapWarning, Tracker
-from borngap.store import read_run
+from borngap.track.callback import BornGapCallback
+from borngap.train.finetune import FineTune
+from borngap.track.sample import sample_targets
+from borngap.track.tracker import BornGapWarning, Tracker
+from borngap.run import read_run
 from borngap.training import Training
 
 
@@ -181,7 +181,7 @@ def test_a_run_is_not_overwritten(tmp_path):
     assert (tmp_path / "run" / "verdicts.json").read_bytes() == before
 
 
-@pytest.mark.filterwarnings("ignore::borngap.hf.tracker.BornGapWarning")
+@pytest.mark.filterwarnings("ignore::borngap.track.tracker.BornGapWarning")
 def test_early_stopping_is_driven_by_the_injected_metric(tmp_path):
     options = {
         "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 8,

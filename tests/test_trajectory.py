@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from borngap.errors import UserError
-from borngap.trajectory import Trajectory
-from borngap.verdicts import ablation, character, outcome, phantom, silent, verdict
+from borngap.judge.trajectory import Trajectory
+from borngap.judge.verdicts import ablation, character, outcome, phantom, silent, verdict
 
 NAN = math.nan
 

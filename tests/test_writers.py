@@ -21,11 +21,11 @@ from tests.test_report_scan import make_scan
 import borngap
 from borngap.errors import UserError
 from borngap.folder import LOCK_FILE, Lock
-from borngap.hf.finetune import finetune
-from borngap.hf.scan import scan
-from borngap.hf.tracker import Tracker
+from borngap.train.finetune import finetune
+from borngap.scanning.scan import scan
+from borngap.track.tracker import Tracker
 from borngap.report.report import report_of
-from borngap.store import read_run
+from borngap.run import read_run
 from borngap.sweep.plan import plan_sweep
 from borngap.sweep.run import run_sweep
 from borngap.training import Training

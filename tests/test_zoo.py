@@ -13,12 +13,12 @@ import torch
 from tests.reference import reference
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from borngap.cli.geometry import bulks_of
+from borngap.cli.commands.geometry import bulks_of
 from borngap.context import read_contexts
 from borngap.errors import UserError
-from borngap.hf.load import load
-from borngap.hf.probe import probe
-from borngap.observables import OBSERVABLES
+from borngap.model.load import load
+from borngap.model.probe import probe
+from borngap.observables.measure import OBSERVABLES
 from borngap.zoo import MODELS, bundled_names, bundled_path, corpus, make
 from borngap.zoo.card import held_out_loss, read_card, verify
 from borngap.zoo.choose import choose_docs10, choose_docs40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from borngap.hf.load import new_model
+from borngap.model.load import new_model
 
 _WIDE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 _GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0}

@@ -11,63 +11,63 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from borngap.context import Context, read_contexts
     from borngap.errors import UserError
-    from borngap.geometry import Bulk, Geometry
-    from borngap.hf.callback import BornGapCallback
-    from borngap.hf.critical import critical_rates
-    from borngap.hf.finetune import finetune
-    from borngap.hf.forecast import forecast
-    from borngap.hf.lightning import BornGapLightning
-    from borngap.hf.load import load
-    from borngap.hf.probe import probe
-    from borngap.hf.readout import geometry_of, readout_of
-    from borngap.hf.scan import scan
-    from borngap.hf.tracker import Tracker
-    from borngap.observables import OBSERVABLES, measure
-    from borngap.report.pictures import plot
+    from borngap.observables.geometry import Bulk, Geometry
+    from borngap.track.callback import BornGapCallback
+    from borngap.critical.search import critical_rates
+    from borngap.train.finetune import finetune
+    from borngap.critical.forecast import forecast
+    from borngap.track.lightning import BornGapLightning
+    from borngap.model.load import load
+    from borngap.model.probe import probe
+    from borngap.model.readout import geometry_of, readout_of
+    from borngap.scanning.scan import scan
+    from borngap.track.tracker import Tracker
+    from borngap.observables.measure import OBSERVABLES, measure
+    from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
-    from borngap.scanfolder import read_scan
-    from borngap.scanning import Scanning
-    from borngap.stopping import SaturationRule
-    from borngap.store import read_run
+    from borngap.scanning.folder import read_scan
+    from borngap.scanning.settings import Scanning
+    from borngap.judge.stopping import SaturationRule
+    from borngap.run import read_run
     from borngap.sweep.plan import plan_sweep
     from borngap.sweep.run import run_sweep
-    from borngap.sweepstore import read_sweep
+    from borngap.sweep.folder import read_sweep
     from borngap.training import Training
-    from borngap.trajectory import Trajectory
-    from borngap.verdicts import verdict
+    from borngap.judge.trajectory import Trajectory
+    from borngap.judge.verdicts import verdict
 
 _HOME = {
-    "BornGapCallback": "hf.callback",
-    "BornGapLightning": "hf.lightning",
-    "Bulk": "geometry",
+    "BornGapCallback": "track.callback",
+    "BornGapLightning": "track.lightning",
+    "Bulk": "observables.geometry",
     "Context": "context",
-    "Geometry": "geometry",
-    "OBSERVABLES": "observables",
-    "SaturationRule": "stopping",
-    "Scanning": "scanning",
-    "Tracker": "hf.tracker",
+    "Geometry": "observables.geometry",
+    "OBSERVABLES": "observables.measure",
+    "SaturationRule": "judge.stopping",
+    "Scanning": "scanning.settings",
+    "Tracker": "track.tracker",
     "Training": "training",
-    "Trajectory": "trajectory",
+    "Trajectory": "judge.trajectory",
     "UserError": "errors",
     "comparison_of": "report.report",
-    "critical_rates": "hf.critical",
-    "finetune": "hf.finetune",
-    "forecast": "hf.forecast",
-    "geometry_of": "hf.readout",
-    "load": "hf.load",
-    "measure": "observables",
+    "critical_rates": "critical.search",
+    "finetune": "train.finetune",
+    "forecast": "critical.forecast",
+    "geometry_of": "model.readout",
+    "load": "model.load",
+    "measure": "observables.measure",
     "plan_sweep": "sweep.plan",
-    "plot": "report.pictures",
-    "probe": "hf.probe",
+    "plot": "report.charts.pictures",
+    "probe": "model.probe",
     "read_contexts": "context",
-    "read_run": "store",
-    "read_scan": "scanfolder",
-    "read_sweep": "sweepstore",
-    "readout_of": "hf.readout",
+    "read_run": "run",
+    "read_scan": "scanning.folder",
+    "read_sweep": "sweep.folder",
+    "readout_of": "model.readout",
     "report_of": "report.report",
     "run_sweep": "sweep.run",
-    "scan": "hf.scan",
-    "verdict": "verdicts",
+    "scan": "scanning.scan",
+    "verdict": "judge.verdicts",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from borngap.delimited import delimited
+from borngap.data.delimited import delimited
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
 from borngap.shown import quoted

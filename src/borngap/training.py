@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from borngap.errors import UserError
-from borngap.geometry import KINDS, Kind
+from borngap.observables.geometry import KINDS, Kind
 from borngap.schedule import SCHEDULES, Schedule, factors
-from borngap.trajectory import CRITERIA, Criterion
+from borngap.judge.trajectory import CRITERIA, Criterion
 
 Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]

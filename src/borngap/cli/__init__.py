@@ -8,20 +8,20 @@ from typing import Annotated
 
 import typer
 
-from borngap.cli.compare import compare
-from borngap.cli.critical import critical
-from borngap.cli.demo import demo
-from borngap.cli.finetune import finetune
-from borngap.cli.forecast import forecast
-from borngap.cli.geometry import geometry
+from borngap.cli.commands.compare import compare
+from borngap.cli.commands.critical import critical
+from borngap.cli.commands.demo import demo
+from borngap.cli.commands.finetune import finetune
+from borngap.cli.commands.forecast import forecast
+from borngap.cli.commands.geometry import geometry
 from borngap.cli.interrupt import Command
-from borngap.cli.neighbours import neighbours
-from borngap.cli.probe import probe
-from borngap.cli.report import report
-from borngap.cli.reproduce import reproduce
-from borngap.cli.scan import scan
-from borngap.cli.sweep import sweep
-from borngap.cli.zoo import zoo
+from borngap.cli.commands.neighbours import neighbours
+from borngap.cli.commands.probe import probe
+from borngap.cli.commands.report import report
+from borngap.cli.commands.reproduce import reproduce
+from borngap.cli.commands.scan import scan
+from borngap.cli.commands.sweep import sweep
+from borngap.cli.commands.zoo import zoo
 from borngap.errors import UserError
 
 app = typer.Typer(

@@ -14,13 +14,13 @@ from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_o
 from borngap.experiments.folder import Plan, entries, home, kept
 from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
 from borngap.files import checked
-from borngap.hf.load import quiet
+from borngap.model.load import quiet
 from borngap.sweep.plan import SweepPlan
 from borngap.sweep.run import run_sweep
-from borngap.sweepstore import PARTS, SWEEP_FILE, read_sweep
-from borngap.threshold import By
+from borngap.sweep.folder import PARTS, SWEEP_FILE, read_sweep
+from borngap.critical.rates import By
 from borngap.training import Method
-from borngap.trajectory import Criterion
+from borngap.judge.trajectory import Criterion
 
 # what is done, of how many, and in words
 OnProgress = Callable[[str, str, int, int], None]

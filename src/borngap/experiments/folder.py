@@ -19,7 +19,7 @@ from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.files import checked, json_bytes, write_whole
 from borngap.folder import Folder, Kind, read_head
-from borngap.store import environment
+from borngap.run import environment
 
 REPRODUCTION = Kind("reproduction", "reproduce.json")
 PLAN_FILE = REPRODUCTION.head

@@ -11,17 +11,17 @@ import torch
 from borngap.context import Context
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
-from borngap.experiments.paper import lora_targets
-from borngap.geometry import KINDS, Kind
-from borngap.hf.critical import Searcher, Threshold, critical_entry
-from borngap.hf.forecast import at_rate
-from borngap.hf.load import load, summary
-from borngap.hf.probe import named, probe, records
-from borngap.hf.readout import geometry_of
-from borngap.store import clean
-from borngap.threshold import By
+from borngap.experiments.claims.paper import lora_targets
+from borngap.observables.geometry import KINDS, Kind
+from borngap.critical.search import Searcher, Threshold, critical_entry
+from borngap.critical.forecast import at_rate
+from borngap.model.load import load, summary
+from borngap.model.probe import named, probe, records
+from borngap.model.readout import geometry_of
+from borngap.run import clean
+from borngap.critical.rates import By
 from borngap.training import Method, Training
-from borngap.trajectory import Criterion
+from borngap.judge.trajectory import Criterion
 
 _QUANTILES = tuple(float(p) for p in (1, 2, 5, *range(10, 90, 10), 95, 98, 99, 99.9))
 

@@ -13,8 +13,8 @@ from borngap.experiments.arms import ARMS
 from borngap.experiments.campaign import rates, theta_star
 from borngap.experiments.folder import Plan, entries, home, read_plan
 from borngap.files import checked
-from borngap.store import COLUMNS
-from borngap.sweepstore import SWEEP_FILE, Sweep, read_sweep
+from borngap.run import COLUMNS
+from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
 
 EPOCH = 5  # steps of an epoch of one context (section 4)
 _F, _S, _I, _B = pl.Float64, pl.String, pl.Int64, pl.Boolean

@@ -13,7 +13,7 @@ import polars as pl
 
 from borngap.files import json_bytes, write_whole
 from borngap.shown import visible
-from borngap.store import clean
+from borngap.run import clean
 
 MISSING = "–"
 _LONG = 80  # rows that a report shows

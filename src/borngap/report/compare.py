@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.report.charts import COMPARED, STYLES
-from borngap.report.rows import context_label
-from borngap.report.source import Source
+from borngap.report.charts.charts import COMPARED, STYLES
+from borngap.report.charts.rows import context_label
+from borngap.report.facts.source import Source
 from borngap.report.summary import SCHEMA, definitions, summary
 from borngap.report.text import count
 from borngap.report.wording import precision_words

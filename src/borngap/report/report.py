@@ -12,18 +12,18 @@ from typing import Any
 
 from borngap.errors import UserError
 from borngap.files import write_whole
-from borngap.report.bulk import geometries
+from borngap.report.facts.bulk import geometries
 from borngap.report.compare import comparison
-from borngap.report.forecasts import read_forecasts
-from borngap.report.html import page
+from borngap.report.facts.forecasts import read_forecasts
+from borngap.report.page.html import page
 from borngap.report.markdown import markdown
-from borngap.report.phases import phase_record
-from borngap.report.pictures import save_pictures
+from borngap.report.facts.phases import phase_record
+from borngap.report.charts.pictures import save_pictures
 from borngap.report.scan import scan_summary
-from borngap.report.scansource import is_scan, read_scan_source
-from borngap.report.source import Source, read_source
+from borngap.report.facts.scansource import is_scan, read_scan_source
+from borngap.report.facts.source import Source, read_source
 from borngap.report.summary import summary
-from borngap.sweepstore import SWEEP_FILE, Sweep, read_sweep
+from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
 
 FORMATS = ("html", "md", "json")
 _RUNS_ONLY = "RUN folders, as `borngap finetune` or a callback writes them"

@@ -11,18 +11,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from borngap.experiments.claims import VERDICTS
+from borngap.experiments.claims.judging import VERDICTS
 from borngap.experiments.folder import read_plan
 from borngap.experiments.run import all_figures, write_results
 from borngap.experiments.study import Study, read_study
 from borngap.experiments.tables import Figure, Table, brief, cell, markdown, sections
 from borngap.files import write_whole
 from borngap.folder import Lock
-from borngap.report.drawing import picture
-from borngap.report.palette import DARK, LIGHT
+from borngap.report.charts.drawing import picture
+from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.text import count
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "page"
 
 
 def write_report(folder: Path) -> list[dict[str, Any]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from borngap.report.scansource import ScanSource
+from borngap.report.facts.scansource import ScanSource
 from borngap.report.scanwording import GLOSSARY, bulk_sentence, made_sentence, rule_sentence, scan_sentence
-from borngap.report.series import rounded
+from borngap.report.charts.series import rounded
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import ending, word
-from borngap.rivals import NUMBERS
+from borngap.scanning.rivals import NUMBERS
 from borngap.shown import public, visible
 
 _SHOWN = 100  # pairs in the table: more are no reading

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.observables import OBSERVABLES
-from borngap.report.contexts import context_record, criterion_of, watched
-from borngap.report.forecasts import join
-from borngap.report.series import rounded
-from borngap.report.source import Source
+from borngap.observables.measure import OBSERVABLES
+from borngap.report.facts.contexts import context_record, criterion_of, watched
+from borngap.report.facts.forecasts import join
+from borngap.report.charts.series import rounded
+from borngap.report.facts.source import Source
 from borngap.report.text import count, rate
 from borngap.report.wording import (
     GLOSSARY,
@@ -24,8 +24,8 @@ from borngap.report.wording import (
     verdict_sentence,
 )
 from borngap.shown import public, visible
-from borngap.store import Run
-from borngap.sweepstore import Sweep
+from borngap.run import Run
+from borngap.sweep.folder import Sweep
 
 SCHEMA = 1
 _RECORDS = (24, 400)  # records of one context: at least, at most

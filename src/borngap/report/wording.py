@@ -7,7 +7,7 @@ from typing import Any
 
 from borngap.report.text import MISSING, count, number, rate
 from borngap.shown import public, visible
-from borngap.verdicts import WATCHED_ADVICE
+from borngap.judge.verdicts import WATCHED_ADVICE
 
 AHEAD = frozenset({"resolved", "pre-resolved"})
 _BEATS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.phase import Phase, Point, phase
+from borngap.sweep.phase import Phase, Point, phase
 from borngap.schedule import factors, share_of
-from borngap.sweepstore import Sweep
-from borngap.trajectory import Criterion
+from borngap.sweep.folder import Sweep
+from borngap.judge.trajectory import Criterion
 
 
 def diagrams(sweep: Sweep, criteria: Sequence[Criterion]) -> list[Phase]:

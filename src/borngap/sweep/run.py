@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from borngap.hf.precision import precision_of
-from borngap.store import environment
-from borngap.sweep.cluster import on_ray
+from borngap.model.precision import precision_of
+from borngap.run import environment
+from borngap.sweep.ray import on_ray
 from borngap.sweep.engines import Engine, Worker, choose_engine, in_sequence, in_stacks
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweep.workers import in_processes
-from borngap.sweepstore import Result, Sweep, SweepStore, read_sweep
+from borngap.sweep.folder import Result, Sweep, SweepStore, read_sweep
 
 OnRun = Callable[[int, int], None]
 

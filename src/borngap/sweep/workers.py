@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from borngap.errors import UserError
-from borngap.hf.load import quiet
+from borngap.model.load import quiet
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import SweepPlan, SweepRun
-from borngap.sweepstore import Result
+from borngap.sweep.folder import Result
 
 ATTEMPTS = 3
 

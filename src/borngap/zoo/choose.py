@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from borngap.context import Context
-from borngap.hf.load import Loaded
-from borngap.hf.probe import probe
-from borngap.hf.readout import geometry_of
+from borngap.model.load import Loaded
+from borngap.model.probe import probe
+from borngap.model.readout import geometry_of
 
 CANDIDATES = Path(__file__).parents[1] / "contexts" / "candidates.jsonl"
 COUNT, MANY = 10, 40

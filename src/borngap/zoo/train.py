@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
 from borngap.folder import Folder, Kind
-from borngap.hf.load import new_model
-from borngap.store import environment
+from borngap.model.load import new_model
+from borngap.run import environment
 from borngap.zoo.corpus import Corpus
 from borngap.zoo.recipe import CONTEXT, END_OF_TEXT, VOCABULARY, Recipe
 

@@ -1,0 +1,37 @@
+"""``borngap neighbours``: the tokens nearest to a word."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, Dtype, GeometryName, GeometryOption, Json, Model
+from borngap.cli.show import number, print_json, print_table, say_notes, table
+from borngap.report.text import word
+
+
+def neighbours(
+    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words; a leading space is added.")],
+    model: Model,
+    k: Annotated[int, typer.Option("-k", help="Neighbours a word.")] = 10,
+    geometry: GeometryOption = GeometryName.readout,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """List the tokens that overlap most with a word."""
+    from borngap.model.load import load, quiet, summary
+    from borngap.model.neighbours import nearest_tokens
+
+    quiet()
+    loaded = load(model, device, dtype)
+    found = nearest_tokens(loaded.model, loaded.tokenizer, words, k=k, geometry=geometry.value)
+    if json:
+        head: dict[str, Any] = {"schema": 1, "model": summary(loaded), "geometry": geometry.value}
+        print_json(head | {"neighbours": found})
+        return
+    say_notes(summary(loaded)["notes"])
+    for name, rows in found.items():
+        lines = [[word(row["token"]), number(row["overlap"])] for row in rows]
+        print_table(table(f"\n{name}", ["token", "overlap"], lines))

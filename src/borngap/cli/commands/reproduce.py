@@ -1,0 +1,160 @@
+"""``borngap reproduce``: the paper's experiments on any models, judged."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, Dtype, Json, bundled_contexts, bundled_models
+from borngap.cli.progress import Progress, spoken
+from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from borngap.experiments.folder import Plan
+
+_QUICK_MODELS = "docs-gpt2-s,docs-neox-s"
+
+
+def reproduce(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder; an unfinished reproduction of the same plan goes on.")
+    ],
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models",
+            "-m",
+            help="Comma-separated; `bundled`, or `paper` for the paper's eight.",
+            autocompletion=bundled_models,
+        ),
+    ] = "bundled",
+    contexts: Annotated[
+        str,
+        typer.Option("--contexts", "-c", help="A file, docs10, docs40 or paper10.", autocompletion=bundled_contexts),
+    ] = "",
+    experiments: Annotated[
+        str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads.")
+    ] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two models, five contexts, fewer rates, 30 steps: minutes.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps a run; by default 50, or 30 if quick.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, a model each; one a processor unless given.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    estimate: Annotated[
+        bool, typer.Option("--plan", help="Say what would be run and how long it takes; run none.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run the paper's experiments, resumably; write every table and figure, and judge every claim."""
+    from borngap.experiments.run import estimated, planned_runs, reproduce
+    from borngap.model.load import quiet
+    from borngap.report.reproduction import write_report
+
+    if workers is not None and workers < 1:
+        raise UserError("workers is out of range", rule="at least 1", found=workers)
+    if steps is not None and steps < 1:
+        raise UserError("steps is out of range", rule="at least 1", found=steps)
+    quiet()
+    plan = _plan(models, contexts, experiments, steps, dtype, quick=quick)
+    processes = workers or os.cpu_count() or 1
+    if estimate:
+        seconds = estimated(plan, out, processes, device)
+        _tell(plan, planned_runs(plan), seconds, processes, json=json)
+        return
+    if not _finished(out, plan):
+        if not json:
+            _tell(plan, planned_runs(plan), estimated(plan, out, processes, device), processes, json=False)
+        with Progress("runs") as bar:
+            report = _seen(bar, planned_runs(plan))
+            reproduce(plan, out, workers=processes, device=device, report=report)
+    records = write_report(out)
+    if json:
+        print_json({"schema": 1, "claims": records})
+    else:
+        _show(records, out)
+
+
+def _plan(models: str, contexts: str, experiments: str, steps: int | None, dtype: str | None, *, quick: bool) -> Plan:
+    from dataclasses import replace
+
+    from borngap.context import read_contexts
+    from borngap.experiments.arms import Scope
+    from borngap.experiments.folder import Plan
+    from borngap.experiments.run import EXPERIMENTS, QUICK, QUICK_CONTEXTS, scope_of
+
+    chosen = read_contexts(contexts or ("paper10" if models == "paper" else "docs10"))
+    scope = QUICK if quick else Scope()
+    if quick and not contexts:
+        chosen = chosen[:: max(1, len(chosen) // QUICK_CONTEXTS)][:QUICK_CONTEXTS]
+    names = [name.strip() for name in experiments.split(",")] if experiments else list(EXPERIMENTS)
+    scope = scope_of(names, replace(scope, steps=steps or scope.steps, dtype=dtype))
+    return Plan(_models(models, quick=quick), tuple(chosen), scope)
+
+
+def _models(text: str, *, quick: bool) -> tuple[str, ...]:
+    from borngap.experiments.claims.paper import paper_models
+    from borngap.zoo import bundled_names
+
+    if text == "paper":
+        return tuple(model.hub for model in paper_models())
+    if text == "bundled":
+        return tuple(_QUICK_MODELS.split(",")) if quick else tuple(bundled_names())
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _finished(out: Path, plan: Plan) -> bool:
+    """Whether everything is stored; checks that the folder is of this plan."""
+    from borngap.experiments.campaign import is_stored
+    from borngap.experiments.folder import PLAN_FILE, start
+
+    if not (out / PLAN_FILE).is_file():
+        return False
+    with start(out, plan):
+        return all(is_stored(out, model, plan) for model in plan.models)
+
+
+def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) -> None:
+    if json:
+        head = {"schema": 1, "plan": plan.to_json(), "runs": runs, "processes": processes}
+        print_json(head | {"estimate_seconds": seconds})
+        return
+    text = f"{len(plan.models)} models, {len(plan.contexts)} contexts, up to {runs} runs of {plan.scope.steps} steps"
+    say(f"{text}: about {spoken(seconds)} with {processes} processes on this machine as busy as it is now")
+
+
+def _seen(bar: Progress, total: int) -> Callable[[str, str, int, int], None]:
+    """Return what shows how many runs are done, and what is at work."""
+    done: dict[tuple[str, str], int] = {}
+
+    def see(model: str, what: str, count: int, _: int) -> None:
+        searching = what.startswith(("critical rates", "base model", "forecast"))
+        done[model, what] = 0 if searching else count
+        bar.show(sum(done.values()), total, what=f"{model}, {what}; runs")
+
+    return see
+
+
+def _show(records: list[dict[str, Any]], out: Path) -> None:
+    from borngap.report.reproduction import verdict_line
+
+    rows = [
+        [
+            r["claim"],
+            r["verdict"],
+            number(r["ours"], 3),
+            "–" if r["low"] is None else f"{number(r['low'], 3)} to {number(r['high'], 3)}",
+            r["n"],
+        ]
+        for r in records
+    ]
+    print_table(table("Claims", ["claim", "verdict", "ours", "95 % interval", "n"], rows, 2))
+    say(verdict_line(records))
+    say(f"written to {out}: report.html, report.md, claims.json, tables, figures")

@@ -1,0 +1,266 @@
+"""``borngap scan``: which targets of a data set have a near-synonym rival in front?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Device, Dtype, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.progress import Progress
+from borngap.cli.show import model_line, number, print_json, say, say_notes
+from borngap.report.text import word
+from borngap.shown import visible
+
+if TYPE_CHECKING:
+    from borngap.model.load import Loaded
+    from borngap.scanning.scan import Progress as Scanned
+    from borngap.scanning.ray import RayEngine
+
+PAGE_FILE = "report.html"
+_CHOSEN = {
+    "median": "each pair's next to its median logit gap",
+    "worst": "each pair's worst",
+    "spread": "each pair's median, worst and mildest in turn",
+}
+_CLASSES = {"A": "dense", "B": "sparse", "intermediate": "intermediate"}
+
+
+class EngineName(StrEnum):
+    """Where the forwards run."""
+
+    process = "process"
+    ray = "ray"
+
+
+class ExportBy(StrEnum):
+    """Which of a pair's targets become contexts."""
+
+    median = "median"
+    worst = "worst"
+    spread = "spread"
+
+
+class LossName(StrEnum):
+    """Which tokens count."""
+
+    answers = "answers"
+    all = "all"
+
+
+def scan(
+    data: Annotated[
+        str,
+        typer.Argument(help="File (JSON Lines, JSON, CSV, TSV, Parquet, text; also compressed), folder, or hub name."),
+    ],
+    model: Model,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of rows; all unless given.")] = None,
+    export_contexts: Annotated[
+        int, typer.Option(help="Contexts for finetune and forecast, one of each of the worst pairs; needs --out.")
+    ] = 0,
+    export_by: Annotated[
+        ExportBy, typer.Option(help="A pair's targets by logit gap: next to the median, the worst, or a spread.")
+    ] = ExportBy.median,
+    fail_over: Annotated[
+        float | None, typer.Option(help="Exit with 1 if the rival leads in more than this share of its targets.")
+    ] = None,
+    percentile: Annotated[float, typer.Option(help="Percentile of the bulk that a rival's overlap is above.")] = 99.0,
+    min_overlap: Annotated[float | None, typer.Option(help="The same as a number, instead.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and competitor: look for these only.")] = None,
+    text_field: Annotated[str | None, typer.Option(help="Field of the text.")] = None,
+    prompt_field: Annotated[str | None, typer.Option(help="Field of the prompt.")] = None,
+    completion_field: Annotated[str | None, typer.Option(help="Field of the completion.")] = None,
+    messages_field: Annotated[str | None, typer.Option(help="Field of the chat messages.")] = None,
+    loss: Annotated[
+        LossName, typer.Option(help="`answers`: the completion or the assistant's tokens; `all`: the prompt's as well.")
+    ] = LossName.answers,
+    max_length: Annotated[int | None, typer.Option(help="Cut rows there, as SFTTrainer's max_length.")] = None,
+    window: Annotated[int | None, typer.Option(help="Tokens read at once; the model's context unless given.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
+    strict: Annotated[bool, typer.Option("--strict", help="End at the first malformed row.")] = False,
+    show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
+    engine: Annotated[EngineName, typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")] = EngineName.process,
+    workers: Annotated[int, typer.Option(help="Models at work at once, with --engine ray.")] = 1,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as ray://host:10001.")] = None,
+    geometry: GeometryOption = GeometryName.readout,
+    top_p: TopP = 0.9,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Scan a data set: how many targets have a near-synonym rival in the nucleus, who leads, and which pairs."""
+    from borngap.errors import UserError
+    from borngap.model.load import load, quiet
+    from borngap.scanning.scan import scan as run
+    from borngap.scanning.pairs import read_pairs
+    from borngap.scanning.settings import Scanning
+
+    if fail_over is not None and not 0 <= fail_over <= 1:
+        raise UserError("fail-over is out of range", rule="a share in [0, 1]", found=fail_over)
+    settings = Scanning(
+        percentile=percentile, min_overlap=min_overlap, pairs=None if pairs is None else read_pairs(pairs),
+        geometry=geometry.value, top_p=top_p, seed=seed, text_field=text_field, prompt_field=prompt_field,
+        completion_field=completion_field, messages_field=messages_field, loss=loss.value, max_length=max_length,
+        window=window, limit=limit, strict=strict,
+    )  # fmt: skip
+    quiet()
+    loaded = load(model, device, dtype)
+    runner = _runner(loaded, data, split, device, workers, ray_address) if engine == EngineName.ray else None
+    with Progress("rows") as bar:
+        found = run(
+            loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
+            export_by=export_by.value, split=split, name=model, engine=runner, on_progress=_seen(bar),
+        )  # fmt: skip
+    if fail_over is not None:
+        _check_whole(found.summary)
+    page = None if out is None else _page(out)
+    if json:
+        print_json(found.summary)
+    else:
+        _report(found.summary, found.pairs.head(show).to_dicts(), out)
+        if page is not None:
+            say(f"page: {page}")
+    share = found.summary["share_rival_ahead"]
+    if fail_over is not None and share is not None and share > fail_over:
+        typer.echo(f"the rival leads in {share:.4f} of the targets that have one, over {fail_over:g}", err=True)
+        raise typer.Exit(1)
+
+
+def _check_whole(summary: dict[str, Any]) -> None:
+    """Refuse to judge data of which a part was not read."""
+    from borngap.errors import UserError
+
+    counts = summary["counts"]
+    if counts["malformed"]:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+        what = f"{counts['malformed']} of {counts['rows']} rows were not read"
+        fix = "mend these rows or take them out"
+        raise UserError(what, rule="--fail-over judges data that was read whole", found=first, fix=fix)
+
+
+def _page(folder: Path) -> Path:
+    """Write the report of a scan into its folder; of equal folders and versions the bytes are equal."""
+    from borngap.report.report import report_of
+
+    return report_of(folder).save(folder / PAGE_FILE)
+
+
+def _runner(loaded: Loaded, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:
+    from borngap.ray import WARNING
+    from borngap.model.precision import precision_of
+    from borngap.scanning.ray import RayEngine
+
+    if address is None:
+        typer.echo(f"warning: {WARNING}", err=True)
+    dtype = precision_of(loaded.model)["dtype"]  # every worker takes the same, however much of its memory is free
+    return RayEngine(loaded.name, data, split, device, dtype, workers, address)
+
+
+def _seen(bar: Progress) -> Callable[[Scanned], None]:
+    """Return what shows how far a scan is: rows, targets a second, time left."""
+
+    def see(state: Scanned) -> None:
+        rate = state.fresh_targets / state.seconds if state.seconds else 0.0
+        bar.show(state.rows, state.total, seen=f"{state.targets} targets, {rate:.0f} a second")
+
+    return see
+
+
+def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
+    say(model_line(summary["model"]))
+    say_notes(summary["model"]["notes"])
+    for line in (*_data_lines(summary), _bulk_line(summary), *_counts_lines(summary["counts"])):
+        say(line)
+    if pairs:
+        say(f"\npairs, worst first ({len(pairs)} of {summary['pairs']})")
+    for pair in pairs:
+        for line in _pair_lines(pair):
+            say(line)
+    if folder is not None:
+        say(f"\nwritten to {folder}{_contexts(summary)}")
+
+
+def _data_lines(summary: dict[str, Any]) -> list[str]:
+    counts = summary["counts"]
+    lines = [
+        f"{summary['data']}: {summary['layout']}; {counts['rows']} rows, {counts['tokens']} tokens",
+        f"supervised: {summary['supervised']}",
+    ]
+    if counts["split"]:
+        size, shared = summary["window"], summary["shared_tokens"]
+        lines.append(
+            f"{counts['split']} rows longer than {size} tokens were split; their windows share {shared} tokens"
+        )
+    if counts["unsupervised"]:
+        lines.append(f"{counts['unsupervised']} rows have no supervised target")
+    if counts["malformed"]:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+        lines.append(f"{counts['malformed']} malformed rows left out: {visible(first)}")
+    if others := summary["files_left_out"]:
+        named = visible(", ".join(others[:3])) + ", ..."[: 5 * (len(others) > 3)]
+        lines.append(f"{len(others)} file{'s'[: len(others) != 1]} of other kinds left out: {named}")
+    return lines
+
+
+def _bulk_line(summary: dict[str, Any]) -> str:
+    bulk, least = summary["bulk"], summary["least_overlap"]
+    head = (
+        f"{summary['geometry']} geometry: crowding {number(bulk['crowding'], 3)} ({_CLASSES[bulk['class']]}), mean "
+        f"overlap {number(bulk['mean'], 3)}; "
+    )
+    if least is None:
+        pairs = summary["given_pairs"]
+        return head + f"looked for {pairs} given pair{'s'[: pairs != 1]}{_left_out(summary['pairs_left_out'])}"
+    by_hand = summary["percentile"] is None
+    origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
+    return head + f"a near-synonym overlaps by at least {number(least, 3)}, {origin}"
+
+
+def _left_out(pairs: list[dict[str, str]]) -> str:
+    named = "; ".join(f"{pair['gold']} < {pair['competitor']} ({pair['reason']})" for pair in pairs[:3])
+    return f"; {len(pairs)} left out: {named}{'; ...' if len(pairs) > 3 else ''}" if pairs else ""
+
+
+def _counts_lines(counts: dict[str, int]) -> list[str]:
+    rivals = counts["with_rival"]
+    share = f" ({100 * rivals / counts['targets']:.1f} %)"
+    lines = [
+        f"\n{counts['targets']} supervised targets, {counts['words']} of them whole words; "
+        f"{rivals} have a near-synonym rival in the nucleus{share}"
+    ]
+    if rivals:
+        lines.append(
+            f"the rival is ahead in {counts['rival_ahead']} of these ({100 * counts['rival_ahead'] / rivals:.1f} %), "
+            f"by the Born gap in {counts['born_rival_ahead']}; the two orders disagree in {counts['disagree']}"
+        )
+    return lines
+
+
+def _pair_lines(pair: dict[str, Any]) -> list[str]:
+    gold, rival = (word(pair[name]) for name in ("gold", "competitor"))
+    head = (
+        f"{gold} < {rival}: {pair['targets']} target{'s'[: pair['targets'] != 1]}, rival ahead in "
+        f"{pair['rival_ahead']}, overlap {pair['gold_overlap']:.2f}, "
+        f"median logit gap {pair['median_logit_gap']:+.1f} nat"
+    )
+    examples = (
+        f"    ...{visible(' '.join(place['before'].split()))} [{gold}]  {place['logit_gap']:+.2f} nat; {place['where']}"
+        for place in pair["examples"]
+    )
+    return [head, *examples]
+
+
+def _contexts(summary: dict[str, Any]) -> str:
+    contexts = summary["contexts"]
+    if contexts is None:
+        return ""
+    if not contexts["written"]:
+        return "; no contexts: the rival is ahead nowhere"
+    ids = f", {contexts['with_ids']} with token ids, since their text gives others" if contexts["with_ids"] else ""
+    number_of = f"{contexts['written']} context{'s'[: contexts['written'] != 1]}"
+    return f"; {number_of} in {contexts['file']}, {_CHOSEN[contexts['by']]}{ids}"

@@ -1,0 +1,253 @@
+"""``borngap sweep``: runs over contexts, rates and seeds, and the phase diagram that they make."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import (
+    Contexts,
+    Device,
+    Dtype,
+    GeometryName,
+    GeometryOption,
+    Json,
+    LoraTargets,
+    Model,
+    TopP,
+    modules,
+)
+from borngap.cli.commands.finetune import CriterionName, MethodName, ScheduleName
+from borngap.cli.progress import Progress, spoken
+from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.errors import UserError
+from borngap.report.text import MISSING, word
+
+if TYPE_CHECKING:
+    from borngap.sweep.phase import Estimate, Phase
+    from borngap.sweep.plan import SweepPlan
+    from borngap.sweep.folder import Sweep
+
+
+class EngineName(StrEnum):
+    """What carries out the runs."""
+
+    auto = "auto"
+    sequential = "sequential"
+    stacked = "stacked"
+    processes = "processes"
+    ray = "ray"
+
+
+def sweep(
+    model: Model,
+    lrs: Annotated[str, typer.Option("--lrs", help="Rates: 1e-4,1e-3, or lowest:highest:count, even in the log.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="SWEEP folder; an unfinished one of the same plan goes on.")
+    ] = None,
+    contexts: Contexts = "docs10",
+    method: Annotated[MethodName, typer.Option(help="What is trained.")] = MethodName.lora,
+    seeds: Annotated[str, typer.Option(help="Seeds of LoRA's initial matrices, comma-separated.")] = "0",
+    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 50,
+    criterion: Annotated[
+        list[CriterionName] | None, typer.Option(help="What counts as resolved; repeatable; by default rank.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="What carries out the runs.")] = EngineName.auto,
+    workers: Annotated[int | None, typer.Option(help="Processes; one a processor unless given.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as ray://host:10001.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the runs and how long they would take; run none.")
+    ] = False,
+    lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's adapters.")] = 8,
+    lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
+    lora_targets: LoraTargets = "attention",
+    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
+    schedule: Annotated[ScheduleName, typer.Option(help="Rate over the run.")] = ScheduleName.constant,
+    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
+    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for no clipping.")] = 0.0,
+    geometry: GeometryOption = GeometryName.readout,
+    top_p: TopP = 0.9,
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Train every context at every rate; print critical rates, theta*, reduced fields and the phase boundary."""
+    from borngap.context import read_contexts
+    from borngap.model.load import quiet
+    from borngap.sweep.plan import plan_sweep, read_rates
+    from borngap.training import Training
+
+    rates = read_rates(lrs)
+    if workers is not None and workers < 1:
+        raise UserError("workers is out of range", rule="at least 1", found=workers)
+    criteria: list[Any] = [name.value for name in criterion or [CriterionName.rank]]
+    training = Training(
+        method=method.value, steps=steps, lora_rank=lora_rank, lora_alpha=lora_alpha,
+        lora_targets=modules(lora_targets), weight_decay=weight_decay,
+        schedule=schedule.value, warmup=warmup, clip=clip, geometry=geometry.value, top_p=top_p,
+        criterion=criteria[0],
+        dtype=dtype,
+    )  # fmt: skip
+    planned = plan_sweep(model, read_contexts(contexts), rates, training=training, seeds=_seeds(seeds))
+    quiet()
+    if plan:
+        _show_plan(planned, out, engine.value, workers, device, json=json)
+        return
+    if out is None:
+        raise UserError("no folder for the results", rule="--out DIR, or --plan")
+    result = _carry_out(planned, out, engine.value, workers, device, ray_address)
+    _show(result, criteria, json=json)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError("can't read the seeds", rule="whole numbers, comma-separated", found=text) from None
+
+
+def _carry_out(plan: SweepPlan, out: Path, engine: str, workers: int | None, device: str, address: str | None) -> Sweep:
+    from borngap.sweep.run import run_sweep
+
+    if engine == "ray" and address is None:
+        from borngap.ray import WARNING
+
+        typer.echo(f"warning: {WARNING}", err=True)
+    with Progress("runs") as bar:
+        return run_sweep(plan, out, engine=engine, workers=workers, device=device, ray_address=address, on_run=bar.show)
+
+
+def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | None, device: str, *, json: bool) -> None:
+    """Print the runs that are missing, and an estimate."""
+    from dataclasses import asdict
+
+    from borngap.sweep.engines import Worker, choose_engine, estimate
+    from borngap.sweep.folder import SWEEP_FILE, read_sweep
+
+    worker, most = Worker(plan, device), workers or os.cpu_count() or 1
+    plan = worker.plan
+    chosen = choose_engine(worker, engine, most)
+    done = read_sweep(out).finished if out is not None and (out / SWEEP_FILE).exists() else frozenset()
+    missing = [run for run in plan.runs if run.number not in done]
+    seconds = estimate(worker, missing, chosen, most)
+    if json:
+        head = {"schema": 1, "plan": plan.to_json(), "engine": chosen, "finished": len(done)}
+        print_json(head | {"estimate_seconds": seconds, "runs": [asdict(run) for run in missing]})
+        return
+    names = {i: word(context.gold) for i, context in enumerate(plan.contexts)}
+    rows = [[run.number, run.context + 1, names[run.context], f"{run.rate:g}", run.seed, run.steps] for run in missing]
+    title = f"{plan.model}, {plan.training.method}: {len(missing)} runs to do, {len(done)} done"
+    print_table(table(title, ["run", "context", "gold", "rate", "seed", "steps"], rows, 0))
+    for note in plan.notes:
+        say(f"note: {note}")
+    text = f"engine {chosen}: about {spoken(seconds)}, by timing a few steps on this machine as busy as it is now"
+    say(text)
+
+
+def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:
+    from borngap.run import clean
+    from borngap.sweep.diagram import diagrams
+
+    found = diagrams(result, criteria)
+    if json:
+        head = {"schema": 1, "plan": result.plan, "environment": result.environment, "runs": result.entries}
+        print_json(clean(head | {"phases": [diagram.to_json() for diagram in found]}))
+        return
+    plan = result.plan
+    title = f"{plan['model']}: {plan['method']}, {plan['steps']} steps, {result.runs.height} runs"
+    say(title)
+    for note in plan["notes"]:
+        say(f"note: {note}")
+    for diagram in found:
+        _report(result, diagram)
+    say(f"\nwritten to {result.folder}")
+
+
+def _report(result: Sweep, diagram: Phase) -> None:
+    name = diagram.criterion
+    rates = result.plan["rates"]
+    title = f"\nBy the criterion {name}: step of the flip at each rate"
+    if len(result.plan["seeds"]) > 1:
+        title = f"\nBy the criterion {name}: seeds with a flip at each rate"
+    print_table(
+        table(title, ["", "gold", "rival", *(f"{rate:.3g}" for rate in rates)], _flips(result, name), 3, keys=2)
+    )
+    ways = ["", "gold", "Gmax", "status", "critical rate", "above", "up to", "theta"]
+    words = {row["context"]: row["gold"] for row in result.runs.iter_rows(named=True)}
+    rows = [
+        [c.context + 1, word(words[c.context]), number(c.gold_overlap, 3), c.status,
+         *map(_rate, (c.rate, c.low, c.high, c.theta))]
+        for c in diagram.critical
+    ]  # fmt: skip
+    print_table(table("\nCritical rates", ways, rows, 2, keys=2))
+    say(_theta(diagram.theta))
+    ways = ["rate", "mean", "95 % low", "high", "least", "largest"]
+    rows = [
+        [f"{f.rate:.3g}", *(number(v, 3) for v in (f.mean, f.low, f.high, f.least, f.largest))] for f in diagram.fields
+    ]
+    if rows:
+        print_table(table("\nReduced field H = rate x Gmax / theta* over contexts", ways, rows, 0))
+    _boundaries(diagram)
+
+
+def _flips(result: Sweep, criterion: str) -> list[list[Any]]:
+    rows: dict[int, list[Any]] = {}
+    for (context, _), group in result.runs.sort("context", "rate", "seed").group_by(
+        "context", "rate", maintain_order=True
+    ):
+        runs = group.to_dicts()
+        head = [int(str(context)) + 1, word(runs[0]["gold"]), word(runs[0]["competitor"] or MISSING)]
+        rows.setdefault(int(str(context)), head).append(_cell(runs, criterion))
+    return list(rows.values())
+
+
+def _cell(runs: list[dict[str, Any]], criterion: str) -> str:
+    outcomes = [run[f"outcome_{criterion}"] for run in runs]
+    flips = [run[f"flip_time_{criterion}"] for run in runs if run[f"flip_time_{criterion}"] is not None]
+    short = next((o for o in ("diverged", "lost", "pre-resolved", "relapsed") if o in outcomes), "")
+    if short in {"lost", "pre-resolved"} or not flips:
+        return short or MISSING
+    text = f"{flips[0]:.1f}" if len(runs) == 1 else f"{len(flips)}/{len(runs)}"
+    return f"{text} {short}".strip()
+
+
+def _theta(theta: Estimate) -> str:
+    if theta.value is None:
+        return f"theta* unknown: {theta.reason}"
+    ends = "" if theta.low is None else f", 95 % interval {theta.low:.3g} to {theta.high:.3g}"
+    note = f"; {theta.reason}" if theta.reason else ""
+    return f"theta* = {theta.value:.3g}{ends}, mean of rate x Gmax over {theta.contexts} contexts{note}"
+
+
+def _boundaries(diagram: Phase) -> None:
+    ways = ["cut on", "at", "95 % low", "high", "catapults lie", "accuracy", "unseen contexts", "catapults", "drifts"]
+    rows = [
+        [b.by, _rate(b.cut), _rate(b.low), _rate(b.high), b.side or MISSING, number(b.accuracy, 3),
+         number(b.held_out, 3), b.catapults, b.drifts]
+        for b in diagram.boundaries
+    ]  # fmt: skip
+    title = "\nPhase boundary: catapult (jump ratio from 8) or drift (below 5)"
+    if all(b.cut is None for b in diagram.boundaries):  # one reason holds for all, and the table would be empty
+        say(title, style="bold")
+        say(f"no cut: {diagram.boundaries[0].reason}")
+    else:
+        print_table(table(title, ways, rows, 1))
+        for b in diagram.boundaries:
+            if b.reason:
+                say(f"no cut on {b.by}: {b.reason}")
+    for c in diagram.comparisons:
+        if c.difference is not None:
+            ends = "" if c.low is None else f" ({100 * c.low:+.0f} to {100 * (c.high or 0):+.0f})"
+            text = f"{c.by} against {c.against}, unseen contexts: {100 * c.difference:+.0f} points{ends}: {c.verdict}"
+            say(text)
+    if diagram.left_out:
+        left = ", ".join(f"{count} {name}" for name, count in sorted(diagram.left_out.items()))
+        say(f"left out of the boundary: {left}, of {diagram.runs} runs")
+
+
+def _rate(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3g}"

@@ -1,0 +1,140 @@
+"""``borngap zoo``: the bundled models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from borngap.cli.arguments import Json, bundled_contexts, bundled_models
+from borngap.cli.interrupt import Command
+from borngap.cli.progress import Progress
+from borngap.cli.show import number, print_json, print_table, say, table
+
+zoo = typer.Typer(name="zoo", help="The bundled models: list them, train one anew, or verify it.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A bundled name.", autocompletion=bundled_models)]
+Site = Annotated[
+    Path | None, typer.Option("--site", help="A further folder of installed packages; `make corpus` fills .corpus.")
+]
+Work = Annotated[Path, typer.Option("--work", help="Folder for the corpus and for checkpoints.")]
+
+
+@zoo.command("list", cls=Command)
+def list_models(json: Json = False) -> None:
+    """List the bundled models with what their cards say."""
+    from borngap.zoo import bundled_names, bundled_path
+    from borngap.zoo.card import read_card
+
+    cards = {name: read_card(bundled_path(name)) for name in bundled_names()}
+    if json:
+        print_json({"schema": 1, "models": list(cards.values())})
+        return
+    rows = [
+        [
+            name,
+            card["model"]["family"],
+            f"{card['model']['parameters'] / 1e6:.2f} M",
+            card["model"]["dimension"],
+            "tied" if card["model"]["tied"] else "untied",
+            number(card["held_out_loss"]),
+            *(
+                f"{card['geometry'][kind]['crowding']:.1f} {card['geometry'][kind]['class']}"
+                for kind in ("readout", "input", "centered")
+            ),
+        ]
+        for name, card in cards.items()
+    ]
+    headings = ["name", "family", "parameters", "d", "head", "held-out loss / nat", "readout", "input", "centered"]
+    print_table(table("bundled models (crowding and class of each matrix)", headings, rows, 2))
+
+
+@zoo.command("train", cls=Command)
+def train_model(
+    name: Name,
+    site: Site = None,
+    work: Work = Path("zoo-work"),
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; WORK/NAME/final unless given.")] = None,
+    threads: Annotated[int, typer.Option("--threads", help="Torch threads; the last digits depend on it.")] = 1,
+    steps: Annotated[int | None, typer.Option("--steps", help="Fewer steps than the recipe's, for a trial.")] = None,
+) -> None:
+    """Train a bundled model anew from its recipe; a rerun goes on from the last checkpoint."""
+    from dataclasses import replace
+
+    import torch
+
+    from borngap.model.load import quiet
+    from borngap.zoo.make import cached_corpus, make
+    from borngap.zoo.recipe import recipe
+
+    quiet()
+    torch.set_num_threads(threads)
+    wanted = recipe(name)
+    wanted = wanted if steps is None else replace(wanted, steps=steps)
+    target = out or work / name / "final"
+    with Progress("reading packages") as progress:
+        corpus = cached_corpus(work, site)
+
+        def show(step: int, loss: float) -> None:
+            progress.show(step, wanted.steps, what=f"training {name}, steps", seen=f"loss {loss:.3f} nat")
+
+        card = make(wanted, corpus, target, work, show)
+    say(f"held-out loss {card['held_out_loss']:.4f} nat; written to {target}")
+
+
+@zoo.command(cls=Command)
+def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None:
+    """Check a bundled model against its card: checksums, geometry and, with the corpus at hand, held-out loss."""
+    from borngap.errors import UserError
+    from borngap.model.load import quiet
+    from borngap.zoo import bundled_path
+    from borngap.zoo.card import verify as compare
+    from borngap.zoo.make import held_out_tokens
+    from borngap.zoo.recipe import recipe
+
+    quiet()
+    folder = bundled_path(recipe(name).name)
+    try:
+        tokens, missing = held_out_tokens(folder, work, site), None
+    except UserError as error:
+        tokens, missing = None, error
+    rows = compare(folder, tokens)
+    lines = [[what, said, found, "ok" if same else "DIFFERS"] for what, said, found, same in rows]
+    print_table(table(name, ["", "card", "found", ""], lines))
+    if missing:
+        say(f"held-out loss not checked: {missing}")
+    if not all(same for *_, same in rows):
+        raise UserError(f"{name} is not what its card says", fix="reinstall borngap")
+
+
+@zoo.command(cls=Command)
+def contexts(
+    name: Annotated[str, typer.Argument(help="docs10 or docs40.", autocompletion=bundled_contexts)] = "docs10",
+) -> None:
+    """Apply the rule that chose a bundled set to the bundled models, and print the contexts as JSON Lines."""
+    from borngap.context import write_contexts
+    from borngap.errors import UserError
+    from borngap.model.load import load, quiet
+    from borngap.zoo import bundled_names
+    from borngap.zoo.choose import choose_docs10, choose_docs40
+
+    quiet()
+    if name == "docs10":
+        chosen = choose_docs10(load("docs-gpt2-s"))
+    elif name == "docs40":
+        chosen = choose_docs40(load(model) for model in bundled_names())
+    else:
+        raise UserError("no rule for these contexts", rule="docs10 or docs40", found=name)
+    typer.echo(write_contexts(chosen), nl=False)
+
+
+@zoo.command("prose", cls=Command)
+def package_prose(package: Annotated[str, typer.Argument(help="An installed package.")]) -> None:
+    """Print the English prose of a package's docstrings as JSON Lines, a docstring a row: data for `scan`."""
+    import json
+
+    from borngap.zoo.corpus import package_prose
+
+    for text in package_prose(package):
+        typer.echo(json.dumps({"text": text}, ensure_ascii=False))

@@ -1,0 +1,408 @@
+"""Critical rates of a model's contexts, by every way there is, behind one interface (spec section 7)."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib.resources import files
+from typing import Any
+
+import torch
+
+from borngap.context import Context, Target
+from borngap.errors import UserError
+from borngap.critical.collocation import Course, pieces_for, solve
+from borngap.train.finetune import FineTune
+from borngap.critical.landscape import Landscape, Spent
+from borngap.model.load import Loaded
+from borngap.model.readout import geometry_of
+from borngap.critical.signpath import SEGMENTS, critical_dose
+from borngap.critical.trials import Trials
+from borngap.schedule import check_dose, share_of
+from borngap.critical.rates import WAYS, WIDTH, By, Critical, Status, bisect, class_mean, extrapolated, found, grid
+from borngap.training import STANDARD_RATES, Method, Training
+
+LARGEST: dict[Method, float] = {"full": 1e-2, "readout-only": 1e-1, "lora": 1e-1}
+FLOOR = 5e-4
+_STANDARD_STEPS = 50
+_FIRST_DOSE = 20.0
+_AIM = 0.95
+_SIGN_PATHS: dict[int, By] = {1: "ray", SEGMENTS: "path"}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A context and its critical rate.
+
+    Attributes:
+        target: the context, as tokens.
+        overlap: cosine overlap of gold and rival at the base model.
+        critical: the rate.
+        scope: what the rate holds of: the context trained alone, not a run on a data set.
+    """
+
+    target: Target
+    overlap: float
+    critical: Critical
+    scope: str
+
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        return f"<Threshold of {self.target.words}: {self.critical.text} ({self.scope})>"
+
+
+class Searcher:
+    """Critical rates of one model's contexts, one context at a time, by one way."""
+
+    def __init__(
+        self, loaded: Loaded, contexts: Sequence[Context], training: Training, *, limit: float | None = None
+    ) -> None:
+        """Prepare the model for training.
+
+        Args:
+            loaded: model and tokenizer; the model is changed.
+            contexts: what would be trained on.
+            training: the settings; its rate plays no part.
+            limit: largest rate that counts; a default by method unless given.
+
+        Raises:
+            UserError: there are no steps, all of them have the rate 0, or the largest rate is not positive.
+        """
+        check_dose(training.factors)
+        self.limit = LARGEST[training.method] if limit is None else limit
+        if not 0 < self.limit < math.inf:
+            raise UserError("the largest rate is out of range", rule="a positive, finite number", found=limit)
+        self.training, self.name = training, loaded.name
+        self.tuner = FineTune(loaded, contexts, training)
+        self.land = Landscape(self.tuner)
+        self._class: str | None = None
+        self._solved: list[float] = []
+        self._geometry = geometry_of(self.tuner.model, training.geometry, self.tuner.tokenizer)
+        pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in self.tuner.targets])
+        self.overlaps: list[float] = self._geometry.overlap(pairs[:, 0], pairs[:, 1]).double().tolist()
+
+    @property
+    def contexts(self) -> range:
+        """Indices of the contexts."""
+        return range(len(self.tuner.targets))
+
+    def share(self, time: float) -> float:
+        """Return the share of the whole run's dose that is given by a time, unit 1."""
+        return share_of(time, self.training.factors)
+
+    def search(
+        self,
+        by: By = "collocation",
+        rates: Sequence[float] | None = None,
+        on_context: Callable[[int], None] = lambda _: None,
+    ) -> list[Threshold]:
+        """Find the critical rate of every context.
+
+        Args:
+            by: the way.
+            rates: of ``grid``; six a decade up to the largest rate unless given.
+            on_context: called with the number of contexts done.
+
+        Returns:
+            One entry a context, in order.
+
+        Raises:
+            UserError: the way is unknown, or the rates are not positive and increasing.
+        """
+        if by not in WAYS:
+            raise UserError("unknown way to find a critical rate", rule=f"one of {', '.join(WAYS)}", found=by)
+        if rates is not None and by != "grid":
+            raise UserError("rates are given", rule="only a grid takes them", found=by, fix="use --by grid")
+        with self.land.evaluating():
+            waiting, results = [], dict[int, Critical]()
+            for i in self.contexts:
+                known = self._resolved(i, by)
+                if known is None:
+                    waiting.append(i)
+                else:
+                    results[i] = known
+            for i, critical in self._ways(by, waiting, rates):
+                results[i] = critical
+                on_context(len(results))
+        scope = self.training.scope
+        return [Threshold(self.tuner.targets[i], self.overlaps[i], results[i], scope) for i in self.contexts]
+
+    def collocate(self, index: int, start: float | None = None) -> tuple[Critical, Course]:
+        """Solve one context by collocation.
+
+        Args:
+            index: which.
+            start: rate to begin at.
+
+        Returns:
+            Its critical rate, and the course with the solution's gradients.
+        """
+        before = self.land.spent.copy()
+        course = Course(self.land, index, self.training.criterion, pieces_for(self.training.method))
+        # contexts of one model are alike: their middle is a better guess than a standard rate
+        guess = statistics.median(self._solved) if self._solved else self._start
+        solution = solve(course, start or guess, self.limit)
+        if solution.rate is not None:
+            self._solved.append(solution.rate)
+        low, high = _around(solution.rate, spread(solution.error, self.training.method))
+        if solution.status == "beyond":
+            low = self.limit
+        critical = Critical(solution.rate, low, high, solution.status, "collocation", solution.why)
+        return self._booked(critical, before), course
+
+    @property
+    def _start(self) -> float:
+        return min(self.limit, STANDARD_RATES[self.training.method] * _STANDARD_STEPS / sum(self.training.factors))
+
+    def _ways(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
+        if by in {"bisect", "grid"}:
+            yield from self.by_runs(by, waiting, rates)
+            return
+        ways: dict[str, Callable[[int], Critical]] = {
+            "collocation": self._by_collocation,
+            "dose": self._by_dose,
+            "ray": partial(self._by_sign, segments=1),
+            "path": partial(self._by_sign, segments=SEGMENTS),
+            "class-mean": self._by_class,
+        }
+        for i in waiting:
+            yield i, ways[by](i)
+
+    def _resolved(self, index: int, by: By) -> Critical | None:
+        before = self.land.spent.copy()
+        self.land.home()
+        margin = self.land.margin(index, self.training.criterion, self.land.logits(index))
+        if margin <= 0:
+            return None
+        status: Status = "pre-resolved" if margin > 0 else "diverged"
+        why = "gold is ahead before training" if margin > 0 else "the base model's logits are not finite"
+        return self._booked(Critical(None, None, None, status, by, why), before)
+
+    def one(self, index: int) -> Critical:
+        """Return a context's critical rate by collocation, or by bisection where that finds none.
+
+        Args:
+            index: which.
+
+        Returns:
+            The rate; ``by`` says which way it was found.
+        """
+        known = self._resolved(index, "collocation") or self._by_collocation(index)
+        if known.status not in {"abstained", "diverged"}:
+            return known
+        ((_, searched),) = self.by_runs("bisect", [index], None)
+        return replace(
+            searched,
+            why=searched.why or f"collocation: {known.why}",
+            forward_passes=searched.forward_passes + known.forward_passes,
+        )
+
+    def _by_collocation(self, index: int) -> Critical:
+        settings = self.training
+        reason = None
+        if settings.joint and settings.batch_size < len(self.contexts):
+            reason = "batches smaller than the set: use --by dose or bisect"
+        if settings.dropout:
+            reason = "dropout is random: use --by dose or bisect"
+        if reason is not None:
+            return Critical(None, None, None, "abstained", "collocation", reason)
+        return self.collocate(index)[0]
+
+    def _by_sign(self, index: int, segments: int) -> Critical:
+        before, by = self.land.spent.copy(), _SIGN_PATHS[segments]
+        total = sum(self.training.factors)
+        dose = critical_dose(self.land, index, self.training.criterion, self.limit * total, segments)
+        if dose is None:
+            why = f"the path does not meet the criterion up to the rate {self.limit:.3g}"
+            return self._booked(Critical(None, None, None, "abstained", by, why), before)
+        low, high = _around(dose / total, half_width(by, self.training.method))
+        return self._booked(Critical(dose / total, low, high, "ok", by), before)
+
+    def _by_dose(self, index: int) -> Critical:
+        before, budget = self.land.spent.copy(), self.training.steps
+        trials = Trials(self.land, self.training.criterion, self.training.seed)
+        rate = min(self.limit, _FIRST_DOSE * self._start)
+        time = trials.run(index, rate, budget)
+        if time is None or math.isnan(time):
+            return self._booked(self._unmet(rate, time), before)
+        estimate = rate * self.share(time)
+        used = self.land.spent.since(before).optimizer_steps
+        left = budget - used
+        if time < budget / 2 and left > used:
+            # a second run, slow enough to use the rest of the budget
+            second = min(estimate / self.share(_AIM * left), self.limit)
+            later = trials.run(index, second, left)
+            if later is not None and not math.isnan(later):
+                estimate = extrapolated((rate, estimate), (second, second * self.share(later)))
+        low, high = _around(estimate, half_width("dose", self.training.method))
+        return self._booked(Critical(estimate, low, high, "ok", "dose"), before)
+
+    def _unmet(self, rate: float, time: float | None) -> Critical:
+        if time is not None:
+            why = f"values ceased to be finite at the rate {rate:.3g}"
+            return Critical(None, None, rate, "diverged", "dose", why)
+        if rate >= self.limit:
+            return Critical(None, rate, None, "beyond", "dose", f"not met up to the rate {rate:.3g}")
+        return Critical(None, rate, None, "abstained", "dose", f"not met by one run at the rate {rate:.3g}")
+
+    def by_runs(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
+        """Search by real runs; LoRA runs of several contexts go through the model together.
+
+        Args:
+            by: ``bisect`` or ``grid``.
+            waiting: contexts.
+            rates: of ``grid``.
+
+        Yields:
+            Context and critical rate; what was done together is booked in equal parts.
+        """
+        settings = self.training
+        trials = Trials(self.land, settings.criterion, settings.seed)
+        groups = [waiting] if settings.joint or trials.stacks else [[i] for i in waiting]
+        for group in groups:
+            before = self.land.spent.copy()
+            if by == "grid":
+                brackets = grid(group, trials, rates or self._grid())
+            else:
+                brackets = bisect(group, trials, dict.fromkeys(group, self._start), self.limit, self.share, WIDTH)
+            spent = self.land.spent.since(before)
+            for i in group:
+                result = found(brackets[i], by, self.limit)
+                parts = (round(spent.optimizer_steps / len(group)), round(spent.forward_passes / len(group)))
+                yield i, replace(result, optimizer_steps=parts[0], forward_passes=parts[1])
+
+    def _grid(self) -> list[float]:
+        count = math.ceil(6 * math.log10(self.limit / (self._start / 100)))
+        return [self.limit * 10 ** (-k / 6) for k in range(count, -1, -1)]
+
+    @property
+    def embedding_class(self) -> str:
+        """Class of the geometry's bulk at the base weights: ``A``, ``B`` or ``intermediate``."""
+        if self._class is None:
+            self.land.home()
+            self._class = self._geometry.bulk().embedding_class
+        return self._class
+
+    def class_rate(self, index: int) -> float | None:
+        """Return a context's critical rate by the paper's class-mean rule; None where the rule has none."""
+        mean = sum(self.overlaps) / len(self.overlaps)
+        return class_mean(self.overlaps[index], mean, self.embedding_class, STANDARD_RATES[self.training.method])
+
+    def _by_class(self, index: int) -> Critical:
+        rate = self.class_rate(index)
+        if rate is None:
+            kind = self.embedding_class
+            why = f"the class-mean rule has no field for an embedding of class {kind}, or for an overlap not positive"
+            return Critical(None, None, None, "abstained", "class-mean", why)
+        low, high = _around(rate, half_width("class-mean", self.training.method))
+        return Critical(rate, low, high, "ok", "class-mean")
+
+    def _booked(self, critical: Critical, before: Spent) -> Critical:
+        spent = self.land.spent.since(before)
+        return replace(critical, optimizer_steps=spent.optimizer_steps, forward_passes=spent.forward_passes)
+
+
+def critical_rates(
+    loaded: Loaded,
+    contexts: Sequence[Context],
+    training: Training,
+    by: By = "collocation",
+    *,
+    limit: float | None = None,
+    rates: Sequence[float] | None = None,
+    on_context: Callable[[int], None] = lambda _: None,
+) -> list[Threshold]:
+    """Return the smallest learning rate at which each context resolves within ``training.steps`` steps.
+
+    Each is trained alone unless the settings are joint; a run on a data set moves it far less (``Training.scope``).
+
+    Args:
+        loaded: model and tokenizer; the model is prepared for training, its weights end as they began.
+        contexts: what would be trained on, each alone or, if the settings say so, jointly.
+        training: the settings; method, steps, criterion, optimiser, schedule and seed count, the rate does not.
+        by: ``collocation``, ``path``, ``ray`` (no optimiser step); ``dose`` (at most ``steps`` of them); ``bisect``,
+            ``grid`` (real runs); ``class-mean`` (the paper's rule).
+        limit: largest rate that counts: full 1e-2, LoRA and readout-only 1e-1 unless given.
+        rates: of ``grid``, increasing.
+        on_context: called with the number of contexts done.
+
+    Returns:
+        One entry a context. Intervals are 90 %, calibrated on the bundled models; of a search, its bracket.
+
+    Raises:
+        UserError: the settings, the way or the rates are not possible.
+    """
+    return Searcher(loaded, contexts, training, limit=limit).search(by, rates, on_context)
+
+
+def critical_entry(index: int, entry: Threshold) -> dict[str, Any]:
+    """Return a critical rate JSON-ready.
+
+    Args:
+        index: number of the context, from 0.
+        entry: the context and its critical rate.
+
+    Returns:
+        ``context``, ``prompt``, ``gold``, ``competitor``, ``gold_overlap``, ``critical_rate``, ``low``, ``high``,
+        ``status``, ``why``, ``by``, ``optimizer_steps``, ``forward_passes``.
+    """
+    context, c = entry.target.context, entry.critical
+    head = {"context": index, "prompt": context.prompt, "gold": context.gold, "competitor": context.competitor}
+    rates = {"gold_overlap": entry.overlap, "critical_rate": c.rate, "low": c.low, "high": c.high}
+    how = {"status": c.status, "why": c.why, "by": c.by}
+    return head | rates | how | {"optimizer_steps": c.optimizer_steps, "forward_passes": c.forward_passes}
+
+
+def unwrapped(searcher: Searcher, loaded: Loaded) -> Loaded:
+    """Return the plain base model again, its weights as they were.
+
+    Args:
+        searcher: one that prepared the model.
+        loaded: what it was given.
+
+    Returns:
+        A loaded model that can be prepared anew.
+    """
+    searcher.land.home()
+    model = searcher.tuner.model
+    return replace(loaded, model=model.unload() if hasattr(model, "peft_config") else model)
+
+
+@lru_cache
+def _calibration() -> dict[str, Any]:
+    return json.loads((files("borngap.critical") / "calibration.json").read_text(encoding="utf-8"))
+
+
+def half_width(by: By, method: Method) -> float:
+    """Return the half width of a 90 % interval on log rate, measured on the bundled models.
+
+    Args:
+        by: the way, not collocation, whose courses estimate their own errors.
+        method: what is trained; readout-only is taken for full.
+
+    Returns:
+        The 90th percentile of |log(rate / bisected rate)|.
+    """
+    return float(_calibration()["half_width"][by]["lora" if method == "lora" else "full"])
+
+
+def spread(error: float, method: Method) -> float:
+    """Return the half width of collocation's 90 % interval on log rate.
+
+    Args:
+        error: the solution's own estimate of its error; iterations and roots add ``FLOOR`` to it.
+        method: what is trained; readout-only is taken for full.
+
+    Returns:
+        The estimate times the 90th percentile of ``|log(rate / true rate)|`` over it, measured on the bundled models
+        under every schedule.
+    """
+    return float(_calibration()["collocation"]["lora" if method == "lora" else "full"]) * (error + FLOOR)
+
+
+def _around(rate: float | None, spread: float) -> tuple[float | None, float | None]:
+    return (None, None) if rate is None else (rate * math.exp(-spread), rate * math.exp(spread))

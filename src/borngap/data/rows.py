@@ -1,0 +1,230 @@
+"""Rows of a data set, one at a time: JSON Lines, JSON, CSV, Parquet, plain text, a folder of them, or Python objects.
+
+Nothing is held but the row at hand (of Parquet, a slice; of JSON, one object that holds all rows). A row that can't be
+read is a row with an error; a reader that can't tell where the next row starts ends with a UserError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from borngap.data.delimited import delimited
+from borngap.errors import UserError
+from borngap.data.jsonfile import decoded, json_rows
+from borngap.kinds import refuse_result
+from borngap.data.textfile import COMPRESSED, check_text, kind_of, lines_of, text_of
+
+_SLICE = 1024  # rows of a Parquet file at a time
+Record = tuple[int, Any]
+"""Line or record number from 1, and what stands there: not parsed yet, or the exception that reading it raised."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        number: its place in the data set, from 0, malformed rows counted.
+        where: its place in words: file and line.
+        value: what was read, None if it could not be.
+        error: why it could not be read, None if it was.
+    """
+
+    number: int
+    where: str
+    value: Any
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file, or one object, that rows come from.
+
+    Attributes:
+        name: as the user knows it.
+        unit: what the number of a record counts: ``line`` or ``record``.
+        records: starts reading anew.
+        parse: turns a record into a row's value, raising ValueError.
+        stamp: tells whether it has changed since: size and time of a file, None of an object.
+    """
+
+    name: str
+    unit: str
+    records: Callable[[], Iterable[Record]]
+    parse: Callable[[Any], Any]
+    stamp: tuple[int, int] | None = None
+
+    def place(self, number: int) -> str:
+        """Return where a record stands, in words."""
+        return f"{self.name}, {self.unit} {number}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that can be read from the start any number of times.
+
+    Attributes:
+        name: as the user gave it.
+        parts: files in the order of their names, or one object.
+        left_out: names of files in a folder that are of no known kind.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    left_out: tuple[str, ...] = ()
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        """Yield rows ``start`` to ``stop``; those before are skipped without being parsed."""
+        everything = ((part, number, raw) for part in self.parts for number, raw in part.records())
+        for index, (part, number, raw) in enumerate(islice(everything, start, stop), start):
+            yield _row(index, part, number, raw)
+
+    def first_rows(self) -> Iterator[tuple[Part, Row]]:
+        """Yield the first row of each part that could be read; of a part that has none, nothing."""
+        for part in self.parts:
+            rows = (_row(0, part, number, raw) for number, raw in part.records())
+            first = next((row for row in islice(rows, _SLICE) if row.error is None), None)
+            if first is not None:
+                yield part, first
+
+    def count(self) -> int:
+        """Return the number of rows: reads everything once, without parsing."""
+        return sum(1 for part in self.parts for _ in part.records())
+
+    def stamp(self) -> list[Any]:
+        """Return what tells this data from other data, JSON-ready."""
+        return [[part.name, *(part.stamp or ())] for part in self.parts]
+
+
+def readable(file: Path) -> bool:
+    """Return whether a file is of a known kind, by its name alone; Parquet is not unpacked."""
+    kind = kind_of(file)
+    return kind in KINDS and (kind != ".parquet" or file.suffix.lower() == kind)
+
+
+def open_source(path: str | Path, split: str = "train") -> Source:
+    """Open a file or a folder.
+
+    Args:
+        path: a file of one of the ``KINDS``, all but Parquet also compressed, or a folder of such files.
+        split: the rows' key in a ``.json`` file that holds several lists.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: there is nothing, or nothing of a known kind.
+    """
+    target, kinds = Path(path).expanduser(), f"{', '.join(KINDS)}, or compressed ({', '.join(COMPRESSED)})"
+    refuse_result(target, "data: a file, or a folder of files")
+    if target.is_dir():
+        files = sorted(file for file in target.rglob("*") if file.is_file() and not _hidden(file, target))
+        known = [file for file in files if readable(file)]
+        others = tuple(str(file.relative_to(target)) for file in files if file not in known)
+        if not known:
+            rule, found = f"files of these kinds: {kinds}", ", ".join(others[:8]) or "an empty folder"
+            raise UserError(f"no data in {target}", rule=rule, found=found)
+        return Source(str(path), tuple(_part(file, str(file.relative_to(target)), split) for file in known), others)
+    if not target.is_file():
+        fix = f"a file of kind {kinds}, a folder of such files, or the name of a data set on the hub"
+        raise UserError(f"no data at {path}", fix=fix)
+    if not readable(target):
+        raise UserError(f"unknown kind of file: {target.name}", rule=f"one of {kinds}", found=target.suffix or "none")
+    return Source(str(path), (_part(target, target.name, split),))
+
+
+def of_objects(rows: Any, name: str = "data") -> Source:
+    """Read rows from a Python object that can be iterated any number of times.
+
+    Args:
+        rows: texts or mappings: a sequence, or a ``datasets`` object.
+        name: what to call it in messages.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: it can be iterated once only, or not at all.
+    """
+    if not hasattr(rows, "__iter__") or iter(rows) is rows:
+        rule, fix = "rows that can be read twice", "give a list, a file name, or a datasets.Dataset"
+        raise UserError("the data can't be read again from the start", rule=rule, found=type(rows).__name__, fix=fix)
+    stamp = (len(rows), 0) if hasattr(rows, "__len__") else None
+    return Source(name, (Part(name, "record", lambda: enumerate(rows, 1), lambda value: value, stamp),))
+
+
+def _row(index: int, part: Part, number: int, raw: Any) -> Row:
+    try:
+        value, error = (None, raw) if isinstance(raw, Exception) else (part.parse(raw), None)
+    except ValueError as raised:
+        value, error = None, raised
+    return Row(index, part.place(number), value, None if error is None else str(error))
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _part(file: Path, name: str, split: str) -> Part:
+    unit, records, parse = KINDS[kind_of(file)]
+    status = file.stat()
+    return Part(name, unit, lambda: records(file, split), parse, (status.st_size, status.st_mtime_ns))
+
+
+def _text(line: str) -> str:
+    check_text(line)
+    return line
+
+
+def _json_line(line: str) -> Any:
+    value = decoded(line)
+    if isinstance(value, ValueError):
+        raise value
+    return value
+
+
+def _csv(file: Path, delimiter: str | None = None) -> Iterator[Record]:
+    with text_of(file, newline="") as stream:
+        yield from delimited(stream, file.name, delimiter)[1]
+
+
+def _parquet(file: Path) -> Iterator[Record]:
+    import polars as pl
+
+    try:
+        frame = pl.scan_parquet(file, glob=False)
+        total = frame.select(pl.len()).collect().item()
+        for start in range(0, total, _SLICE):
+            yield from enumerate(frame.slice(start, _SLICE).collect().iter_rows(named=True), start + 1)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"unreadable Parquet: {file}", found=str(error).splitlines()[0]) from None
+
+
+def _csv_row(row: dict[str, str]) -> dict[str, str]:
+    check_text("".join(row.values()))
+    return row
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_Kind = tuple[str, Callable[[Path, str], Iterator[Record]], Callable[[Any], Any]]
+KINDS: dict[str, _Kind] = {
+    ".jsonl": ("line", lambda file, _: lines_of(file), _json_line),
+    ".ndjson": ("line", lambda file, _: lines_of(file), _json_line),
+    ".json": ("record", lambda file, split: enumerate(json_rows(file, split), 1), _same),
+    ".csv": ("line", lambda file, _: _csv(file), _csv_row),
+    ".tsv": ("line", lambda file, _: _csv(file, "\t"), _csv_row),
+    ".parquet": ("record", lambda file, _: _parquet(file), _same),
+    ".txt": ("line", lambda file, _: lines_of(file), _text),
+}
+
+
+def fields_of(value: Any) -> Sequence[str]:
+    """Return the names of a row's fields; of a row that has none, what it is."""
+    return sorted(map(str, value)) if isinstance(value, dict) else [type(value).__name__]

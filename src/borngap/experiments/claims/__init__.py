@@ -1,0 +1,1 @@
+"""The claims: their rules, what they measure, the paper's numbers, and the verdicts."""

@@ -1,0 +1,1 @@
+"""A loaded model: how it is loaded, its forward passes, and the matrix that its softmax reads."""

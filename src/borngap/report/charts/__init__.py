@@ -1,0 +1,1 @@
+"""Charts, and the series and rows that they read."""

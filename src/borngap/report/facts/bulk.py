@@ -1,0 +1,69 @@
+"""Bulk geometry of the models that runs were made with, measured anew where a model is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from borngap.errors import UserError
+from borngap.observables.geometry import KINDS, Kind
+from borngap.run import clean
+
+_ADAPTERS = " (adapters count as weights)"
+_PAIRS, _SEED = 200_000, 0  # the standard error of the crowding is below 1 %
+
+
+def geometries(plans: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the bulk statistics of each model that the plans name, once each.
+
+    A RUN does not hold them: they are properties of its model. Nothing is downloaded; a model whose weights are not
+    those of the run is not measured.
+
+    Args:
+        plans: plans of RUNs and SWEEPs.
+
+    Returns:
+        ``model``, ``tied``, ``matrices`` (kind -> statistics with ``class``) and ``missing`` (why there are none).
+    """
+    wanted = dict.fromkeys(
+        (str(plan["model"]), plan.get("weights"), plan.get("dtype")) for plan in plans if plan.get("model")
+    )
+    return [_measured(*each) for each in wanted]
+
+
+def _measured(name: str, weights: str | None, dtype: str | None) -> dict[str, Any]:
+    from borngap.zoo import bundled_names
+
+    nothing: dict[str, Any] = {"model": name, "tied": None, "matrices": {}}
+    if name not in bundled_names() and not Path(name).is_dir():
+        why = f"{name} is not bundled and no local folder, and a report asks no network"
+        return nothing | {"missing": f"{why}: `borngap geometry --model {name}` measures its geometry."}
+    try:
+        found = _of_model(name, weights, dtype)
+    except UserError as error:
+        return nothing | {"missing": f"{name} can't be read, so its geometry is not shown: {error.what}."}
+    if found is None:
+        return nothing | {
+            "missing": f"{name} has other weights than at the start of the run{_ADAPTERS}: its geometry is not shown."
+        }
+    return {"model": name, "missing": ""} | found
+
+
+def _of_model(name: str, weights: str | None, dtype: str | None) -> dict[str, Any] | None:
+    """Statistics of a model's matrices; None if its weights are not those of the run."""
+    from borngap.train.finetune import weights_digest
+    from borngap.model.load import load, quiet
+    from borngap.model.readout import geometry_of, readout_of
+
+    quiet()
+    loaded = load(name, dtype=dtype)
+    if weights is not None and weights_digest(loaded.model) != weights:
+        return None
+    tied = readout_of(loaded.model).tied  # then input is readout: counted once
+    same: dict[str, Kind] = {"input": "readout"} if tied else {}
+    wanted = [kind for kind in KINDS if kind not in same]
+    bulks = {kind: geometry_of(loaded.model, kind, loaded.tokenizer).bulk(_PAIRS, _SEED) for kind in wanted}
+    told = {kind: clean(asdict(bulk)) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}
+    return {"tied": tied, "matrices": {kind: told[same.get(kind, kind)] for kind in KINDS}}

@@ -1,0 +1,73 @@
+"""What a RUN of a callback or tracker says of its host, in the terms of a plan of the reference loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from borngap.run import Run
+from borngap.zoo import MODELS
+
+_METHODS = {"LORA": "lora"}  # PEFT's name of the kind of adapter
+
+
+def stand_ins(run: Run) -> dict[str, Any]:
+    """Return what the plan of a tracked RUN lacks, as far as its host told.
+
+    Args:
+        run: any RUN.
+
+    Returns:
+        Any of ``host``, ``model``, ``method``, ``rate`` (at its highest), ``steps``, ``schedule`` and ``seed``; empty
+        for a RUN of the reference loop.
+    """
+    if run.plan.get("command") != "track":
+        return {}
+    host = _dict(run.environment.get("host"))
+    arguments, model = _dict(host.get("arguments")), _dict(host.get("model"))
+    last = run.steps["step"].max() if len(run.steps) else None
+    found = {
+        "host": _text(host.get("host")) or "a loop of its own",
+        "model": _model(model),
+        "method": _method(model),
+        "rate": _rate(host, arguments),
+        "steps": last or None,
+        "schedule": _text(arguments.get("lr_scheduler_type")),
+        "seed": arguments.get("seed"),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _model(model: Mapping[str, Any]) -> str | None:
+    """Its name; of one that has none, its class. Bundled models are named so, wherever they are installed."""
+    name, kind = _text(model.get("name")), _text(model.get("class"))
+    if name is None:
+        return None if kind is None else f"a {kind}"
+    path = Path(name)
+    return path.name if path.parent == MODELS or path.parts[-3:-1] == ("zoo", "models") else name
+
+
+def _method(model: Mapping[str, Any]) -> str | None:
+    adapter, trained, total = _text(model.get("adapter")), model.get("trained_parameters"), model.get("parameters")
+    if adapter is not None:
+        return _METHODS.get(adapter, adapter)
+    if not isinstance(trained, int) or not isinstance(total, int):
+        return None
+    return "full" if trained == total else f"training of {trained} of {total} parameters"
+
+
+def _rate(host: Mapping[str, Any], arguments: Mapping[str, Any]) -> float | None:
+    """The optimiser's rate; None where groups of parameters have different ones."""
+    rates = host.get("learning_rates")
+    known = rates if isinstance(rates, list) else [arguments.get("learning_rate")]
+    single = known[0] if len(known) == 1 else None
+    return float(single) if isinstance(single, int | float) and not isinstance(single, bool) else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,162 @@
+"""What a report is made from: RUN folders, read as far as they can be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from borngap.errors import UserError
+from borngap.report.facts.hosts import stand_ins
+from borngap.run import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run, clean
+from borngap.judge.trajectory import CRITERIA, Trajectory
+from borngap.judge.verdicts import verdict
+
+FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
+_NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}
+
+
+@dataclass
+class Source:
+    """A RUN as far as it can be read.
+
+    Attributes:
+        run: what there is; empty where a part is missing.
+        missing: what is missing, in words; nothing for a whole RUN.
+    """
+
+    run: Run
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan, and beside it what the host of a tracked run told."""
+        return stand_ins(self.run) | self.run.plan
+
+
+def read_source(folder: str | Path, fix: str = FIX) -> Source:
+    """Read a RUN, whatever is left of it.
+
+    Args:
+        folder: the RUN.
+        fix: what to give instead, where it is none.
+
+    Returns:
+        Its readable parts, and what is missing. Verdicts that are missing are judged anew from the steps.
+
+    Raises:
+        UserError: there is no such folder, no file of a RUN in it, or it is of another schema version.
+    """
+    path = Path(folder)
+    files = (RUN_FILE, STEPS_FILE, VERDICTS_FILE)
+    if not path.is_dir():
+        raise UserError("no RUN there", rule="a folder", found=str(folder), fix=fix)
+    if not any((path / name).is_file() for name in files):
+        raise UserError("no RUN there", rule=f"a folder with {RUN_FILE}", found=str(folder), fix=fix)
+    missing: list[str] = []
+    head, verdicts = read_json(path / RUN_FILE, missing), read_json(path / VERDICTS_FILE, missing)
+    steps = _steps(path / STEPS_FILE, missing)
+    entries = [entry for entry in _list(verdicts.get("verdicts")) if _is_entry(entry)]
+    run = Run(path, _dict(head.get("plan")), _dict(head.get("environment")), steps, entries)
+    return Source(_judged(run, missing), _unfinished(run, missing))
+
+
+def read_json(path: Path, missing: list[str], schema: int = RUN.schema) -> dict[str, Any]:
+    """Read one JSON file of a folder, if it is there and whole.
+
+    Args:
+        path: the file.
+        missing: where to note what is wrong with it.
+        schema: the version it must be of.
+
+    Returns:
+        What it holds; empty where it can't be read.
+
+    Raises:
+        UserError: it is of another schema version.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing.append(f"{path.name} is not there")
+        return {}
+    except (OSError, ValueError) as error:
+        missing.append(f"{path.name} can't be read: {error}")
+        return {}
+    if isinstance(data, dict) and data.get("schema") not in {None, schema}:
+        fix = "read it with the borngap that wrote it"
+        raise UserError(f"{path} is of another schema version", rule=f"schema {schema}", found=data["schema"], fix=fix)
+    return _dict(data)
+
+
+def _steps(path: Path, missing: list[str]) -> pl.DataFrame:
+    empty = pl.DataFrame(schema=COLUMNS)
+    if not path.is_file():
+        missing.append(f"{path.name} is not there: no charts")
+        return empty
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        missing.append(f"{path.name} can't be read, so there are no charts: {str(error).splitlines()[0]}")
+        return empty
+    absent = [name for name in COLUMNS if name not in table.columns]
+    if {"context", "step"} & set(absent):
+        missing.append(f"{path.name} lacks the columns context and step: no charts")
+        return empty
+    if absent:
+        missing.append(f"{path.name} lacks the columns {', '.join(absent)}")
+    return table
+
+
+def _judged(run: Run, missing: list[str]) -> Run:
+    """Judge contexts that have steps but no verdict: a crash or a damaged file cut them off."""
+    contexts = _list(run.plan.get("contexts"))
+    without = [
+        i for i in sorted(set(run.steps["context"].to_list()) - run.finished) if set(run.steps.columns) >= _NEEDED
+    ]
+    criterion = run.plan.get("criterion")
+    anew = []
+    for index in without:
+        words = contexts[index] if 0 <= index < len(contexts) else {}
+        try:
+            told = verdict(run.trajectory(index), criterion if criterion in CRITERIA else "rank").to_json()
+        except UserError:
+            continue
+        anew.append({"context": index, "prompt": "", "gold": "", "competitor": None} | words | clean(told))
+    if anew:
+        missing.append(f"no verdict was kept of {len(anew)} of the contexts: judged anew from the steps")
+    entries = sorted([*run.verdicts, *anew], key=lambda entry: entry["context"])
+    return Run(run.folder, run.plan, run.environment, run.steps, entries)
+
+
+def _unfinished(run: Run, missing: list[str]) -> list[str]:
+    planned = len(_list(run.plan.get("contexts")))
+    known = run.finished | set(run.steps["context"].to_list())
+    left = [str(index + 1) for index in range(planned) if index not in known]
+    if left:
+        shown = ", ".join(left[:12]) + (", …" if len(left) > 12 else "")
+        missing.append(f"{len(left)} of {planned} contexts are not finished: {shown}")
+    return missing
+
+
+def trajectory_of(run: Run, context: int) -> Trajectory | None:
+    """Return a context's trajectory, or None if the RUN holds no readable one."""
+    try:
+        return run.trajectory(context)
+    except (UserError, TypeError):
+        return None
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("context"), int)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,1 @@
+"""The page: HTML, its templates, style sheet and script."""

@@ -1,0 +1,234 @@
+"""From rows to positions: which supervised targets have a rival, in batches of forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from borngap.errors import UserError
+from borngap.model.readout import observing
+from borngap.model.selected import Prompt, selected_logits
+from borngap.scanning.supervised import Example, Supervision, Window, windows
+from borngap.model.words import Words
+from borngap.scanning.rivals import NUMBERS, Found, Rivals
+from borngap.data.rows import Row
+from borngap.data.tokenised import IGNORED, Document
+
+_BATCH_TOKENS = 4096
+_BATCH_ELEMENTS = 1 << 26  # logits
+_BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
+Wanted = tuple[Window, Tensor]
+"""A window and the positions in its example that need a forward."""
+COLUMNS: dict[str, Any] = {
+    "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "gold_id": pl.Int32,
+    "competitor_id": pl.Int32, "gold": pl.String, "competitor": pl.String,
+    **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in NUMBERS}, "before": pl.String,
+}  # fmt: skip
+
+
+@dataclass
+class Chunk:
+    """What some rows hold.
+
+    Attributes:
+        positions: one row per supervised target that has a rival, in the order of the data.
+        counts: ``rows``, ``malformed``, ``unsupervised`` (rows without a target), ``split`` (rows longer than a
+            window), ``tokens``, ``targets`` (supervised), ``words`` (of these, whole words), ``with_neighbours`` (of
+            these, words with any near-synonym in the vocabulary).
+        malformed: place and reason of malformed rows.
+    """
+
+    positions: pl.DataFrame
+    counts: dict[str, int]
+    malformed: list[tuple[str, str]] = field(default_factory=list)
+
+
+COUNTS = ("rows", "malformed", "unsupervised", "split", "tokens", "targets", "words", "with_neighbours")
+
+
+class Scanner:
+    """Scans rows with one model."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, supervision: Supervision, words: Words, rivals: Rivals, window: int
+    ) -> None:
+        """Prepare.
+
+        Args:
+            model: a Hugging Face causal LM.
+            tokenizer: its tokenizer.
+            supervision: turns rows into examples.
+            words: the vocabulary as words.
+            rivals: finds rivals.
+            window: tokens that the model reads at once.
+        """
+        self._model, self._tokenizer, self._window = model, tokenizer, window
+        self._supervision, self._words, self._rivals = supervision, words, rivals
+        self._most = max(1, _BATCH_ELEMENTS // model.config.get_text_config().vocab_size)
+
+    def scan(self, rows: Iterable[Row], *, strict: bool = False) -> Chunk:
+        """Scan rows.
+
+        Args:
+            rows: the rows; held in memory together.
+            strict: whether a malformed row is an error.
+
+        Returns:
+            What they hold.
+
+        Raises:
+            UserError: a malformed row, if strict; or the model's logits are NaN.
+        """
+        counts, malformed = dict.fromkeys(COUNTS, 0), []
+        examples: list[Example] = []
+        for row in rows:
+            counts["rows"] += 1
+            try:
+                examples.append(self.example(row))
+            except ValueError as error:
+                if strict:
+                    fix = "leave out --strict"
+                    raise UserError(f"malformed row: {row.where}", found=str(error), fix=fix) from None
+                malformed.append((row.where, str(error)))
+        counts["malformed"] = len(malformed)
+        frames = [self._batch(batch) for batch in self.batches(examples, counts)]
+        positions = pl.concat(frames).sort("row", "offset") if frames else pl.DataFrame(schema=COLUMNS)
+        return Chunk(positions, counts, malformed)
+
+    @property
+    def supervised(self) -> str:
+        """What is supervised, in words."""
+        return self._supervision.supervised
+
+    def batches(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[list[Wanted]]:
+        """Return what needs a forward, in batches of windows of similar length.
+
+        Args:
+            examples: the examples.
+            counts: gets the counts of tokens and targets.
+
+        Returns:
+            The batches.
+        """
+        return _batches(list(self._wanted(examples, counts)) if examples else [], self._most)
+
+    def example(self, row: Row) -> Example:
+        """Turn a row into token ids and labels.
+
+        Args:
+            row: any row.
+
+        Returns:
+            The example.
+
+        Raises:
+            ValueError: the row is malformed; the message says why.
+        """
+        if row.error is not None:
+            raise ValueError(row.error)
+        example = self._supervision.example(row)
+        last = len(self._words.text) - 1
+        strange = sorted({i for i in example.ids if not 0 <= i <= last})
+        if strange:
+            raise ValueError(f"token ids are from 0 to {last}, the last that the model has a row for: {strange[:8]}")
+        return example
+
+    def _wanted(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[Wanted]:
+        """Windows with the positions that need a forward: words that have a neighbour."""
+        read = [(at, document) for at, example in enumerate(examples) for document in example.documents]
+        ids, labels = (
+            torch.tensor([i for at, d in read for i in getattr(examples[at], key)[d.start : d.stop]], dtype=torch.int64)
+            for key in ("ids", "labels")
+        )
+        sizes = torch.tensor([d.stop - d.start for _, d in read], dtype=torch.int64)
+        part = torch.repeat_interleave(sizes)
+        offset = torch.arange(len(ids)) - (sizes.cumsum(0) - sizes)[part]
+        target = (labels != IGNORED) & (offset > 0)
+        followed = (self._words.continues[ids] & (offset > 0)).roll(-1)
+        word = target & self._words.whole[ids] & ~followed
+        near = word.clone()
+        near[word] = self._rivals.possible(ids[word])
+        sums = {"tokens": torch.ones_like(target), "targets": target, "words": word, "with_neighbours": near}
+        counts |= {name: int(mask.sum()) for name, mask in sums.items()}
+        with_target = {read[i][0] for i in part[target].unique().tolist()}
+        counts["unsupervised"] = len(examples) - len(with_target)
+        counts["split"] = len({at for at, d in read if d.stop - d.start > self._window})
+        found = offset[near].split(torch.bincount(part[near], minlength=len(read)).tolist())
+        for (at, document), positions in zip(read, found, strict=True):
+            yield from self._split(examples[at], document, positions + document.start)
+
+    def _split(self, example: Example, document: Document, positions: Tensor) -> Iterator[Wanted]:
+        """Windows of one document, each with its positions, in parts whose logits stay within a bounded memory."""
+        for window in windows(example, document, self._window) if len(positions) else ():
+            own = positions[(positions >= window.first) & (positions < window.stop)]
+            yield from ((window, part) for part in own.split(self._most) if len(part))
+
+    def _batch(self, batch: Sequence[Wanted]) -> pl.DataFrame:
+        prompts = [_prompt(w, int(at[-1])) for w, at in batch]  # the last target itself is not read
+        rows = torch.repeat_interleave(torch.tensor([len(at) for _, at in batch]))
+        columns = torch.cat([at - w.start + w.hidden - 1 for w, at in batch])
+        gold = torch.cat([torch.tensor(w.example.ids)[at] for w, at in batch])
+        with observing(self._model):
+            try:
+                found = self._rivals.find(selected_logits(self._model, prompts, rows, columns), gold)
+            except UserError as error:
+                where = (
+                    f"{error.what}, somewhere in {batch[0][0].example.row.where} to {batch[-1][0].example.row.where}"
+                )
+                raise UserError(where, rule=error.rule, found=error.found) from None
+        return self._frame(batch, rows, torch.cat([at for _, at in batch]), gold, found)
+
+    def _frame(self, batch: Sequence[Wanted], rows: Tensor, at: Tensor, gold: Tensor, found: Found) -> pl.DataFrame:
+        index = found.index.cpu()
+        held = [batch[i][0] for i in rows[index].tolist()]
+        offsets, golds, rivals = at[index].tolist(), gold[index].tolist(), found.competitor.tolist()
+        columns = {
+            "row": [w.example.row.number for w in held],
+            "offset": offsets,
+            "start": [w.start for w in held],
+            "where": [w.example.row.where for w in held],
+            "gold_id": golds,
+            "competitor_id": rivals,
+            "gold": [self._words.text[i] for i in golds],
+            "competitor": [self._words.text[i] for i in rivals],
+            **{name: value.tolist() for name, value in found.numbers.items()},
+            "before": self._before(
+                [w.example.ids[max(w.start, i - _BEFORE_TOKENS) : i] for w, i in zip(held, offsets, strict=True)]
+            ),
+        }
+        return pl.DataFrame(columns, schema=COLUMNS)
+
+    def _before(self, ids: list[list[int]]) -> list[str]:
+        return [text[-_BEFORE_CHARACTERS:] for text in self._tokenizer.batch_decode(ids)]
+
+
+def _prompt(window: Window, stop: int) -> Prompt:
+    return Prompt(window.example.ids[window.start - window.hidden : stop], window.hidden, window.position)
+
+
+def _batches(wanted: Sequence[Wanted], most: int) -> Iterator[list[Wanted]]:
+    """Split windows, ordered by length, into batches of bounded size: tokens with padding, and logits."""
+    batch: list[Wanted] = []
+    positions = 0
+    for window, at in sorted(wanted, key=_kind_and_length):
+        told, length = _kind_and_length((window, at))
+        alike = bool(batch) and _kind_and_length(batch[-1])[0] == told
+        fits = alike and length * (len(batch) + 1) <= _BATCH_TOKENS and positions + len(at) <= most
+        if batch and not fits:
+            yield batch
+            batch, positions = [], 0
+        batch.append((window, at))
+        positions += len(at)
+    if batch:
+        yield batch
+
+
+def _kind_and_length(item: Wanted) -> tuple[bool, int]:
+    """Whether position ids are told, which a batch shares, and the tokens to read."""
+    window, at = item
+    return window.position is not None, int(at[-1]) - window.start + window.hidden

@@ -1,0 +1,356 @@
+"""Scan a data set: which supervised targets have a near-synonym in front? One pass of forwards, no training."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borngap.context import write_contexts
+from borngap.errors import UserError
+from borngap.observables.geometry import Bulk, Geometry
+from borngap.data.source import source_of
+from borngap.scanning.exports import exported
+from borngap.train.finetune import weights_digest
+from borngap.scanning.givenpairs import Given, given_pairs
+from borngap.model.length import context_length
+from borngap.model.load import Loaded, summary
+from borngap.scanning.positions import Chunk, Scanner
+from borngap.model.precision import full_float32, precision_of
+from borngap.model.readout import geometry_of
+from borngap.scanning.supervised import Supervision, shared_tokens
+from borngap.model.words import Words, words_of
+from borngap.data.layout import Layout
+from borngap.scanning.pairs import ORDERS
+from borngap.data.recognise import recognise
+from borngap.scanning.rivals import Rivals
+from borngap.data.rows import Row, Source
+from borngap.scanning.folder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
+from borngap.scanning.settings import Scanning
+from borngap.run import clean, environment
+
+_LONGEST_WINDOW = 1 << 20
+_WORST = 20  # pairs that the summary repeats
+Chunks = Iterable[tuple[int, Chunk]]
+Engine = Callable[["Job", frozenset[int]], Chunks]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scan has come.
+
+    Attributes:
+        rows: rows done, those of an earlier start included.
+        total: rows in all; None if unknown.
+        targets: supervised targets so far.
+        fresh_targets: of these, since this start.
+        seconds: since this start.
+    """
+
+    rows: int
+    total: int | None
+    targets: int
+    fresh_targets: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A scan ready to run.
+
+    Attributes:
+        loaded: model and tokenizer.
+        source: the data.
+        layout: how its rows are read.
+        settings: what counts as a rival.
+        window: tokens that the model reads at once.
+        bulk: the model's bulk geometry.
+        least: smallest overlap of a rival; None where pairs are given.
+        given: the given pairs; None where there are none.
+        scanner: scans rows.
+    """
+
+    loaded: Loaded
+    source: Source
+    layout: Layout
+    settings: Scanning
+    window: int
+    bulk: Bulk
+    least: float | None
+    given: Given | None
+    scanner: Scanner
+
+    def chunk(self, index: int, rows: Iterable[Row]) -> tuple[int, Chunk]:
+        """Scan the rows of one chunk."""
+        return index, self.scanner.scan(rows, strict=self.settings.strict)
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """Everything needed to repeat the scan, JSON-ready."""
+        settings = asdict(self.settings)
+        head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
+        head["supervised"] = self.scanner.supervised
+        model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
+        model |= precision_of(self.loaded.model)
+        return head | settings | model
+
+
+@full_float32()
+def scan(
+    model: Any,
+    tokenizer: Any,
+    dataset: Any,
+    *,
+    out: str | Path | None = None,
+    settings: Scanning | None = None,
+    export_contexts: int = 0,
+    export_by: str = "median",
+    split: str = "train",
+    name: str | None = None,
+    engine: Engine | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Scan:
+    """Find the supervised targets of a data set whose near-synonym rival stands in the nucleus, and who leads.
+
+    Targets are those that a trainer would supervise: of plain text all tokens, of prompt and completion the
+    completion, of chat messages the assistant's. Gold is a target that is a whole word. Its rival is, of the nucleus
+    tokens that are whole words and overlap with gold above a percentile of the model's own bulk, the one with the
+    largest overlap.
+
+    Args:
+        model: a Hugging Face causal LM, possibly wrapped by PEFT, on any device; it is left as it was.
+        tokenizer: its tokenizer.
+        dataset: a path, a hub name, a ``datasets`` object, or a sequence of texts or mappings.
+        out: folder for the results; a scan of the same plan that was cut off there goes on. Without it the results
+            are returned only.
+        settings: what counts as a rival, and how rows are read.
+        export_contexts: how many contexts to write to ``contexts.jsonl``, one of each of the worst pairs, then a second
+            round; needs ``out``.
+        export_by: which target of a pair comes first: ``median`` by its logit gap, ``worst``, or ``spread``: the median
+            one, the worst, the mildest, and on between them.
+        split: which split of a hub data set.
+        name: the model's name in the results.
+        engine: runs the chunks; in this process unless given.
+        on_progress: called after each chunk.
+        **options: single settings, as fields of ``Scanning``.
+
+    Returns:
+        Counts, pairs and positions.
+
+    Raises:
+        UserError: the data can't be read, its layout is unknown, it has no supervised targets, the folder holds
+            something else, or contexts have no folder to go to.
+    """
+    _check_export(export_contexts, export_by, out)
+    chosen = replace(settings or Scanning(), **options)
+    named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer)
+    job = prepare(named, source_of(dataset, split), chosen)
+    if out is not None:
+        return run(job, out, export_contexts, export_by, engine, on_progress)
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(job, folder, engine=engine, on_progress=on_progress)
+        return replace(found, folder=None, held=found.positions)
+
+
+def _check_export(count: int, by: str, out: str | Path | None) -> None:
+    if by not in ORDERS:
+        raise UserError("export_by is out of range", rule=f"one of {', '.join(ORDERS)}", found=by)
+    if count < 0:
+        raise UserError("export_contexts is out of range", rule="a number from 0", found=count)
+    if count and out is None:
+        raise UserError(
+            "contexts have no place to go", rule="exported contexts need a folder", fix="give --out, or out="
+        )
+
+
+def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
+    """Recognise the data's layout and measure the model's bulk.
+
+    Args:
+        loaded: model and tokenizer.
+        source: the data.
+        settings: what counts as a rival.
+
+    Returns:
+        The job.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    layout = recognise(source, settings.fields)
+    supervision = Supervision(tokenizer, layout, settings.max_length, settings.loss)
+    geometry = geometry_of(model, settings.geometry, tokenizer)
+    words = words_of(tokenizer, geometry.size)
+    words = replace(words, whole=words.whole & geometry.directed(torch.arange(geometry.size)))
+    bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
+    least = _least(bulk, settings)
+    given = None if settings.pairs is None else given_pairs(settings.pairs, words, tokenizer)
+    rivals = _rivals(geometry, words, least, settings, given)
+    window = _window(model, settings)
+    scanner = Scanner(model, tokenizer, supervision, words, rivals, window)
+    return Job(loaded, source, layout, settings, window, bulk, least, given, scanner)
+
+
+def run(
+    job: Job,
+    out: str | Path,
+    export_contexts: int = 0,
+    export_by: str = "median",
+    engine: Engine | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Scan:
+    """Run a job into a folder, or go on with it.
+
+    Args:
+        job: the job.
+        out: the folder.
+        export_contexts: how many contexts to write.
+        export_by: which target of a pair comes first.
+        engine: runs the chunks.
+        on_progress: called after each chunk.
+
+    Returns:
+        The scan.
+
+    Raises:
+        UserError: no row has a supervised target.
+    """
+    plan = job.plan | {"export_contexts": export_contexts, "export_by": export_by}
+    with ScanFolder(out, plan, environment()) as folder:
+        if not folder.finished:
+            counts = _scanned(folder, job, engine or in_process, on_progress)
+            _finish(folder, job, counts, export_contexts, export_by)
+    return read_scan(out)
+
+
+def _scanned(
+    folder: ScanFolder, job: Job, engine: Engine, on_progress: Callable[[Progress], None] | None
+) -> dict[str, int]:
+    """Scan the chunks that are missing; return the counts of all."""
+    start, fresh, total = time.perf_counter(), 0, total_rows(job) if on_progress else None
+    counts = folder.counts()
+    for index, chunk in engine(job, folder.done()):
+        folder.add(index, chunk.positions, chunk.counts, chunk.malformed)
+        counts = {name: counts.get(name, 0) + number for name, number in chunk.counts.items()}
+        fresh += chunk.counts["targets"]
+        if on_progress:
+            on_progress(Progress(counts["rows"], total, counts["targets"], fresh, time.perf_counter() - start))
+    if not counts.get("targets"):
+        read = f"{counts.get('rows', 0)} rows, {counts.get('malformed', 0)} malformed"
+        found = f"{read}, none with a target; supervised: {job.scanner.supervised}"
+        rule = "at least one token to predict after the first one"
+        raise UserError(f"no supervised tokens in {job.source.name}", rule=rule, found=found, fix=_first_reason(folder))
+    return counts
+
+
+def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_contexts: int, export_by: str) -> None:
+    """Make the results of the chunks."""
+    pairs, totals = folder.merge()
+    contexts = exported(
+        pairs, folder.path / POSITIONS_FILE, export_contexts, export_by, job.source, job.scanner, job.loaded.tokenizer
+    )
+    told = {
+        "file": CONTEXTS_FILE, "by": export_by, "written": len(contexts),
+        "with_ids": sum(context.prompt_ids is not None for context in contexts),
+    }  # fmt: skip
+    body = _summary(job, counts | totals, folder) | {
+        "pairs": len(pairs),
+        "worst": pairs.head(_WORST).to_dicts(),
+        "contexts": told if export_contexts else None,
+    }
+    folder.finish(clean(body), write_contexts(contexts))
+
+
+def in_process(job: Job, done: frozenset[int]) -> Iterator[tuple[int, Chunk]]:
+    """Scan chunk after chunk in this process, those that are done left out.
+
+    Args:
+        job: the job.
+        done: indices of chunks that are safely written.
+
+    Yields:
+        Index and chunk.
+    """
+    size, limit = job.settings.chunk, job.settings.limit
+    first = next(index for index in range(len(done) + 1) if index not in done)
+    rows = job.source.rows(first * size, limit)
+    for index in count(first):
+        part = list(islice(rows, size))
+        if not part:
+            return
+        if index not in done:
+            yield job.chunk(index, part)
+
+
+def _least(bulk: Bulk, settings: Scanning) -> float | None:
+    if settings.pairs is not None:
+        return None
+    lowest = bulk.overlap_percentiles["90"]
+    if settings.min_overlap is None:
+        return bulk.overlap_percentiles[f"{settings.percentile:g}"]
+    if settings.min_overlap < lowest:
+        rule = f"at least {lowest:.3f}, the 90th percentile of this model's random token pairs"
+        raise UserError("min_overlap is out of range", rule=rule, found=settings.min_overlap)
+    return settings.min_overlap
+
+
+def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Scanning, given: Given | None) -> Rivals:
+    if given is None:
+        return Rivals(geometry, words.whole, words.key, least or 0.0, settings.top_p)
+    both = [*given.tokens, *((rival, gold) for gold, rival in given.tokens)]
+    return Rivals(geometry, words.whole, words.key, 0.0, settings.top_p, both)
+
+
+def _window(model: Any, settings: Scanning) -> int:
+    limit = context_length(model) or _LONGEST_WINDOW
+    if settings.window is not None and settings.window > limit:
+        rule = f"at most {limit} tokens, the model's context"
+        raise UserError("the window is too long", rule=rule, found=settings.window)
+    return settings.window or limit
+
+
+def total_rows(job: Job) -> int | None:
+    """Return how many rows the job will read; None if that can't be known without reading a stream."""
+    if any(part.stamp is None for part in job.source.parts):
+        return job.settings.limit
+    rows = job.source.count()
+    return rows if job.settings.limit is None else min(rows, job.settings.limit)
+
+
+def _first_reason(folder: ScanFolder) -> str | None:
+    first = next(iter(folder.malformed()), None)
+    return f"see {first['where']}: {first['reason']}" if first else None
+
+
+def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, Any]:
+    head = job.loaded
+    bulk = {**asdict(job.bulk), "class": job.bulk.embedding_class}
+    with_rival = counts["with_rival"]
+    return {
+        "data": job.source.name,
+        "files": len(job.source.parts),
+        "files_left_out": list(job.source.left_out),
+        "layout": str(job.layout),
+        "supervised": job.scanner.supervised,
+        "model": summary(head),
+        "geometry": job.settings.geometry,
+        "top_p": job.settings.top_p,
+        "percentile": None if job.settings.min_overlap or job.settings.pairs else job.settings.percentile,
+        "least_overlap": job.least,
+        "given_pairs": None if job.given is None else len(job.given.tokens),
+        "pairs_left_out": [] if job.given is None else job.given.left_out,
+        "window": job.window,
+        "shared_tokens": shared_tokens(job.window),
+        "bulk": bulk,
+        "counts": counts,
+        "share_with_rival": with_rival / counts["targets"],
+        "share_rival_ahead": counts["rival_ahead"] / with_rival if with_rival else None,
+        "malformed": folder.malformed(),
+        "positions_file": POSITIONS_FILE,
+        "pairs_file": PAIRS_FILE,
+    }

@@ -1,0 +1,55 @@
+"""What a host's log gets of a probe: a few numbers over all contexts and, if asked for, of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from borngap.train.observe import Record
+from borngap.judge.trajectory import MARGINS, Criterion
+
+PREFIX = "born_gap"
+_AVERAGED = (
+    "born_gap", "logit_gap", "top1_margin", "signal", "drag", "gold_probability", "competitor_probability",
+    "cross_entropy", "gold_rank", "participation_ratio", "overlap_drift", "embedding_rotation",
+)  # fmt: skip
+_WORST = ("born_gap", "logit_gap")
+_SINGLE = ("born_gap", "logit_gap", "gold_probability")
+
+
+def averages(records: Sequence[Record], criterion: Criterion) -> dict[str, float]:
+    """Return means and worst margins over contexts, and the share of those that are resolved.
+
+    Args:
+        records: one a context, at least one.
+        criterion: what counts as resolved.
+
+    Returns:
+        Name -> value; NaN where no context has it.
+    """
+    found = {name: _mean([r.get(name) for r in records]) for name in _AVERAGED}
+    found |= {f"worst_{name}": _least([r.get(name) for r in records]) for name in _WORST}
+    ahead = [(r[MARGINS[criterion]] or 0.0) > 0 for r in records]
+    return found | {"resolved": sum(ahead) / len(records)}
+
+
+def singles(records: Mapping[int, Record], golds: Mapping[int, str]) -> dict[str, float]:
+    """Return the numbers of single contexts, named by index and gold."""
+    return {
+        f"{index}_{golds[index].strip()}/{name}": _nan(record.get(name))
+        for index, record in records.items()
+        for name in _SINGLE
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _least(values: Sequence[float | None]) -> float:
+    return min((value for value in values if value is not None), default=math.nan)
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value

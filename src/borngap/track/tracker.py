@@ -1,0 +1,394 @@
+"""Tracker: watches contexts in anybody's training loop, within a budget of time, and leaves a RUN folder."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borngap.context import Context, Target, contexts_of
+from borngap.errors import UserError
+from borngap.observables.geometry import Kind
+from borngap.track.averaged import evaluated
+from borngap.track.clock import Clock
+from borngap.track.closing import closing
+from borngap.train.finetune import weights_digest
+from borngap.track.hostfacts import described
+from borngap.track.metrics import PREFIX, averages, singles
+from borngap.train.observe import LIGHT, Follower, Observer, Record
+from borngap.model.precision import LOW, full_float32, name_of, precision_of
+from borngap.model.probe import forward, named, prepare
+from borngap.model.readout import geometry_of
+from borngap.track.resume import kept, resumed
+from borngap.model.vocabulary import tokenizer_of
+from borngap.observables.measure import DEFAULT_TOP_P
+from borngap.judge.stopping import EVALUATION, SaturationRule
+from borngap.run import Store, environment
+from borngap.training import Stop
+from borngap.judge.trajectory import Criterion, trajectory
+from borngap.judge.watch import Watch, judge
+
+
+class BornGapWarning(UserWarning):
+    """Something that the user of a tracker should know."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What tracking took.
+
+    Attributes:
+        probes: how many times the contexts were measured since training began.
+        seconds: time spent on that since training began, unit s.
+        training_seconds: time of the host's own since then, unit s.
+        spacing: steps between probes at present.
+    """
+
+    probes: int
+    seconds: float
+    training_seconds: float
+    spacing: int
+
+    @property
+    def share(self) -> float:
+        """Time spent over the host's own time; NaN before the first step."""
+        return self.seconds / self.training_seconds if self.training_seconds > 0 else math.nan
+
+
+class Tracker:
+    """Watches contexts while something else trains the model. ``Tracker(...)``, then ``tracker.step(step)`` a step.
+
+    Every probe is a forward of its own without gradients; mode and random state are restored, and nothing is left in
+    the model. Under ``torch.distributed`` all ranks take part and rank 0 decides when.
+    """
+
+    @full_float32()
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        contexts: Sequence[Context | Target] | str | Path,
+        *,
+        out: str | Path | None = None,
+        every: int | None = None,
+        max_overhead: float = 0.01,
+        criterion: Criterion = "rank",
+        stop: Stop = "none",
+        fraction: float = 1.0,
+        rule: SaturationRule | None = None,
+        geometry: Kind = "readout",
+        top_p: float = DEFAULT_TOP_P,
+        per_context: bool = False,
+        optimizers: Sequence[Any] = (),
+        host: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Measure the contexts before the first step, or take up an interrupted run.
+
+        Args:
+            model: a Hugging Face causal LM with adapters in place and requires_grad set.
+            tokenizer: its tokenizer.
+            contexts: contexts or targets, mappings of contexts' fields, or what ``read_contexts`` takes.
+            out: the RUN folder; nothing is written without.
+            every: steps between probes; chosen by cost unless given.
+            max_overhead: time for probes over the host's own time, in (0, 1]; both ends of the run come on top.
+            criterion: what counts as resolved.
+            stop: what gives a ``stop_reason``: ``saturation``, ``structural`` failure, or ``resolved``, gold ahead by
+                the criterion for the rule's patience; ``none``.
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
+            rule: the saturation rule; the default one unless given.
+            geometry: geometry matrix.
+            top_p: nucleus mass.
+            per_context: whether metrics of single contexts are returned beside the averages.
+            optimizers: the host's; where one keeps the weights of training apart from those of evaluation
+                (schedule-free), the latter are measured.
+            host: what the RUN should say of the host, JSON-ready; reports read ``host``, its name, and
+                ``learning_rates``, a list.
+            state: ``state()`` of the interrupted run.
+
+        Raises:
+            UserError: a setting is out of range, a context does not fit, the RUN folder can't be used, or the
+                interrupted run watches something else.
+        """
+        if not 0 < max_overhead <= 1:
+            raise UserError("max_overhead is out of range", rule="0 < max_overhead <= 1", found=max_overhead)
+        if every is not None and every < 1:
+            raise UserError("every is out of range", rule="at least 1 step", found=every)
+        self._model, self._every, self._budget, self._optimizers = model, every, max_overhead, tuple(optimizers)
+        self._criterion, self._per_context = criterion, per_context
+        self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion, **precision_of(model)}
+        tokenizer = tokenizer_of(tokenizer)
+        given = contexts_of(contexts)
+        targets = [context if isinstance(context, Target) else named(context, tokenizer) for context in given]
+        _warn_of_low_precision(model)
+        if state is not None:
+            targets = resumed(targets, self._settings, state)
+        matrix = geometry_of(model, geometry, tokenizer)
+        chosen, _, _ = prepare(model, tokenizer, targets, matrix, top_p)
+        observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT)
+        self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction, criterion))
+        self._records: list[tuple[int, dict[int, Record]]] = []
+        self._spacing, self._widest = every or 1, every or 1
+        self._warned: set[int] = set()
+        self._clock, self._paced = Clock(model), False
+        self._last_evaluation = self._last_step = self._ended = 0
+        digest = weights_digest(model) if state is None else state["weights"]
+        self._plan = {
+            "command": "track", "weights": digest, "contexts": [t.context.to_json() for t in chosen],
+            **self._settings, "stop": stop, "every": every, "max_overhead": None if every else max_overhead,
+        }  # fmt: skip
+        self._out = out
+        self._store = self._open(out, host, resumed=state is not None)
+        try:
+            if state is None:
+                self._probe(0, evaluate=True, final=True)
+            else:
+                self._load(state)
+        except BaseException:
+            self.close()
+            raise
+        self._clock.start()
+
+    @property
+    def _device(self) -> torch.device:
+        return self._follower.observer.start.matrix.device
+
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        metrics, share = self.metrics(), self.cost.share
+        ahead = round(metrics[f"{PREFIX}/resolved"] * len(self.targets))
+        pace = f"every {self._spacing} step{'s' * (self._spacing != 1)}" + ("" if self._every else " by cost")
+        took = "" if math.isnan(share) else f"; {100 * share:.1f} % of the training's time"
+        said = f"{len(self.targets)} contexts at step {self._last_step}, ahead by {self._criterion} in {ahead}"
+        return f"<Tracker of {said}; {len(self._records)} records, {pace}{took}>"
+
+    @property
+    def cost(self) -> Cost:
+        """What tracking took so far."""
+        clock = self._clock
+        return Cost(clock.probes, clock.spent, clock.training, self._spacing)
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run may end now, by the rule that was chosen; None if it goes on."""
+        return self._follower.watch.reason
+
+    @property
+    def targets(self) -> list[Target]:
+        """The targets, with competitors."""
+        return list(self._follower.targets.values())
+
+    @property
+    def records(self) -> list[tuple[int, dict[int, Record]]]:
+        """All probes: (step, context -> record)."""
+        return self._records
+
+    @full_float32()
+    def step(
+        self, step: int, *, force: bool = False, evaluate: bool | None = None, last: bool = False
+    ) -> dict[str, float]:
+        """Tell the tracker that so many optimiser steps are done; it probes if it is time to.
+
+        Args:
+            step: optimiser steps done; call it after each.
+            force: probe in any case.
+            evaluate: whether the stopping rules advance; at the first probe at least 5 steps after the last time
+                unless given.
+            last: whether no step follows: the end is measured now, with the dear observables.
+
+        Returns:
+            Metrics by name, empty where nothing was measured.
+
+        Raises:
+            UserError: the step is smaller than the last one.
+        """
+        if step < self._last_step:
+            raise UserError("steps went back", rule=f"at least {self._last_step}", found=step)
+        self._clock.tick(step - self._last_step)
+        self._last_step = step
+        if step and not self._paced:
+            self._choose_spacing()
+        due = evaluate if evaluate is not None else step - self._last_evaluation >= EVALUATION
+        if last:
+            self._probe(step, evaluate=due, final=True)
+            return self.metrics()
+        if self._records[-1][0] == step:
+            if due and self._last_evaluation != step:
+                self._evaluate(step)
+            return self.metrics() if force else {}
+        if not force and step % self._spacing:
+            return {}
+        self._probe(step, evaluate=due)
+        self._choose_spacing()
+        return self.metrics()
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the last probe: averages and worst margins over contexts, shares, single contexts."""
+        return self._metrics(self._records[-1][1])
+
+    @full_float32()
+    def look(self) -> dict[str, float]:
+        """Measure the model as it is now, and return the metrics without recording them."""
+        with evaluated(*self._optimizers):
+            seen = forward(self._model, self.targets, finite=False)
+            records = self._follower.observer.records(*seen)
+        return self._metrics(dict(zip(self._follower.targets, records, strict=True)))
+
+    def _metrics(self, records: Mapping[int, Record]) -> dict[str, float]:
+        found = averages(list(records.values()), self._criterion)
+        saturation = self._follower.watch.saturation
+        found["saturated"] = sum(state.saturated for state in saturation.values()) / len(records)
+        found["overhead"] = self.cost.share
+        if self._per_context:
+            golds = {i: target.context.gold for i, target in self._follower.targets.items()}
+            found |= singles(records, golds)
+        return {f"{PREFIX}/{name}": value for name, value in found.items() if not math.isnan(value)}
+
+    @full_float32()
+    def finish(self, *, measure: bool = True) -> list[dict[str, Any]]:
+        """Measure the end of the run unless that is done, judge it, write the RUN, and let others write there.
+
+        Args:
+            measure: whether the model is still the one of the last step: not where the host loaded its best one.
+
+        Returns:
+            One JSON-ready entry a context: words, verdict, and what stopping on saturation would have saved.
+        """
+        if measure and (self._last_step == 0 or self._ended != self._last_step):
+            self._probe(self._last_step, evaluate=False, final=True)
+        entries = self.save()
+        self.close()
+        return entries
+
+    def close(self) -> None:
+        """Let others write the RUN, as ``finish`` does; for a run that was broken off."""
+        if self._store is not None:
+            self._store.close()
+
+    def summary(self) -> str:
+        """Return what the run has come to, in a sentence, and the command that shows more."""
+        entries = [self._judge(index) for index in self._follower.targets]
+        return closing(entries, self._criterion, self.cost.share, self._follower.watch.account, self._out)
+
+    def save(self) -> list[dict[str, Any]]:
+        """Judge the run as far as it went and write the RUN.
+
+        Returns:
+            The entries, as ``finish`` gives them.
+        """
+        entries = {i: self._judge(i) for i in self._follower.targets}
+        if self._store is not None:
+            rows = {i: [{"step": step} | records[i] for step, records in self._records] for i in entries}
+            self._store.add(rows, entries)
+        return [{"context": i} | entry for i, entry in entries.items()]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep, JSON-ready but for numbers that are not finite."""
+        return {
+            "weights": self._plan["weights"],
+            "targets": kept(self.targets),
+            "settings": self._settings,
+            "start_rows": self._follower.observer.start_rows.tolist(),
+            "records": [[step, {str(i): r for i, r in records.items()}] for step, records in self._records],
+            "watch": self._follower.watch.state(),
+            "last_evaluation": self._last_evaluation,
+            "last_step": self._last_step,
+            "widest": self._widest,
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self._records = [(step, {int(i): r for i, r in records.items()}) for step, records in state["records"]]
+        self._follower.observer.restore(torch.tensor(state["start_rows"], dtype=torch.float64))
+        self._follower.watch.load(state["watch"])
+        self._last_evaluation, self._last_step = state["last_evaluation"], state["last_step"]
+        self._widest = state["widest"]
+        self._spacing = self._every or state["widest"]
+
+    def _judge(self, index: int) -> dict[str, Any]:
+        path = trajectory([(step, records[index]) for step, records in self._records])
+        return judge(self._follower.targets[index], path, self._criterion, self._widest, watched=True)
+
+    def _probe(self, step: int, *, evaluate: bool, final: bool = False) -> None:
+        """Measure all contexts; at both ends with dear observables too."""
+        with evaluated(*self._optimizers):
+            with self._clock.probing():
+                seen = forward(self._model, self.targets, finite=False)
+                records = self._follower.look(*seen, evaluate=evaluate)
+            self._complete(records, everything=final)
+        self._keep(step, records)
+        self._ended = step if final else self._ended
+        if evaluate:
+            self._last_evaluation = step
+        self._warn_of_failure(step)
+
+    def _complete(self, records: dict[int, Record], *, everything: bool) -> None:
+        """Measure dear observables: at both ends, and at flips where what is left of the budget allows it."""
+        count = len(records) if everything else len(self._follower.events)
+        left = self._budget * self._clock.training - self._clock.spent
+        affordable = everything or self._every is not None or count * self._clock.dear_seconds <= left
+        if count and _of_rank_0(int(affordable), self._device):
+            with self._clock.completing(count):
+                self._follower.complete(records, everything=everything)
+
+    def _keep(self, step: int, records: dict[int, Record]) -> None:
+        if self._records and self._records[-1][0] == step:
+            self._records.pop()
+        self._records.append((step, records))
+
+    def _evaluate(self, step: int) -> None:
+        self._follower.watch.update(self._records[-1][1], evaluate=True)
+        self._last_evaluation = step
+        self._warn_of_failure(step)
+
+    def _choose_spacing(self) -> None:
+        """Space probes so that one costs at most the budget; powers of 2, so that a coarser run of records is even."""
+        self._paced = True
+        if self._every is not None:
+            return
+        cost = max(self._clock.probe_seconds, self._clock.mean_seconds)
+        steps = cost / (self._budget * self._clock.step_seconds)
+        wanted = 2 ** max(0, math.ceil(math.log2(steps))) if steps > 0 else 1
+        self._spacing = _of_rank_0(wanted, self._device)
+        self._widest = max(self._widest, self._spacing)
+
+    def _warn_of_failure(self, step: int) -> None:
+        for index in sorted(self._follower.watch.worsening - self._warned):
+            self._warned.add(index)
+            words = self._follower.targets[index].context
+            text = f"structural failure at step {step}: the drag of {words.gold!r} against {words.competitor!r} worsens"
+            warnings.warn(text, BornGapWarning, stacklevel=2)
+
+    def _open(self, out: str | Path | None, host: Mapping[str, Any] | None, *, resumed: bool) -> Store | None:
+        if out is None or _rank() != 0:
+            return None
+        store = Store(out, self._plan, environment() | {"host": {"model": described(self._model)} | dict(host or {})})
+        if store.finished and not resumed:
+            store.close()
+            fix = "choose another folder with out="
+            raise UserError(f"{out} holds a run already", rule="nothing is overwritten", fix=fix)
+        return store
+
+
+def _warn_of_low_precision(model: Any) -> None:
+    low = {name_of(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype in LOW}
+    if low:
+        text = f"trained parameters are {', '.join(sorted(low))}: small updates vanish in rounding; train in float32"
+        warnings.warn(text, BornGapWarning, stacklevel=3)
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _of_rank_0(value: int, device: torch.device) -> int:
+    """The value of rank 0, so that all ranks probe at the same steps."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = torch.tensor([value], device=device)
+    torch.distributed.broadcast(shared, 0)
+    return int(shared)

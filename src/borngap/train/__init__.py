@@ -1,0 +1,1 @@
+"""Our own training: methods, the loop, and many runs in one forward."""

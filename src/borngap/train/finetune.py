@@ -1,0 +1,308 @@
+"""The reference loop: fine-tune contexts, alone or jointly, and observe them at every step (spec section 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from borngap.context import Context, Target
+from borngap.model.load import Loaded
+from borngap.train.methods import make_trainable
+from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
+from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
+from borngap.model.probe import forward, last_logits, named, prepare
+from borngap.model.readout import geometry_of
+from borngap.run import Run, Store, environment, read_run
+from borngap.training import Training
+from borngap.judge.trajectory import trajectory
+from borngap.judge.watch import Watch, is_evaluation, judge
+
+_SAMPLED = 256
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was seen after ``step`` updates.
+
+    Attributes:
+        step: optimiser steps done.
+        loss: loss that the next update lowers, unit nat.
+        records: context -> its observables; empty if nobody observes.
+        last: whether the run ends here.
+    """
+
+    step: int
+    loss: float
+    records: dict[int, Record]
+    last: bool
+
+
+class FineTune:
+    """One model, its contexts and the settings; every run starts from the same weights.
+
+    Attributes:
+        model: the model as it is trained, wrapped by PEFT for LoRA.
+        targets: tokenised contexts, competitors chosen at the base model.
+        notes: what the user must know.
+        digest: fingerprint of the base weights.
+    """
+
+    def __init__(self, loaded: Loaded, contexts: Sequence[Context], training: Training) -> None:
+        """Choose the competitors at the base model, then prepare it for training.
+
+        Args:
+            loaded: model and tokenizer; the model is changed.
+            contexts: what to train on.
+            training: the settings.
+        """
+        self.digest = weights_digest(loaded.model)
+        base, stored = loaded.model.eval(), loaded.stored or name_of(loaded.model.dtype)
+        self._tokenizer, self._training = loaded.tokenizer, replace(training, dtype=settle(base, training.dtype))
+        matrix = geometry_of(base, training.geometry, loaded.tokenizer)
+        tokenised = [named(context, loaded.tokenizer) for context in contexts]
+        self.targets, _, _ = prepare(base, loaded.tokenizer, tokenised, matrix, training.top_p)
+        self.model, notes = make_trainable(base, training)
+        self.notes = (*precision_notes(base, stored), *notes)
+        # eval mode is what "dropout off" means; nothing else in these models depends on it
+        self.model.train(training.dropout)
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._initial = [p.detach().clone() for p in self._parameters]
+
+    @property
+    def training(self) -> Training:
+        """The settings."""
+        return self._training
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    def alone(self, index: int, *, observe: Observe = "all", rate: float | None = None) -> Iterator[Step]:
+        """Train one context from the base weights.
+
+        Args:
+            index: which context.
+            observe: what to measure at every step: ``all``; ``light``, without the angles of all pairs of the pool;
+                ``margins``; or ``none``. At both ends and at flips all is measured, unless it is ``margins`` or
+                ``none``. The weights come out the same, bit for bit.
+            rate: learning rate instead of the settings' own.
+
+        Returns:
+            One entry a step, from the base model on; the last one comes early if the settings or a NaN say so.
+        """
+        return self._run([index], repeat([index]), observe=observe, rate=rate)
+
+    def joint(self, *, observe: Observe = "all", rate: float | None = None) -> Iterator[Step]:
+        """Train all contexts in batches.
+
+        Args:
+            observe: what to measure, as for ``alone``.
+            rate: learning rate instead of the settings' own.
+
+        Returns:
+            One entry a step, with a record of every context.
+        """
+        return self._run(list(range(len(self.targets))), self._batches(), observe=observe, rate=rate)
+
+    def entry(self, index: int, steps: Sequence[Step]) -> dict[str, Any]:
+        """Judge a finished run.
+
+        Args:
+            index: which context.
+            steps: all entries of the run.
+
+        Returns:
+            Words and token ids, the verdict, what stopping on saturation would have saved, and notes; JSON-ready.
+        """
+        path = trajectory([(step.step, step.records[index]) for step in steps])
+        return judge(self.targets[index], path, self._training.criterion)
+
+    def restore(self) -> None:
+        """Put the initial weights back."""
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._initial, strict=True):
+                parameter.copy_(value)
+                parameter.grad = None
+
+    def _batches(self) -> Iterator[list[int]]:
+        settings, count = self._training, len(self.targets)
+        generator = torch.Generator().manual_seed(settings.shuffle or 0)
+        while True:
+            order = list(range(count))
+            if settings.shuffle is not None:
+                order = torch.randperm(count, generator=generator).tolist()
+            for start in range(0, count, settings.batch_size):
+                yield order[start : start + settings.batch_size]
+
+    def _run(
+        self, seen: list[int], batches: Iterator[list[int]], *, observe: Observe, rate: float | None = None
+    ) -> Iterator[Step]:
+        self.restore()
+        if self._training.dropout:
+            torch.manual_seed(self._training.seed)
+        optimiser, scheduler = make_optimiser(self._parameters, self._training, rate)
+        follower = None if observe == "none" else self._follower(seen, observe)
+        for step in range(self._training.steps + 1):
+            loss, logits, hidden = self._forward(next(batches))
+            number = float(loss.detach())
+            records: dict[int, Record] = {}
+            last = step == self._training.steps or not math.isfinite(number)
+            if follower is not None:
+                records, last = self._look(follower, step, (logits, hidden), last=last, whole=observe != "margins")
+            yield Step(step, number, records, last)
+            if last:
+                return
+            self._update(loss, optimiser, scheduler)
+
+    def _follower(self, seen: list[int], observe: Observe) -> Follower:
+        targets, settings = {i: self.targets[i] for i in seen}, self._training
+        only = MEASURED[observe]
+        observer = Observer(
+            self.model, self._tokenizer, list(targets.values()), settings.geometry, settings.top_p, only
+        )
+        return Follower(observer, targets, Watch(settings.stop, criterion=settings.criterion))
+
+    def _look(
+        self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool, whole: bool
+    ) -> tuple[dict[int, Record], bool]:
+        """Measure, and say whether the run ends here."""
+        # alone and without dropout the training forward is the measuring one, unless it is the host's own in 16 bit
+        hosts = self._training.forward == "labels" and self.model.dtype in LOW
+        if self._training.joint or self._training.dropout or hosts:
+            seen = forward(self.model, list(follower.targets.values()), finite=False)
+        records = follower.look(*seen, evaluate=is_evaluation(step))
+        last = last or follower.watch.reason is not None
+        if whole:
+            follower.complete(records, everything=last or step == 0)
+        return records, last
+
+    def _forward(self, batch: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss, detached logits and hidden states at the targets of a batch, with the model as it is trained."""
+        targets = [self.targets[i] for i in batch]
+        if self._training.forward == "labels":
+            return _labels_forward(self.model, targets)
+        logits, states = last_logits(self.model, [t.ids for t in targets])
+        gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
+        loss = torch.nn.functional.cross_entropy(logits.float(), gold)
+        return loss, logits.detach(), states if isinstance(states, Tensor) else None
+
+    def _update(self, loss: Tensor, optimiser: Any, scheduler: Any) -> None:
+        loss.backward()
+        if self._training.clip:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._training.clip)
+        optimiser.step()
+        scheduler.step()
+        optimiser.zero_grad()
+
+
+def finetune(
+    loaded: Loaded,
+    contexts: Sequence[Context],
+    training: Training,
+    out: str | Path,
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> Run:
+    """Run a plan and keep it in a RUN folder; contexts that the folder holds already are not run again.
+
+    Args:
+        loaded: model and tokenizer; the model is changed.
+        contexts: what to train on.
+        training: the settings.
+        out: the RUN.
+        on_step: called with every entry of every run, for a display.
+
+    Returns:
+        The whole RUN.
+
+    Raises:
+        UserError: another process writes there, or the folder holds something else.
+    """
+    tuner = FineTune(loaded, contexts, training)
+    head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
+    plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(tuner.training)
+    plan |= precision_of(tuner.model)
+    machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
+    everything = list(range(len(contexts)))
+    groups = [everything] if training.joint else [[i] for i in everything]
+    with Store(out, plan, machine) as store:
+        for group in groups:
+            if store.finished.issuperset(group):
+                continue
+            steps = []
+            for entry in tuner.joint() if training.joint else tuner.alone(group[0]):
+                steps.append(entry)
+                on_step(entry)
+            rows = {i: [{"step": entry.step} | entry.records[i] for entry in steps] for i in group}
+            store.add(rows, {i: tuner.entry(i, steps) for i in group})
+    return read_run(out)
+
+
+def weights_digest(model: Any) -> str:
+    """Return a fingerprint of a model's weights: a hash of up to 256 numbers of every parameter.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Hexadecimal digits. Cheap enough for large models; it is a guard against mix-ups, not against forgery.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter  # sharded by FSDP2
+        flat = whole.detach().flatten()
+        # a copy: a view lent to numpy would pin storage that its owner may want to free
+        sample = flat[:: max(1, flat.numel() // _SAMPLED)].to("cpu", torch.float32, copy=True)
+        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The model's own loss over prompt and gold token, as a host's training step has it."""
+    device = model.get_input_embeddings().weight.device
+    rows = [torch.tensor([*t.ids, t.gold_id]) for t in targets]
+    last = torch.tensor([len(row) - 1 for row in rows])
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    at_gold = torch.arange(ids.shape[1]) == last[:, None]
+    inputs = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) <= last[:, None]).long()}
+    inputs["labels"] = torch.where(at_gold, ids, -100)
+    seen: list[Tensor] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    try:
+        out = model(**{name: value.to(device) for name, value in inputs.items()})
+    finally:
+        hook.remove()
+    at = (torch.arange(len(rows)), last - 1)
+    return out.loss, out.logits[at].detach(), seen[0][at] if seen else None
+
+
+def make_optimiser(parameters: Sequence[Tensor], training: Training, rate: float | None = None) -> tuple[Any, Any]:
+    """Return AdamW and its schedule as the settings say.
+
+    Args:
+        parameters: what is trained.
+        training: the settings.
+        rate: learning rate instead of the settings' own.
+
+    Returns:
+        Optimiser and scheduler.
+    """
+    optimiser = torch.optim.AdamW(
+        parameters,
+        lr=training.learning_rate if rate is None else rate,
+        betas=(training.beta1, training.beta2),
+        eps=training.eps,
+        weight_decay=training.weight_decay,
+        fused=True,  # the hosts' default; other variants round differently
+    )
+    factors = (*training.factors, 0.0)  # a scheduler looks one update ahead
+    return optimiser, LambdaLR(optimiser, factors.__getitem__)
