@@ -12,10 +12,10 @@ import math
 import time
 
 import borngap
-from borngap.critical.collocation import pieces_for
+from borngap.critical.course import pieces_for
 from borngap.critical.search import Searcher
-from borngap.model.load import quiet
 from borngap.critical.trials import Trials
+from borngap.model.load import quiet
 from borngap.training import STANDARD_RATES, Training
 from timing import machine, table
 

@@ -20,10 +20,10 @@ import torch
 import borngap
 from borngap.critical import forecast as forecasts
 from borngap.critical.search import Searcher
-from borngap.model.load import quiet
-from borngap.training import Training
 from borngap.judge.trajectory import trajectory
 from borngap.judge.verdicts import outcome
+from borngap.model.load import quiet
+from borngap.training import Training
 from timing import machine, table
 
 FACTORS = (0.25, 0.7, 1.4, 4.0)

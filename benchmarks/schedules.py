@@ -2,7 +2,7 @@
 
 Run ``.venv/bin/python benchmarks/schedules.py --out FILE``; ``--small`` is a smoke test. Each model, method, criterion,
 schedule and warm-up is appended to FILE (JSON Lines) when done, so that an interrupted campaign goes on. ``--table
-FILE`` prints the tables again; ``--calibrate FILE`` writes collocation's part of ``src/borngap/critical/calibration.json``.
+FILE`` prints the tables again; ``--calibrate FILE`` writes collocation's part of ``critical/calibration.json``.
 
 The truth of a context is the rate at which its largest margin within N steps is zero, by secants of real runs to 0.1 %,
 begun at the forecast. A promise is a forecast at a random rate, 1.02 to 1.5 times the true one (seeded), against the
@@ -27,14 +27,15 @@ import torch
 
 import borngap
 from borngap.critical import search as critical
-from borngap.critical.search import FLOOR, Searcher, spread
+from borngap.critical.calibration import FLOOR, spread
 from borngap.critical.forecast import at_rate
-from borngap.model.load import quiet
-from borngap.train.stacked import Lane, stacked
-from borngap.schedule import SCHEDULES
 from borngap.critical.rates import prospect
-from borngap.training import Training
+from borngap.critical.search import Searcher
 from borngap.judge.trajectory import MARGINS
+from borngap.model.load import quiet
+from borngap.schedule import SCHEDULES
+from borngap.train.stacked import Lane, stacked
+from borngap.training import Training
 from borngap.zoo import bundled_names
 from timing import machine, table
 

@@ -25,8 +25,8 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 import borngap
-from borngap.train.finetune import FineTune, Step
 from borngap.model.load import quiet
+from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import Observe
 from borngap.train.stacked import Lane, stacked
 from borngap.training import Training

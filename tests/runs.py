@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from borngap.context import Context, Target
-from borngap.run import Store, environment
-from borngap.sweep.folder import Result, SweepStore, entry_of
 from borngap.judge.trajectory import Trajectory
 from borngap.judge.watch import judge
+from borngap.run import Store, environment
+from borngap.sweep.folder import Result, SweepStore, entry_of
 
 OVERLAP = 0.8
 PLAN = {

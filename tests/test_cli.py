@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from borngap.cli import main
 from borngap.context import Context, write_contexts
-from borngap.observables.measure import OBSERVABLES
+from borngap.observables.catalogue import OBSERVABLES
 from borngap.zoo import bundled_path
 
 MODEL = "docs-gpt2-s"

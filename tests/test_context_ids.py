@@ -10,16 +10,16 @@ from tests.chats import BOS, CHATS, like_llama3
 from tests.tiny import tiny
 
 from borngap.context import Context, contexts_of, read_contexts, tokenize, write_contexts
-from borngap.errors import UserError
-from borngap.track.callback import BornGapCallback
-from borngap.train.finetune import finetune
 from borngap.critical.forecast import forecast
+from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.model.probe import probe, records
-from borngap.track.tracker import Tracker
 from borngap.run import read_run
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.tokens import text_ids
+from borngap.track.callback import BornGapCallback
+from borngap.track.tracker import Tracker
+from borngap.train.finetune import finetune
 from borngap.training import Training
 
 

@@ -11,14 +11,16 @@ from typer.testing import CliRunner
 import borngap
 from borngap.cli import app, main
 from borngap.context import Context
-from borngap.errors import UserError
-from borngap.critical.collocation import Course, _unmet, root, secants
-from borngap.critical.search import Searcher
-from borngap.train.finetune import FineTune, weights_digest
+from borngap.critical.course import Course
 from borngap.critical.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
 from borngap.critical.landscape import Landscape
-from borngap.critical.trials import Trials
 from borngap.critical.rates import Critical, bisect
+from borngap.critical.roots import root, secants
+from borngap.critical.search import Searcher
+from borngap.critical.solve import _unmet
+from borngap.critical.trials import Trials
+from borngap.errors import UserError
+from borngap.train.finetune import FineTune, weights_digest
 from borngap.training import Training
 
 BEHIND = [

@@ -15,18 +15,18 @@ from typer.testing import CliRunner
 
 import borngap
 from borngap.cli import app
+from borngap.critical.search import Searcher
 from borngap.errors import UserError
 from borngap.model import precision
-from borngap.track.callback import BornGapCallback
-from borngap.critical.search import Searcher
-from borngap.train.finetune import FineTune, finetune
 from borngap.model.load import load, new_model, summary
-from borngap.scanning.scan import scan
-from borngap.track.tracker import Tracker
 from borngap.report.report import comparison_of, report_of
 from borngap.run import read_run
+from borngap.scanning.scan import scan
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import plan_sweep
+from borngap.track.callback import BornGapCallback
+from borngap.track.tracker import Tracker
+from borngap.train.finetune import FineTune, finetune
 from borngap.training import Training
 
 

@@ -9,10 +9,10 @@ from tests.test_other_hosts import lightning_run
 from transformers import TrainerCallback
 
 import borngap
+from borngap.run import read_run
 from borngap.track.averaged import evaluated
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
-from borngap.run import read_run
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
 SCHEDULE_FREE = {"optim": "schedule_free_adamw", "learning_rate": 1e-2, **EVALUATED}

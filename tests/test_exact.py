@@ -9,9 +9,10 @@ import torch
 from tests.cases import DEVICES, case
 
 from borngap.observables import gap
+from borngap.observables.catalogue import OBSERVABLES
 from borngap.observables.density import angle, localisation_length
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import OBSERVABLES, measure
+from borngap.observables.measure import measure
 from borngap.observables.pool import nucleus, pool
 
 

@@ -14,8 +14,8 @@ from tests.tiny import tiny
 from borngap.context import read_contexts, tokenize
 from borngap.errors import UserError
 from borngap.model.probe import probe
-from borngap.scanning.scan import scan
 from borngap.scanning.pairs import ORDERS, picks_of
+from borngap.scanning.scan import scan
 
 PROSE = "The old man felt shame and guilt. He said that the method returns a list of words; she said that a function"
 EASY = {"percentile": 90.0}

@@ -18,6 +18,7 @@ from tests.runs import PLAN, judged, records
 from tests.tiny import tiny
 
 from borngap.context import Context
+from borngap.data.source import source_of
 from borngap.errors import UserError
 from borngap.experiments import campaign
 from borngap.experiments import folder as reproduction
@@ -25,12 +26,11 @@ from borngap.experiments.arms import Scope
 from borngap.experiments.run import reproduce
 from borngap.files import read_table
 from borngap.folder import LOCK_FILE, Lock
-from borngap.scanning import scan as scans
-from borngap.data.source import source_of
 from borngap.model.load import Loaded
+from borngap.run import Store, read_run
+from borngap.scanning import scan as scans
 from borngap.scanning.folder import PARTS, SUMMARY_FILE
 from borngap.scanning.settings import Scanning
-from borngap.run import Store, read_run
 from borngap.sweep.folder import Result, SweepStore, entry_of, read_sweep
 
 CONTEXTS = [Context(f"Prompt {i} is", f" gold{i}", f" rival{i}") for i in range(3)]

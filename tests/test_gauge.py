@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import borngap
-from borngap.train.finetune import FineTune
 from borngap.model.readout import geometry_of
+from borngap.train.finetune import FineTune
 from borngap.training import Training
 
 

@@ -12,9 +12,10 @@ import torch
 from scipy import stats
 from tests.cases import DEVICES, case
 
-from borngap.observables import geometry as module
 from borngap.errors import UserError
-from borngap.observables.geometry import KINDS, Bulk, Geometry
+from borngap.observables import geometry as module
+from borngap.observables.bulk import Bulk
+from borngap.observables.geometry import KINDS, Geometry
 from borngap.observables.largest import largest
 
 

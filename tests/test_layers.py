@@ -1,4 +1,7 @@
-"""The architecture's arrows point down only, and the lower layers load nothing heavy."""
+"""The layout: arrows point down only, nothing goes in a circle, hosts stay in their folders, the low layers are light.
+
+``python tests/test_layers.py`` writes the table of CONTRIBUTING.md anew.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,28 @@ import pytest
 import borngap
 
 SOURCE = Path(borngap.__file__).parent
-LAYERS = {
-    "errors": 0, "kinds": 0, "shown": 0, "tokens": 0, "largest": 0, "density": 0, "gap": 0, "pool": 0, "geometry": 0,
-    "pairtable": 0,
-    "adamw": 1, "schedule": 1, "observables": 1, "rival": 1, "context": 1, "trajectory": 1, "standing": 1,
-    "verdicts": 2, "stopping": 2, "threshold": 2, "training": 2, "watch": 2, "boundary": 2, "phase": 2,
-    "hf": 3, "store": 3, "sweepstore": 3,
-    "cluster": 2, "ranking": 0, "rivals": 1, "rows": 2, "layout": 2, "scanning": 2, "pairs": 3, "scanfolder": 3,
-    "textfile": 1, "delimited": 1, "messages": 1, "tokenised": 0, "jsonfile": 2, "recognise": 2,
-    "files": 2, "folder": 2, "sweep": 4, "experiments": 4, "zoo": 4,
-    "report": 5,
-    "cli": 6,
-}  # fmt: skip
-LAYERS |= {"": 0, "zoo.__init__": 0}  # the package itself is lazy; the zoo's list of names is a list of paths
-HOSTS = {"transformers", "peft", "accelerate", "datasets"}
-TABLES = {"trajectory"}  # read from a table of records: polars may be loaded there, and nowhere else so low
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+# from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
+ORDER = (
+    "errors", "shown", "tokens", "kinds", "schedule", "data", "observables", "context", "judge", "training", "files",
+    "folder", "ray", "run", "model", "train", "track", "critical", "scanning", "sweep", "zoo", "experiments", "report",
+    "cli",
+)  # fmt: skip
+FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
+HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
+HOSTED = {"data", "model", "train", "track", "zoo"}
+LIGHT = ("errors", "shown", "tokens", "kinds", "schedule", "observables", "context")
 HEAVY = HOSTS | {"polars", "rich", "typer", "altair", "jinja2", "pydantic", "sklearn", "pandas"}
 
 
+def place(module):
+    """Return where a module, named without the package, stands in ORDER: itself, or its folder."""
+    return module if module in ORDER else module.split(".")[0]
+
+
 def layer(module):
-    """Return the layer of a module, named without the package: of its own entry, or else of its folder's."""
-    return LAYERS[module] if module in LAYERS else LAYERS[module.split(".")[0]]
+    """Return a module's place in the order; -1 for what anybody may import."""
+    return -1 if module in FREE else ORDER.index(place(module))
 
 
 def modules(source):
@@ -68,13 +72,12 @@ def arrows(source, package="borngap"):
 
 
 def upward(source):
-    """Return the imports of a tree that point to a higher layer, as 'importer -> imported'."""
-    return [f"{module} -> {target}" for module, target in arrows(source) if layer(target) > layer(module)]
-
-
-def place(module):
-    """Return a file's folder, or the file itself if it has none or a layer of its own."""
-    return module if module in LAYERS else module.split(".")[0]
+    """Return the imports of a tree that point up, as 'importer -> imported'."""
+    return [
+        f"{module} -> {target}"
+        for module, target in arrows(source)
+        if module not in FREE and layer(target) > layer(module)
+    ]
 
 
 def circle(pairs):
@@ -108,9 +111,32 @@ def loaded_after(*names, path=()):
     return {name: set(loaded) for name, loaded in json.loads(done.stdout).items()}
 
 
-def test_every_module_has_a_layer():
-    missing = [name for name in modules(SOURCE) if name not in LAYERS and name.split(".")[0] not in LAYERS]
-    assert missing == [], "give it a layer in LAYERS, after docs on the architecture"
+def table():
+    """Return CONTRIBUTING's table of the layout, each folder and file in its own words."""
+    rows = []
+    for name in ORDER:
+        path = SOURCE / name
+        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        said = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))).splitlines()[0]
+        rows.append(f"| `{name}{'/' if path.is_dir() else '.py'}` | {said} |\n")
+    return "".join(("| from low to high | what it is |\n| --- | --- |\n", *rows))
+
+
+def test_every_module_has_a_place():
+    lost = [name for name in modules(SOURCE) if name not in FREE and place(name) not in ORDER]
+    assert lost == [], "give it one in ORDER"
+    assert all((SOURCE / name).is_dir() or (SOURCE / f"{name}.py").is_file() for name in ORDER)
+
+
+def test_contributing_has_the_table():
+    assert table() in CONTRIBUTING.read_text(encoding="utf-8"), "python tests/test_layers.py writes it anew"
+
+
+def test_no_folder_is_a_heap_and_no_file_a_book():
+    folders = {path.parent for path in modules(SOURCE).values()} - {SOURCE}
+    assert {str(f): n for f in folders if (n := sum(x.is_file() for x in f.iterdir())) > 16} == {}
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules(SOURCE).items()}
+    assert {name: count for name, count in lines.items() if count > 400} == {}
 
 
 def test_arrows_point_down():
@@ -119,16 +145,14 @@ def test_arrows_point_down():
 
 
 @pytest.mark.parametrize(("importer", "line", "arrow"), [
-    ("density", "from borngap.observables.measure import measure", "density -> observables"),
-    ("gap", "from borngap import store", "gap -> store"),
-    ("context", "def f():\n    import borngap.model.load", "context -> hf.load"),
-    ("pool", "from borngap.hf import load", "pool -> hf.load"),
-    ("observables", "from borngap.cli import main", "observables -> cli.__init__"),
+    ("observables/gap", "from borngap import run", "observables.gap -> run"),
+    ("context", "def f():\n    import borngap.model.load", "context -> model.load"),
+    ("observables/gap", "from borngap.model import load", "observables.gap -> model.load"),
+    ("judge/watch", "from borngap.cli import main", "judge.watch -> cli.__init__"),
 ])  # fmt: skip
 def test_an_arrow_that_points_up_is_found(tmp_path, importer, line, arrow):
-    (tmp_path / "hf").mkdir()
-    (tmp_path / "cli").mkdir()
-    for name in ("__init__", "observables", "store", "hf/load", "cli/__init__"):
+    for name in ("__init__", "run", "model/load", "cli/__init__", importer):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / f"{importer}.py").write_text(f"import torch\nfrom borngap import __version__\n{line}\n")
     assert upward(tmp_path) == [arrow]
@@ -138,49 +162,39 @@ def test_no_file_and_no_folder_imports_in_a_circle():
     """Not even within a function, or for types: what is one concept is one file."""
     assert len(list(arrows(SOURCE))) > 100
     assert circle(arrows(SOURCE)) is None
-    assert circle(folders(SOURCE)) is None
+    between = [(a, b) for a, b in arrows(SOURCE) if not {a, b} & FREE]
+    assert circle((place(a), place(b)) for a, b in between) is None
 
 
 @pytest.mark.parametrize(("files", "of_files", "of_folders"), [
-    ({"gap": "import borngap.observables.pool", "pool": "from borngap import density", "density": "import torch"}, None, None),
-    ({"gap": "import borngap.observables.pool", "pool": "from borngap.observables.gap import x"}, ["gap", "pool"], ["gap", "pool"]),
-    ({"hf/load": "from borngap.hf import words", "hf/words": "def f():\n    from borngap.model.load import load"},
-     ["hf.load", "hf.words"], None),
-    ({"hf/load": "if 1:\n    import borngap.run", "store": "import borngap.model.words", "hf/words": ""},
-     None, ["hf", "store"]),
-    ({"hf/load": "import borngap.zoo", "zoo/__init__": "", "zoo/card": "import borngap.model.load"}, None, None),
-    ({"hf/load": "import borngap.zoo.card", "zoo/__init__": "", "zoo/card": "import borngap.model.words", "hf/words": ""},
-     None, ["hf", "zoo"]),
+    ({"judge/a": "import borngap.judge.b", "judge/b": "from borngap import errors", "errors": "import os"}, None, None),
+    ({"judge/a": "import borngap.judge.b", "judge/b": "from borngap.judge.a import x"}, ["judge.a", "judge.b"], None),
+    ({"judge/a": "def f():\n    from borngap import errors", "errors": "import borngap.judge.a"},
+     ["judge.a", "errors"], ["judge", "errors"]),
+    ({"judge/a": "if 1:\n    import borngap.run", "run": "import borngap.judge.b", "judge/b": ""},
+     None, ["judge", "run"]),
 ])  # fmt: skip
 def test_a_circle_is_found(tmp_path, files, of_files, of_folders):
     (tmp_path / "__init__.py").write_text("")
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text(text + "\n")
-    for found, wanted in ((circle(arrows(tmp_path)), of_files), (circle(folders(tmp_path)), of_folders)):
+    between = [(place(a), place(b)) for a, b in arrows(tmp_path)]
+    for found, wanted in ((circle(arrows(tmp_path)), of_files), (circle(between), of_folders)):
         assert found is None if wanted is None else set(found) == set(wanted)
 
 
-def test_hosts_are_imported_in_their_own_folder_only():
-    users = {
-        module.split(".")[0]
-        for module, path in modules(SOURCE).items()
-        for name in imports(path)
-        if name.split(".")[0] in HOSTS
-    }
-    assert users == {"hf", "zoo"}  # the zoo makes models and tokenizers in the host's own format
+def test_hosts_are_imported_in_their_own_folders_only():
+    users = {place(m) for m, path in modules(SOURCE).items() for name in imports(path) if name.split(".")[0] in HOSTS}
+    assert users == HOSTED
 
 
-def test_the_lower_layers_load_nothing_heavy():
-    low = sorted((n for n in modules(SOURCE) if layer(n) <= 1 and "." not in n), key=lambda n: (n in TABLES, layer(n)))
-    assert {"density", "gap", "pool", "geometry", "errors", "observables", "rival", "context"} <= set(low)
-    after = loaded_after(*(f"borngap.{name}" for name in low))
+def test_the_low_layers_load_nothing_heavy():
+    low = sorted((n for n in modules(SOURCE) if place(n) in LIGHT), key=layer)
+    assert {"observables.gap", "observables.measure", "context"} <= set(low)
+    after = loaded_after(*(f"borngap.{name}".removesuffix(".__init__") for name in low))
     for name in low:
-        loaded = after[f"borngap.{name}"]
-        assert loaded & HEAVY <= ({"polars"} if name in TABLES else set()), name
-        assert "scipy" not in loaded or layer(name) > 0, name
-        above = {m for m in loaded if m.startswith("borngap.") and layer(m.removeprefix("borngap.")) > layer(name)}
-        assert above == set(), name
+        assert after[f"borngap.{name}".removesuffix(".__init__")] & HEAVY == set(), name
     assert "torch" in after["borngap.observables.density"]
 
 
@@ -208,3 +222,10 @@ def test_every_public_name_is_there():
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="module 'borngap' has no attribute 'nonsense'"):
         borngap.nonsense  # noqa: B018
+
+
+if __name__ == "__main__":
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    start = text.index("| from low to high")
+    end = text.index("\n\n", start) + 1
+    CONTRIBUTING.write_text(text[:start] + table() + text[end:], encoding="utf-8")

@@ -10,8 +10,8 @@ from tests.runs import make_run, make_sweep
 import borngap
 from borngap.context import Context, read_contexts, tokenize
 from borngap.errors import UserError, did_you_mean
-from borngap.scanning.pairs import read_pairs
 from borngap.run import RUN, read_run
+from borngap.scanning.pairs import read_pairs
 from borngap.sweep.folder import read_sweep
 
 

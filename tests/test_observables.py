@@ -9,10 +9,12 @@ import torch
 from tests.cases import DEVICES, case
 from tests.reference import density_matrix, pool_of, reference, softmax, unit_rows
 
-from borngap.observables import density, measure as observables
 from borngap.errors import UserError
+from borngap.observables import density
+from borngap.observables import measure as observables
+from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.geometry import KINDS, Geometry
-from borngap.observables.measure import INTEGER_IDS, OBSERVABLES, measure
+from borngap.observables.measure import measure
 
 SMALL_POOL = {"vocabulary": 30, "dimension": 40}
 LARGE_POOL = {"vocabulary": 50, "dimension": 6}

@@ -9,9 +9,9 @@ from tests.hosts import CONTEXTS, PROSE, TIED, prose, same, weights
 
 import borngap
 from borngap.errors import UserError
+from borngap.run import read_run
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
-from borngap.run import read_run
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from tests.cases import case
 
 from borngap import measure
 from borngap.observables.geometry import Geometry
-from borngap.train.finetune import FineTune
 from borngap.observables.pairtable import PairTable
+from borngap.train.finetune import FineTune
 
 NAMES = (
     "drag",

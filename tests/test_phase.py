@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from borngap.sweep.boundary import boundary, compare, fit, interval
-from borngap.sweep.phase import Point, phase
 from borngap.schedule import factors
+from borngap.sweep.boundary import boundary, compare, fit, interval
 from borngap.sweep.diagram import point_of
+from borngap.sweep.phase import Point, phase
 
 RATES = (1e-4, 2e-4, 4e-4, 8e-4)
 OVERLAPS = (0.3, 0.45, 0.55, 0.65, 0.75, 0.9)

@@ -18,8 +18,8 @@ from borngap.model import precision
 from borngap.model.load import new_model
 from borngap.model.precision import LOW, full_float32, measuring, precision_of
 from borngap.model.probe import forward, last_logits
-from borngap.train.rowwise import Rowwise
 from borngap.model.selected import Prompt, selected_logits
+from borngap.train.rowwise import Rowwise
 
 IDS = [(3, 4, 5, 60, 7), (9, 11)]
 TARGETS = [Target(Context("a", " b", " c"), ids, 1, 2, {}, False) for ids in IDS]

@@ -15,7 +15,8 @@ from borngap.errors import UserError
 from borngap.model import probe as module
 from borngap.model.probe import LEADING, TRAILING, forward, probe, records
 from borngap.model.readout import geometry_of
-from borngap.observables.measure import INTEGER_IDS, OBSERVABLES, measure
+from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
+from borngap.observables.measure import measure
 
 CONTEXTS = [
     Context("He felt", " shame", " guilt"),

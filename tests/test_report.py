@@ -15,12 +15,12 @@ from tests.runs import GEOMETRY, STORIES, make_run, make_sweep
 
 import borngap
 from borngap.errors import UserError
-from borngap.observables.measure import OBSERVABLES
+from borngap.observables.catalogue import OBSERVABLES
 from borngap.report.charts.charts import DASHES, PANELS, PHANTOM, STYLES
+from borngap.report.facts.source import read_source
 from borngap.report.page.html import inline_json
 from borngap.report.page.palette import DARK, GRAPHIC, LIGHT, SURFACES, contrast
 from borngap.report.report import Report, comparison_of, report_of
-from borngap.report.facts.source import read_source
 from borngap.report.summary import summary
 from borngap.report.text import ending, number, rate, word
 from borngap.shown import public, visible

@@ -11,8 +11,8 @@ from tests.runs import make_run
 
 import borngap
 from borngap.context import Context
-from borngap.track.callback import BornGapCallback
 from borngap.report.report import report_of
+from borngap.track.callback import BornGapCallback
 
 
 def reported(folder, *, geometry=False):

@@ -6,9 +6,9 @@ import pytest
 from tests.browser import chromium, needs_browser
 from tests.runs import GEOMETRY, STORIES, make_run, make_sweep
 
+from borngap.report.facts.source import read_source
 from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.report import Report, comparison_of, report_of
-from borngap.report.facts.source import read_source
 from borngap.report.summary import summary
 
 pytestmark = needs_browser

@@ -12,13 +12,13 @@ from tests.browser import chromium, needs_browser
 from tests.test_cli import run  # noqa: F401
 
 from borngap.errors import UserError
-from borngap.scanning.positions import COLUMNS
 from borngap.report.charts.labels import ROOM, placed
-from borngap.report.report import report_of
 from borngap.report.charts.scancharts import pairs_chart, point_rows
 from borngap.report.facts.scansource import distribution
-from borngap.scanning.rivals import NUMBERS
+from borngap.report.report import report_of
 from borngap.scanning.folder import ScanFolder, read_scan
+from borngap.scanning.positions import COLUMNS
+from borngap.scanning.rivals import NUMBERS
 
 HOSTILE = (
     (" <b>bold</b>", " \"'&amp;{{7*7}}", "<script>alert(1)</script></script><img src=x onerror=alert(2)>"),

@@ -15,16 +15,16 @@ from borngap.errors import UserError
 from borngap.experiments import campaign
 from borngap.experiments.arms import ARMS, GROUPS, Scope, plan_of, rates_of, theta_of
 from borngap.experiments.campaign import is_stored, reproduce_model, searches
+from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
 from borngap.experiments.folder import Plan, home, read_plan, start
 from borngap.experiments.measure import usable
-from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
 from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, scope_of
 from borngap.experiments.study import movements, read_study
 from borngap.experiments.tables import Figure, Table, cell, markdown
 from borngap.model.load import load_tokenizer, new_model
-from borngap.train.methods import is_tied, make_trainable
 from borngap.report.charts.drawing import picture
 from borngap.report.reproduction import write_report
+from borngap.train.methods import is_tied, make_trainable
 from borngap.training import Training
 
 MODEL = "docs-gpt2-s"

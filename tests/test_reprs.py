@@ -9,8 +9,8 @@ import torch
 from tests.hosts import CONTEXTS, PROSE, TIED, trainer
 
 import borngap
-from borngap.track.callback import BornGapCallback
 from borngap.sweep.folder import Sweep
+from borngap.track.callback import BornGapCallback
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,6 @@ from tests.hosts import CONTEXTS
 import borngap
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.track.callback import BornGapCallback
-from borngap.train.finetune import FineTune
-from borngap.track.tracker import Tracker
 from borngap.judge.stopping import (
     CrossEntropyPatience,
     PatienceState,
@@ -19,10 +16,13 @@ from borngap.judge.stopping import (
     all_resolved,
     all_saturated,
 )
-from borngap.training import Training
 from borngap.judge.trajectory import CRITERIA, Trajectory
 from borngap.judge.verdicts import outcome, verdict
 from borngap.judge.watch import Watch, judge
+from borngap.track.callback import BornGapCallback
+from borngap.track.tracker import Tracker
+from borngap.train.finetune import FineTune
+from borngap.training import Training
 
 NAMES = ("born_gap", "logit_gap", "top1_margin", "drag", "cross_entropy")
 # saturated at the fifth record: changes 0.5, 0.8, 0.01, 0.01

@@ -13,17 +13,17 @@ from tests.tiny import CONFIGS, tiny
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.observables.geometry import Geometry
-from borngap.scanning import positions as batching
 from borngap.model.probe import forward
 from borngap.model.readout import geometry_of, observing
-from borngap.scanning.scan import scan
 from borngap.model.selected import Prompt, selected_logits
 from borngap.model.words import words_of
+from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure
 from borngap.observables.pool import nucleus
 from borngap.observables.ranking import ranking
+from borngap.scanning import positions as batching
 from borngap.scanning.rivals import NUMBERS, Rivals
+from borngap.scanning.scan import scan
 
 PROSE = "The old man felt shame and guilt. He said that the method returns a list of words; she said that a function"
 TEXTS = [

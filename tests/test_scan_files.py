@@ -16,9 +16,9 @@ from backports import zstd
 from tests.test_cli import fails, run  # noqa: F401 - a fixture
 
 from borngap.data import jsonfile
-from borngap.errors import UserError
 from borngap.data.recognise import recognise
 from borngap.data.rows import open_source
+from borngap.errors import UserError
 
 ROWS = [
     {"text": "Der Körper, einer; Funktion 🙂", "id": "0"},

@@ -13,12 +13,12 @@ from tests.tiny import tiny
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from trl.data_utils import maybe_extract_prompt
 
-from borngap.errors import UserError
 from borngap.data import chats
 from borngap.data.chats import Chats
 from borngap.data.layout import Layout, known_layout
 from borngap.data.messages import messages_of
 from borngap.data.tokenised import IGNORED
+from borngap.errors import UserError
 
 SIDES = [
     {"prompt": "He felt", "chosen": " shame and guilt.", "rejected": " an error."},

@@ -10,8 +10,8 @@ pytest.importorskip("ray")
 
 from borngap.errors import UserError
 from borngap.model.load import load
-from borngap.scanning.scan import scan
 from borngap.scanning.ray import RayEngine
+from borngap.scanning.scan import scan
 
 MODEL = "docs-gpt2-s"
 TEXTS = [

@@ -13,12 +13,12 @@ from tests.test_cli import fails, run  # noqa: F401 - a fixture
 
 from borngap.data import jsonfile
 from borngap.data import rows as module
-from borngap.errors import UserError
-from borngap.data.source import source_of
 from borngap.data.layout import Layout
-from borngap.scanning.pairs import read_pairs
 from borngap.data.recognise import recognise
 from borngap.data.rows import of_objects, open_source
+from borngap.data.source import source_of
+from borngap.errors import UserError
+from borngap.scanning.pairs import read_pairs
 
 MODEL = "docs-gpt2-s"
 TEXTS = [

@@ -13,11 +13,11 @@ from tests.tiny import tiny
 from transformers import DataCollatorForLanguageModeling
 from trl import SFTConfig, SFTTrainer
 
-from borngap.errors import UserError
-from borngap.scanning.supervised import Example, Supervision, windows
 from borngap.data.recognise import recognise
 from borngap.data.rows import Row, of_objects
 from borngap.data.tokenised import IGNORED, Document
+from borngap.errors import UserError
+from borngap.scanning.supervised import Example, Supervision, windows
 
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ 'A:' }}{% generation %}{{ m['content'] + eos_token }}"

@@ -15,11 +15,11 @@ from trl import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling as TrlCollator
 
 from borngap import load, scan
+from borngap.data.layout import Layout
+from borngap.data.tokenised import IGNORED, Document, tokenised
 from borngap.model.load import new_model
 from borngap.model.selected import Prompt, selected_logits
 from borngap.scanning.supervised import Supervision
-from borngap.data.layout import Layout
-from borngap.data.tokenised import IGNORED, Document, tokenised
 
 TEXTS = [
     "Raise an error if the function returns a list.",

@@ -5,8 +5,8 @@ import torch
 from transformers import get_scheduler
 
 from borngap.errors import UserError
-from borngap.train.finetune import make_optimiser
 from borngap.schedule import SCHEDULES, check_dose, dose_of, factors, share_of
+from borngap.train.finetune import make_optimiser
 from borngap.training import Training
 
 

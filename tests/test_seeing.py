@@ -17,10 +17,10 @@ import borngap
 from borngap.cli import app
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.train.finetune import FineTune
 from borngap.model.length import context_length
 from borngap.model.load import Loaded, load, load_tokenizer, new_model
 from borngap.model.vocabulary import tokenizer_of
+from borngap.train.finetune import FineTune
 from borngap.training import Training
 
 CONTEXTS = [Context("The old man felt", " guilt", " shame"), Context("He said that the", " method", " function")]

@@ -9,9 +9,9 @@ from tests.tiny import tiny
 import borngap
 from borngap.context import Context
 from borngap.errors import UserError
+from borngap.model.load import Loaded
 from borngap.train import stacked as engine
 from borngap.train.finetune import FineTune
-from borngap.model.load import Loaded
 from borngap.train.rowwise import Rowwise
 from borngap.train.stacked import Lane, pays, stacked
 from borngap.training import Training

@@ -1,4 +1,4 @@
-"""Stopping rules on series with known answers, and as properties (spec section 6)."""
+"""Stopping rules on series with known answers, and as properties (docs/track.md#stopping-by-saturation)."""
 
 import math
 

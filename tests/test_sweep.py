@@ -21,12 +21,12 @@ from borngap.cli import app, main
 from borngap.context import Context, write_contexts
 from borngap.errors import UserError
 from borngap.files import json_bytes
-from borngap.sweep import ray as cluster
 from borngap.sweep import engines, workers
+from borngap.sweep import ray as cluster
 from borngap.sweep.diagram import points
+from borngap.sweep.folder import Result, SweepStore, read_sweep
 from borngap.sweep.plan import SweepPlan, plan_sweep, read_rates
 from borngap.sweep.run import run_sweep
-from borngap.sweep.folder import Result, SweepStore, read_sweep
 from borngap.training import Training
 
 MODEL = "docs-gpt2-s"

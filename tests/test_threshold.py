@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from borngap.errors import UserError
 from borngap.critical.rates import (
     Bracket,
     Critical,
@@ -17,6 +16,7 @@ from borngap.critical.rates import (
     grid,
     prospect,
 )  # fmt: skip
+from borngap.errors import UserError
 
 STEPS = 50
 

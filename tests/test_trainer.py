@@ -26,11 +26,11 @@ from transformers import (
 
 import borngap
 from borngap.errors import UserError
+from borngap.run import read_run
 from borngap.track.callback import BornGapCallback
-from borngap.train.finetune import FineTune
 from borngap.track.sample import sample_targets
 from borngap.track.tracker import BornGapWarning, Tracker
-from borngap.run import read_run
+from borngap.train.finetune import FineTune
 from borngap.training import Training
 
 

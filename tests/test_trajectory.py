@@ -1,4 +1,4 @@
-"""Trajectories with known answers: flips, jumps, outcomes, characters (spec section 5)."""
+"""Trajectories with known answers: flips, jumps, outcomes, characters (docs/track.md#how-verdicts-are-made)."""
 
 import math
 

@@ -20,13 +20,13 @@ import borngap
 from borngap.cli import app
 from borngap.context import Context, write_contexts
 from borngap.errors import UserError
-from borngap.observables.geometry import Geometry
-from borngap.train.finetune import FineTune
 from borngap.model.load import Loaded
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import vocabulary_of
 from borngap.model.words import words_of
+from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure
+from borngap.train.finetune import FineTune
 from borngap.training import Training
 
 CONTEXTS = [Context("The old man felt", " shame", " guilt"), Context("He said that the", " method", " function")]

@@ -21,13 +21,13 @@ from tests.test_report_scan import make_scan
 import borngap
 from borngap.errors import UserError
 from borngap.folder import LOCK_FILE, Lock
-from borngap.train.finetune import finetune
-from borngap.scanning.scan import scan
-from borngap.track.tracker import Tracker
 from borngap.report.report import report_of
 from borngap.run import read_run
+from borngap.scanning.scan import scan
 from borngap.sweep.plan import plan_sweep
 from borngap.sweep.run import run_sweep
+from borngap.track.tracker import Tracker
+from borngap.train.finetune import finetune
 from borngap.training import Training
 
 BUSY = r"is being written\n  rule: one writer\n  found: process \d+ on .*(this one)"

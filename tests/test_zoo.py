@@ -18,7 +18,7 @@ from borngap.context import read_contexts
 from borngap.errors import UserError
 from borngap.model.load import load
 from borngap.model.probe import probe
-from borngap.observables.measure import OBSERVABLES
+from borngap.observables.catalogue import OBSERVABLES
 from borngap.zoo import MODELS, bundled_names, bundled_path, corpus, make
 from borngap.zoo.card import held_out_loss, read_card, verify
 from borngap.zoo.choose import choose_docs10, choose_docs40

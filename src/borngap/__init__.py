@@ -10,39 +10,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from borngap.context import Context, read_contexts
-    from borngap.errors import UserError
-    from borngap.observables.geometry import Bulk, Geometry
-    from borngap.track.callback import BornGapCallback
-    from borngap.critical.search import critical_rates
-    from borngap.train.finetune import finetune
     from borngap.critical.forecast import forecast
-    from borngap.track.lightning import BornGapLightning
+    from borngap.critical.search import critical_rates
+    from borngap.errors import UserError
+    from borngap.judge.stopping import SaturationRule
+    from borngap.judge.trajectory import Trajectory
+    from borngap.judge.verdicts import verdict
     from borngap.model.load import load
     from borngap.model.probe import probe
     from borngap.model.readout import geometry_of, readout_of
-    from borngap.scanning.scan import scan
-    from borngap.track.tracker import Tracker
-    from borngap.observables.measure import OBSERVABLES, measure
+    from borngap.observables.bulk import Bulk
+    from borngap.observables.catalogue import OBSERVABLES
+    from borngap.observables.geometry import Geometry
+    from borngap.observables.measure import measure
     from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
-    from borngap.scanning.folder import read_scan
-    from borngap.scanning.settings import Scanning
-    from borngap.judge.stopping import SaturationRule
     from borngap.run import read_run
+    from borngap.scanning.folder import read_scan
+    from borngap.scanning.scan import scan
+    from borngap.scanning.settings import Scanning
+    from borngap.sweep.folder import read_sweep
     from borngap.sweep.plan import plan_sweep
     from borngap.sweep.run import run_sweep
-    from borngap.sweep.folder import read_sweep
+    from borngap.track.callback import BornGapCallback
+    from borngap.track.lightning import BornGapLightning
+    from borngap.track.tracker import Tracker
+    from borngap.train.finetune import finetune
     from borngap.training import Training
-    from borngap.judge.trajectory import Trajectory
-    from borngap.judge.verdicts import verdict
 
 _HOME = {
     "BornGapCallback": "track.callback",
     "BornGapLightning": "track.lightning",
-    "Bulk": "observables.geometry",
+    "Bulk": "observables.bulk",
     "Context": "context",
     "Geometry": "observables.geometry",
-    "OBSERVABLES": "observables.measure",
+    "OBSERVABLES": "observables.catalogue",
     "SaturationRule": "judge.stopping",
     "Scanning": "scanning.settings",
     "Tracker": "track.tracker",

@@ -178,7 +178,7 @@ def write_contexts(contexts: Sequence[Context]) -> str:
 
 
 def tokenize(context: Context, tokenizer: Any) -> Target:
-    """Turn a context into token ids (spec section 1).
+    """Turn a context into token ids (docs/theory.md#objects).
 
     Ids are those that the context gives, if they are this tokenizer's. Else they are those of prompt + word minus the
     prefix of the prompt's own ids, with the tokenizer's default special tokens, no start token twice and no trailing

@@ -23,8 +23,8 @@ import polars as pl
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import Folder, Kind, read_head
-from borngap.observables.measure import INTEGER_IDS, OBSERVABLES
 from borngap.judge.trajectory import DRIFT_IDS, Trajectory
+from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 
 RUN = Kind("RUN", "run.json")
 RUN_FILE, STEPS_FILE, VERDICTS_FILE = RUN.head, "steps.parquet", "verdicts.json"

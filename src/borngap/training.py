@@ -1,4 +1,4 @@
-"""Settings of one fine-tuning run: everything that decides what it computes (spec section 4)."""
+"""Settings of one fine-tuning run: everything that decides what it computes (docs/track.md#the-command)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from borngap.errors import UserError
+from borngap.judge.stopping import Stop
+from borngap.judge.trajectory import CRITERIA, Criterion
 from borngap.observables.geometry import KINDS, Kind
 from borngap.schedule import SCHEDULES, Schedule, factors
-from borngap.judge.trajectory import CRITERIA, Criterion
 
 Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]
-Stop = Literal["none", "saturation", "structural", "resolved"]
 Forward = Literal["last", "labels"]
 DTYPES = ("float32", "float64", "bfloat16", "float16", "auto")
 # rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"

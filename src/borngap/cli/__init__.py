@@ -14,7 +14,6 @@ from borngap.cli.commands.demo import demo
 from borngap.cli.commands.finetune import finetune
 from borngap.cli.commands.forecast import forecast
 from borngap.cli.commands.geometry import geometry
-from borngap.cli.interrupt import Command
 from borngap.cli.commands.neighbours import neighbours
 from borngap.cli.commands.probe import probe
 from borngap.cli.commands.report import report
@@ -22,6 +21,7 @@ from borngap.cli.commands.reproduce import reproduce
 from borngap.cli.commands.scan import scan
 from borngap.cli.commands.sweep import sweep
 from borngap.cli.commands.zoo import zoo
+from borngap.cli.interrupt import Command
 from borngap.errors import UserError
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""Forecast: what a planned fine-tuning will come to, before any training (spec section 7)."""
+"""Forecast: what a planned fine-tuning will come to, before any training (docs/threshold.md)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from torch import Tensor
 
 from borngap.context import Context, Target
-from borngap.errors import UserError
-from borngap.critical.collocation import Course, pieces_for
-from borngap.critical.search import Searcher, Threshold, critical_entry, unwrapped
-from borngap.model.load import Loaded
-from borngap.train.observe import Record
+from borngap.critical.course import Course, pieces_for
 from borngap.critical.rates import Critical, Prospect, combined, prospect
-from borngap.training import STANDARD_RATES, USUAL_LORA_RATES, Training
+from borngap.critical.search import Searcher, Threshold, critical_entry, unwrapped
+from borngap.errors import UserError
 from borngap.judge.trajectory import MARGINS, Trajectory, trajectory
 from borngap.judge.verdicts import Outcome, outcome
+from borngap.model.load import Loaded
+from borngap.train.observe import Record
+from borngap.training import STANDARD_RATES, USUAL_LORA_RATES, Training
 
 _SWEEPS = 6
 _MOST_PIECES = 24

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from borngap.errors import UserError
-from borngap.train.finetune import FineTune
-from borngap.train.observe import Observer, Record
+from borngap.judge.trajectory import Criterion
 from borngap.model.probe import last_logits
 from borngap.observables.measure import measure
-from borngap.judge.trajectory import Criterion
+from borngap.train.finetune import FineTune
+from borngap.train.observe import Observer, Record
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""AdamW on a coarse grid: the sum of its updates while the gradient changes linearly with the dose (spec section 7).
+"""AdamW on a coarse grid: the sum of its updates while the gradient changes linearly with the dose (docs/threshold.md).
 
 Between two nodes the gradient is taken as a straight line in the dose, the sum of the rates so far, so that AdamW's
 first moment is a combination of three vectors (the moment before, the gradients at both nodes) and its second moment

@@ -1,4 +1,6 @@
-"""Critical rates: which learning rate a context takes, how to search for it, and what it means for a plan (section 7).
+"""Critical rates: which learning rate a context takes, how to search for it, and what it means for a plan.
+
+Definitions: docs/threshold.md.
 
 The critical rate of a context is the smallest rate at which a criterion is first met within the budget of steps.
 Everything here is pure: runs are done by a function that is handed in.

@@ -1,33 +1,32 @@
-"""Critical rates of a model's contexts, by every way there is, behind one interface (spec section 7)."""
+"""Critical rates of a model's contexts, by every way there is, behind one interface (docs/threshold.md)."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from importlib.resources import files
+from functools import partial
 from typing import Any
 
 import torch
 
 from borngap.context import Context, Target
-from borngap.errors import UserError
-from borngap.critical.collocation import Course, pieces_for, solve
-from borngap.train.finetune import FineTune
+from borngap.critical.calibration import around, half_width, spread
+from borngap.critical.course import Course, pieces_for
 from borngap.critical.landscape import Landscape, Spent
+from borngap.critical.rates import WAYS, WIDTH, By, Critical, Status, bisect, class_mean, extrapolated, found, grid
+from borngap.critical.signpath import SEGMENTS, critical_dose
+from borngap.critical.solve import solve
+from borngap.critical.trials import Trials
+from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.model.readout import geometry_of
-from borngap.critical.signpath import SEGMENTS, critical_dose
-from borngap.critical.trials import Trials
 from borngap.schedule import check_dose, share_of
-from borngap.critical.rates import WAYS, WIDTH, By, Critical, Status, bisect, class_mean, extrapolated, found, grid
+from borngap.train.finetune import FineTune
 from borngap.training import STANDARD_RATES, Method, Training
 
 LARGEST: dict[Method, float] = {"full": 1e-2, "readout-only": 1e-1, "lora": 1e-1}
-FLOOR = 5e-4
 _STANDARD_STEPS = 50
 _FIRST_DOSE = 20.0
 _AIM = 0.95
@@ -148,7 +147,7 @@ class Searcher:
         solution = solve(course, start or guess, self.limit)
         if solution.rate is not None:
             self._solved.append(solution.rate)
-        low, high = _around(solution.rate, spread(solution.error, self.training.method))
+        low, high = around(solution.rate, spread(solution.error, self.training.method))
         if solution.status == "beyond":
             low = self.limit
         critical = Critical(solution.rate, low, high, solution.status, "collocation", solution.why)
@@ -219,7 +218,7 @@ class Searcher:
         if dose is None:
             why = f"the path does not meet the criterion up to the rate {self.limit:.3g}"
             return self._booked(Critical(None, None, None, "abstained", by, why), before)
-        low, high = _around(dose / total, half_width(by, self.training.method))
+        low, high = around(dose / total, half_width(by, self.training.method))
         return self._booked(Critical(dose / total, low, high, "ok", by), before)
 
     def _by_dose(self, index: int) -> Critical:
@@ -238,7 +237,7 @@ class Searcher:
             later = trials.run(index, second, left)
             if later is not None and not math.isnan(later):
                 estimate = extrapolated((rate, estimate), (second, second * self.share(later)))
-        low, high = _around(estimate, half_width("dose", self.training.method))
+        low, high = around(estimate, half_width("dose", self.training.method))
         return self._booked(Critical(estimate, low, high, "ok", "dose"), before)
 
     def _unmet(self, rate: float, time: float | None) -> Critical:
@@ -298,7 +297,7 @@ class Searcher:
             kind = self.embedding_class
             why = f"the class-mean rule has no field for an embedding of class {kind}, or for an overlap not positive"
             return Critical(None, None, None, "abstained", "class-mean", why)
-        low, high = _around(rate, half_width("class-mean", self.training.method))
+        low, high = around(rate, half_width("class-mean", self.training.method))
         return Critical(rate, low, high, "ok", "class-mean")
 
     def _booked(self, critical: Critical, before: Spent) -> Critical:
@@ -370,39 +369,3 @@ def unwrapped(searcher: Searcher, loaded: Loaded) -> Loaded:
     searcher.land.home()
     model = searcher.tuner.model
     return replace(loaded, model=model.unload() if hasattr(model, "peft_config") else model)
-
-
-@lru_cache
-def _calibration() -> dict[str, Any]:
-    return json.loads((files("borngap.critical") / "calibration.json").read_text(encoding="utf-8"))
-
-
-def half_width(by: By, method: Method) -> float:
-    """Return the half width of a 90 % interval on log rate, measured on the bundled models.
-
-    Args:
-        by: the way, not collocation, whose courses estimate their own errors.
-        method: what is trained; readout-only is taken for full.
-
-    Returns:
-        The 90th percentile of |log(rate / bisected rate)|.
-    """
-    return float(_calibration()["half_width"][by]["lora" if method == "lora" else "full"])
-
-
-def spread(error: float, method: Method) -> float:
-    """Return the half width of collocation's 90 % interval on log rate.
-
-    Args:
-        error: the solution's own estimate of its error; iterations and roots add ``FLOOR`` to it.
-        method: what is trained; readout-only is taken for full.
-
-    Returns:
-        The estimate times the 90th percentile of ``|log(rate / true rate)|`` over it, measured on the bundled models
-        under every schedule.
-    """
-    return float(_calibration()["collocation"]["lora" if method == "lora" else "full"]) * (error + FLOOR)
-
-
-def _around(rate: float | None, spread: float) -> tuple[float | None, float | None]:
-    return (None, None) if rate is None else (rate * math.exp(-spread), rate * math.exp(spread))

@@ -1,4 +1,6 @@
-"""Sign paths: critical rates from the sign of the gradient, AdamW's first step (spec section 7, ``ray`` and ``path``).
+"""Sign paths: critical rates from the sign of the gradient, AdamW's first step (``ray`` and ``path``).
+
+Definitions: docs/threshold.md.
 
 ``u = -g / (|g| + eps)`` at the base weights; where the gradient is exactly zero there (LoRA's A), that at weights
 displaced by 1e-5 u. The critical dose is the smallest s at which base + s u meets the criterion. ``path`` walks
@@ -13,8 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from borngap.critical.collocation import root
 from borngap.critical.landscape import Landscape
+from borngap.critical.roots import root
 from borngap.judge.trajectory import Criterion
 
 SEGMENTS = 5

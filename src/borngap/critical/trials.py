@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import torch
 
-from borngap.train.finetune import Step, make_optimiser
 from borngap.critical.landscape import Landscape
-from borngap.model.probe import last_logits
-from borngap.train.stacked import Lane, pays, stacked
 from borngap.judge.trajectory import MARGINS, Criterion
+from borngap.model.probe import last_logits
+from borngap.train.finetune import Step, make_optimiser
+from borngap.train.stacked import Lane, pays, stacked
 
 
 class Trials:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from borngap.errors import UserError
 from borngap.data.messages import check
+from borngap.errors import UserError
 
 _MARK = re.compile(r"{%-?\s*generation\s*-?%}")
 _PROBE = "borngap"

@@ -9,9 +9,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from borngap.errors import UserError
 from borngap.data.layout import known_layout
 from borngap.data.textfile import lines_of, text_of
+from borngap.errors import UserError
 
 PIECE = 1 << 16  # characters that are read at a time
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.errors import UserError, did_you_mean
 from borngap.data.layout import ROLES, Layout, known_layout
 from borngap.data.rows import Source, fields_of
+from borngap.errors import UserError, did_you_mean
 
 _SHOWN = 20
 _WOULD_DO = (

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from borngap.data.delimited import delimited
-from borngap.errors import UserError
 from borngap.data.jsonfile import decoded, json_rows
-from borngap.kinds import refuse_result
 from borngap.data.textfile import COMPRESSED, check_text, kind_of, lines_of, text_of
+from borngap.errors import UserError
+from borngap.kinds import refuse_result
 
 _SLICE = 1024  # rows of a Parquet file at a time
 Record = tuple[int, Any]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from borngap.errors import UserError
 from borngap.data.rows import KINDS, Part, Record, Source, of_objects, open_source, readable
+from borngap.errors import UserError
 
 
 def source_of(data: Any, split: str = "train") -> Source:

@@ -163,7 +163,7 @@ def plan_of(
 
 
 def theta_of(thetas: Sequence[float | None]) -> float | None:
-    """Return theta*, the mean of ``eta_c * Gmax`` over contexts that have a critical rate (section 7).
+    """Return theta*, the mean of ``eta_c * Gmax`` over contexts that have a critical rate (docs/threshold.md).
 
     Args:
         thetas: one a context; None where there is no critical rate.

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 
 from borngap.context import Context
+from borngap.critical.forecast import at_rate
+from borngap.critical.rates import By
+from borngap.critical.search import Searcher, Threshold, critical_entry
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.experiments.claims.paper import lora_targets
-from borngap.observables.geometry import KINDS, Kind
-from borngap.critical.search import Searcher, Threshold, critical_entry
-from borngap.critical.forecast import at_rate
+from borngap.judge.trajectory import Criterion
 from borngap.model.load import load, summary
 from borngap.model.probe import named, probe, records
 from borngap.model.readout import geometry_of
+from borngap.observables.geometry import KINDS, Kind
 from borngap.run import clean
-from borngap.critical.rates import By
 from borngap.training import Method, Training
-from borngap.judge.trajectory import Criterion
 
 _QUANTILES = tuple(float(p) for p in (1, 2, 5, *range(10, 90, 10), 95, 98, 99, 99.9))
 

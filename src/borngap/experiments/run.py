@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.experiments.parts import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
 from borngap.experiments.arms import ARMS, Arm, Scope
 from borngap.experiments.campaign import OnProgress, reproduce_model, searches
 from borngap.experiments.claims.claimlist import CLAIMS
 from borngap.experiments.claims.judging import judged, table
-from borngap.experiments.parts.concepts import figures as concepts
 from borngap.experiments.folder import Plan, home, start
+from borngap.experiments.parts import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
+from borngap.experiments.parts.concepts import figures as concepts
 from borngap.experiments.processes import end_quietly, end_with_parent, one_model
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table, write_table

@@ -16,7 +16,7 @@ from borngap.files import checked
 from borngap.run import COLUMNS
 from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
 
-EPOCH = 5  # steps of an epoch of one context (section 4)
+EPOCH = 5  # steps of an epoch of one context (docs/track.md)
 _F, _S, _I, _B = pl.Float64, pl.String, pl.Int64, pl.Boolean
 MODEL_COLUMNS: dict[str, Any] = {
     "model": _S, "family": _S, "parameters": _I, "dimension": _I, "tied": _B, "class": _S,

@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from borngap.files import json_bytes, write_whole
-from borngap.shown import visible
 from borngap.run import clean
+from borngap.shown import visible
 
 MISSING = "–"
 _LONG = 80  # rows that a report shows

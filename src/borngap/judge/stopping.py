@@ -1,4 +1,7 @@
-"""Stopping rules, pure state machines: Born-gap saturation and cross-entropy patience (spec section 6)."""
+"""Stopping rules, pure state machines: Born-gap saturation and cross-entropy patience.
+
+Definitions: docs/track.md#stopping-by-saturation.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from borngap.errors import UserError
 from borngap.judge.trajectory import Trajectory
 from borngap.judge.verdicts import DRAG_TOLERANCE
 
+Stop = Literal["none", "saturation", "structural", "resolved"]
 EVALUATION = 5
 Require = Literal["both", "born", "rank"]
 

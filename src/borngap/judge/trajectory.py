@@ -1,4 +1,7 @@
-"""Trajectory: the observables of one context over the steps of a run; its flips and its jump (spec section 5)."""
+"""Trajectory: the observables of one context over the steps of a run; its flips and its jump.
+
+Definitions: docs/track.md#how-verdicts-are-made.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdict: what a trajectory came to, how it moved, why, and what to do (spec section 5)."""
+"""Verdict: what a trajectory came to, how it moved, why, and what to do (docs/track.md#how-verdicts-are-made)."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def verdict(
 ) -> Verdict:
     """Judge a trajectory.
 
-    Source: spec section 5; tables 1 to 5 of the paper.
+    Source: docs/track.md#how-verdicts-are-made; tables 1 to 5 of the paper.
 
     Args:
         trajectory: one context's records; needs the three margins, ``drag`` and ``cross_entropy``.
@@ -153,7 +153,7 @@ def verdict(
 
 
 def outcome(trajectory: Trajectory, criterion: Criterion) -> Outcome:
-    """Return what a run came to by one criterion (spec section 5).
+    """Return what a run came to by one criterion (docs/track.md#how-verdicts-are-made).
 
     Args:
         trajectory: one context's records.

@@ -15,13 +15,13 @@ from borngap.judge.stopping import (
     PatienceState,
     SaturationRule,
     SaturationState,
+    Stop,
     all_failing,
     all_resolved,
     all_saturated,
     saving,
     unsaturated,
 )
-from borngap.training import Stop
 from borngap.judge.trajectory import CRITERIA, MARGINS, Criterion, Trajectory
 from borngap.judge.verdicts import verdict
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from borngap.errors import UserError
-from borngap.observables.geometry import Kind
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
+from borngap.observables.geometry import Kind
 
 
 def nearest_tokens(

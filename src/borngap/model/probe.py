@@ -15,13 +15,14 @@ from torch import Tensor
 
 from borngap.context import Context, Target, tokenize
 from borngap.errors import UserError
-from borngap.observables.geometry import Geometry, Kind
 from borngap.model.length import context_length, virtual_tokens
 from borngap.model.precision import full_float32, measuring
 from borngap.model.readout import geometry_of, observing, readout_of, transform_note
 from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.measure import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES, measure
+from borngap.observables.catalogue import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES
 from borngap.observables.choice import choose_competitor
+from borngap.observables.geometry import Geometry, Kind
+from borngap.observables.measure import measure
 from borngap.tokens import decoded, starts_word, word_text
 
 _BATCH_ELEMENTS = 1 << 26

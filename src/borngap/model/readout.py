@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from borngap.errors import UserError
-from borngap.observables.geometry import KINDS, Geometry, Kind
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
+from borngap.observables.geometry import KINDS, Geometry, Kind
 
 _CHECKED_TOKENS = 64
 
@@ -85,7 +85,7 @@ def readout_of(model: Any) -> Readout:
 
 
 def geometry_of(model: Any, kind: Kind = "readout", tokenizer: Any = None, readout: Readout | None = None) -> Geometry:
-    """Return the geometry matrix of a model (spec section 1).
+    """Return the geometry matrix of a model (docs/theory.md#objects).
 
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT.

@@ -1,4 +1,4 @@
-"""The choice of a competitor where the user names none (spec section 1)."""
+"""The choice of a competitor where the user names none (docs/theory.md#objects)."""
 
 from __future__ import annotations
 

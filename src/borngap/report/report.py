@@ -12,16 +12,16 @@ from typing import Any
 
 from borngap.errors import UserError
 from borngap.files import write_whole
-from borngap.report.facts.bulk import geometries
-from borngap.report.compare import comparison
-from borngap.report.facts.forecasts import read_forecasts
-from borngap.report.page.html import page
-from borngap.report.markdown import markdown
-from borngap.report.facts.phases import phase_record
 from borngap.report.charts.pictures import save_pictures
-from borngap.report.scan import scan_summary
+from borngap.report.compare import comparison
+from borngap.report.facts.bulk import geometries
+from borngap.report.facts.forecasts import read_forecasts
+from borngap.report.facts.phases import phase_record
 from borngap.report.facts.scansource import is_scan, read_scan_source
 from borngap.report.facts.source import Source, read_source
+from borngap.report.markdown import markdown
+from borngap.report.page.html import page
+from borngap.report.scan import scan_summary
 from borngap.report.summary import summary
 from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
 

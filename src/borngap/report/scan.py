@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from borngap.report.charts.series import rounded
 from borngap.report.facts.scansource import ScanSource
 from borngap.report.scanwording import GLOSSARY, bulk_sentence, made_sentence, rule_sentence, scan_sentence
-from borngap.report.charts.series import rounded
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import ending, word
 from borngap.scanning.rivals import NUMBERS

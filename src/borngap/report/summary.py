@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.observables.measure import OBSERVABLES
+from borngap.observables.catalogue import OBSERVABLES
+from borngap.report.charts.series import rounded
 from borngap.report.facts.contexts import context_record, criterion_of, watched
 from borngap.report.facts.forecasts import join
-from borngap.report.charts.series import rounded
 from borngap.report.facts.source import Source
 from borngap.report.text import count, rate
 from borngap.report.wording import (
@@ -23,8 +23,8 @@ from borngap.report.wording import (
     remedy_sentence,
     verdict_sentence,
 )
-from borngap.shown import public, visible
 from borngap.run import Run
+from borngap.shown import public, visible
 from borngap.sweep.folder import Sweep
 
 SCHEMA = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from borngap.judge.verdicts import WATCHED_ADVICE
 from borngap.report.text import MISSING, count, number, rate
 from borngap.shown import public, visible
-from borngap.judge.verdicts import WATCHED_ADVICE
 
 AHEAD = frozenset({"resolved", "pre-resolved"})
 _BEATS = {

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from borngap.context import Context, tokenize
-from borngap.errors import UserError
-from borngap.scanning.positions import Scanner
-from borngap.scanning.pairs import picks_of
 from borngap.data.rows import Source
+from borngap.errors import UserError
+from borngap.scanning.pairs import picks_of
+from borngap.scanning.positions import Scanner
 from borngap.tokens import decoded, word_text
 
 _SPARE = 4  # candidates a context wanted: data repeats itself

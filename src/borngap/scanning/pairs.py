@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from borngap.errors import UserError
 from borngap.data.rows import open_source
+from borngap.errors import UserError
 
 _AT_ONCE = 1_000_000  # positions that are grouped in memory
 _EXAMPLES = 2

@@ -10,14 +10,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from borngap.data.rows import Row
+from borngap.data.tokenised import IGNORED, Document
 from borngap.errors import UserError
 from borngap.model.readout import observing
 from borngap.model.selected import Prompt, selected_logits
-from borngap.scanning.supervised import Example, Supervision, Window, windows
 from borngap.model.words import Words
 from borngap.scanning.rivals import NUMBERS, Found, Rivals
-from borngap.data.rows import Row
-from borngap.data.tokenised import IGNORED, Document
+from borngap.scanning.supervised import Example, Supervision, Window, windows
 
 _BATCH_TOKENS = 4096
 _BATCH_ELEMENTS = 1 << 26  # logits

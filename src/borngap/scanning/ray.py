@@ -12,15 +12,15 @@ from typing import Any
 
 import polars as pl
 
-from borngap.ray import connected
-from borngap.errors import UserError
+from borngap.data.rows import Row
 from borngap.data.source import source_of
+from borngap.errors import UserError
 from borngap.model.load import load
+from borngap.ray import connected
+from borngap.run import parquet_bytes
 from borngap.scanning.positions import Chunk
 from borngap.scanning.scan import Job, prepare, total_rows
-from borngap.data.rows import Row
 from borngap.scanning.settings import Scanning
-from borngap.run import parquet_bytes
 
 _BLOCKS_PER_WORKER = 64
 

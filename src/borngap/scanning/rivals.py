@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from borngap.observables import gap
 from borngap.errors import UserError
+from borngap.observables import gap
 from borngap.observables.geometry import Geometry
 from borngap.observables.ranking import Ranking, ranking
 

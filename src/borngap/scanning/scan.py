@@ -13,27 +13,28 @@ from typing import Any
 import torch
 
 from borngap.context import write_contexts
-from borngap.errors import UserError
-from borngap.observables.geometry import Bulk, Geometry
+from borngap.data.layout import Layout
+from borngap.data.recognise import recognise
+from borngap.data.rows import Row, Source
 from borngap.data.source import source_of
-from borngap.scanning.exports import exported
-from borngap.train.finetune import weights_digest
-from borngap.scanning.givenpairs import Given, given_pairs
+from borngap.errors import UserError
 from borngap.model.length import context_length
 from borngap.model.load import Loaded, summary
-from borngap.scanning.positions import Chunk, Scanner
 from borngap.model.precision import full_float32, precision_of
 from borngap.model.readout import geometry_of
-from borngap.scanning.supervised import Supervision, shared_tokens
 from borngap.model.words import Words, words_of
-from borngap.data.layout import Layout
-from borngap.scanning.pairs import ORDERS
-from borngap.data.recognise import recognise
-from borngap.scanning.rivals import Rivals
-from borngap.data.rows import Row, Source
-from borngap.scanning.folder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
-from borngap.scanning.settings import Scanning
+from borngap.observables.bulk import Bulk
+from borngap.observables.geometry import Geometry
 from borngap.run import clean, environment
+from borngap.scanning.exports import exported
+from borngap.scanning.folder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
+from borngap.scanning.givenpairs import Given, given_pairs
+from borngap.scanning.pairs import ORDERS
+from borngap.scanning.positions import Chunk, Scanner
+from borngap.scanning.rivals import Rivals
+from borngap.scanning.settings import Scanning
+from borngap.scanning.supervised import Supervision, shared_tokens
+from borngap.train.finetune import weights_digest
 
 _LONGEST_WINDOW = 1 << 20
 _WORST = 20  # pairs that the summary repeats

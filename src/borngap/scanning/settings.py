@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from borngap.errors import UserError
+from borngap.observables.catalogue import DEFAULT_TOP_P
 from borngap.observables.geometry import KINDS, Kind
-from borngap.observables.measure import DEFAULT_TOP_P
 
 _LOWEST_PERCENTILE = 90.0
 Loss = Literal["answers", "all"]

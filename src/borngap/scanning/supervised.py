@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from borngap.errors import UserError
 from borngap.data.chats import Chats, template_options
 from borngap.data.layout import Layout
 from borngap.data.rows import Row
-from borngap.scanning.settings import Loss
 from borngap.data.tokenised import COLUMNS, IGNORED, Document, Tokens, plain, supervised_by, tokenised
+from borngap.errors import UserError
+from borngap.scanning.settings import Loss
 
 _SHARE = 4  # windows of a long row share a quarter
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.sweep.phase import Phase, Point, phase
+from borngap.judge.trajectory import Criterion
 from borngap.schedule import factors, share_of
 from borngap.sweep.folder import Sweep
-from borngap.judge.trajectory import Criterion
+from borngap.sweep.phase import Phase, Point, phase
 
 
 def diagrams(sweep: Sweep, criteria: Sequence[Criterion]) -> list[Phase]:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from borngap.errors import UserError
-from borngap.train.finetune import FineTune, Step
 from borngap.model.load import load
+from borngap.sweep.folder import Result, entry_of
+from borngap.sweep.plan import SweepPlan, SweepRun
+from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import Observe
 from borngap.train.stacked import Lane, pays, refused, stacked
-from borngap.sweep.plan import SweepPlan, SweepRun
-from borngap.sweep.folder import Result, entry_of
 
 Engine = Literal["sequential", "stacked", "processes", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)

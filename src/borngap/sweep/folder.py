@@ -19,8 +19,8 @@ import polars as pl
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import Folder, Kind, read_head
-from borngap.run import COLUMNS, clean, table
 from borngap.judge.trajectory import CRITERIA, Trajectory
+from borngap.run import COLUMNS, clean, table
 
 SWEEP = Kind("SWEEP", "sweep.json")
 SWEEP_FILE, RUNS_FILE, STEPS_FILE, PARTS = SWEEP.head, "runs.json", "steps.parquet", "part-*"

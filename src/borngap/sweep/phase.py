@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from borngap.sweep.boundary import LEAST, Boundary, Comparison, boundary, compare, interval
 from borngap.judge.trajectory import Criterion
 from borngap.judge.verdicts import character
+from borngap.sweep.boundary import LEAST, Boundary, Comparison, boundary, compare, interval
 
 Status = Literal["ok", "pre-resolved", "beyond", "below", "diverged"]
 _CATAPULTS, _DRIFTS = {"catapult", "catapult-like"}, {"drift"}
@@ -179,7 +179,7 @@ def phase(
 def theta_star(critical: Sequence[Crossing], seed: int = 0) -> Estimate:
     """Mean of ``theta_i = eta_c * Gmax`` over contexts, with a 95 % bootstrap interval (BCa, over contexts).
 
-    Source: spec section 7.
+    Source: docs/threshold.md.
 
     Args:
         critical: one entry a context; only those with status ok count.

@@ -1,4 +1,4 @@
-"""The plan of a sweep: a pure list of runs (spec section 8)."""
+"""The plan of a sweep: a pure list of runs (docs/sweep.md)."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from borngap.ray import connected
 from borngap.errors import UserError
+from borngap.ray import connected
 from borngap.sweep.engines import Worker
+from borngap.sweep.folder import Result
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweep.workers import ATTEMPTS, answer_of, result_of
-from borngap.sweep.folder import Result
 
 
 def on_ray(

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from borngap.errors import UserError
 from borngap.data.tokenised import IGNORED
+from borngap.errors import UserError
 
 GIVE_CONTEXTS = "give contexts: BornGapCallback([Context(prompt, gold, competitor), ...])"
 _SENSES = ("pixel", "image", "video", "audio", "input_features", "input_values")

@@ -15,6 +15,11 @@ from transformers.trainer_callback import CallbackHandler, ExportableState
 
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
+from borngap.judge.stopping import SaturationRule, Stop
+from borngap.judge.trajectory import Criterion
+from borngap.judge.watch import Watch
+from borngap.model.vocabulary import tokenizer_of
+from borngap.observables.catalogue import DEFAULT_TOP_P
 from borngap.observables.geometry import Kind
 from borngap.track.batches import keeps_apart, refuse
 from borngap.track.hostfacts import learning_rates
@@ -22,12 +27,6 @@ from borngap.track.metrics import PREFIX
 from borngap.track.resume import restored
 from borngap.track.sample import sample_targets
 from borngap.track.tracker import BornGapWarning, Tracker
-from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.measure import DEFAULT_TOP_P
-from borngap.judge.stopping import SaturationRule
-from borngap.training import Stop
-from borngap.judge.trajectory import Criterion
-from borngap.judge.watch import Watch
 
 _PRINTERS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback"}
 _SHOWN = {f"{PREFIX}/{name}" for name in ("logit_gap", "worst_logit_gap", "born_gap", "resolved")} | {"epoch"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from borngap.train.observe import Record
 from borngap.judge.trajectory import MARGINS, Criterion
+from borngap.train.observe import Record
 
 PREFIX = "born_gap"
 _AVERAGED = (

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from borngap.context import Context, Target
-from borngap.errors import UserError
-from borngap.track.batches import GIVE_CONTEXTS, Document, documents
 from borngap.data.tokenised import IGNORED
+from borngap.errors import UserError
 from borngap.tokens import starts_word
+from borngap.track.batches import GIVE_CONTEXTS, Document, documents
 
 _LONGEST = 512
 _TRIES = 8

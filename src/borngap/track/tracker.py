@@ -13,25 +13,24 @@ import torch
 
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
-from borngap.observables.geometry import Kind
-from borngap.track.averaged import evaluated
-from borngap.track.clock import Clock
-from borngap.track.closing import closing
-from borngap.train.finetune import weights_digest
-from borngap.track.hostfacts import described
-from borngap.track.metrics import PREFIX, averages, singles
-from borngap.train.observe import LIGHT, Follower, Observer, Record
+from borngap.judge.stopping import EVALUATION, SaturationRule, Stop
+from borngap.judge.trajectory import Criterion, trajectory
+from borngap.judge.watch import Watch, judge
 from borngap.model.precision import LOW, full_float32, name_of, precision_of
 from borngap.model.probe import forward, named, prepare
 from borngap.model.readout import geometry_of
-from borngap.track.resume import kept, resumed
 from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.measure import DEFAULT_TOP_P
-from borngap.judge.stopping import EVALUATION, SaturationRule
+from borngap.observables.catalogue import DEFAULT_TOP_P
+from borngap.observables.geometry import Kind
 from borngap.run import Store, environment
-from borngap.training import Stop
-from borngap.judge.trajectory import Criterion, trajectory
-from borngap.judge.watch import Watch, judge
+from borngap.track.averaged import evaluated
+from borngap.track.clock import Clock
+from borngap.track.closing import closing
+from borngap.track.hostfacts import described
+from borngap.track.metrics import PREFIX, averages, singles
+from borngap.track.resume import kept, resumed
+from borngap.train.finetune import weights_digest
+from borngap.train.observe import LIGHT, Follower, Observer, Record
 
 
 class BornGapWarning(UserWarning):

@@ -1,4 +1,7 @@
-"""The reference loop: fine-tune contexts, alone or jointly, and observe them at every step (spec section 4)."""
+"""The reference loop: fine-tune contexts, alone or jointly, and observe them at every step.
+
+Definitions: docs/track.md#the-command.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from borngap.context import Context, Target
+from borngap.judge.trajectory import trajectory
+from borngap.judge.watch import Watch, is_evaluation, judge
 from borngap.model.load import Loaded
-from borngap.train.methods import make_trainable
-from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
 from borngap.model.probe import forward, last_logits, named, prepare
 from borngap.model.readout import geometry_of
 from borngap.run import Run, Store, environment, read_run
+from borngap.train.methods import make_trainable
+from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.training import Training
-from borngap.judge.trajectory import trajectory
-from borngap.judge.watch import Watch, is_evaluation, judge
 
 _SAMPLED = 256
 

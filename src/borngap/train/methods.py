@@ -1,4 +1,4 @@
-"""What a fine-tuning method trains: requires_grad and adapters on a loaded model (spec section 4)."""
+"""What a fine-tuning method trains: requires_grad and adapters on a loaded model (docs/track.md#the-command)."""
 
 from __future__ import annotations
 

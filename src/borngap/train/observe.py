@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from borngap.context import Target
-from borngap.observables.density import angle
-from borngap.observables.geometry import Geometry, Kind
-from borngap.model.readout import geometry_of, readout_of, rows_of
-from borngap.observables.measure import DEFAULT_TOP_P, OBSERVABLES, measure
-from borngap.observables.pairtable import PairTable
 from borngap.judge.trajectory import MARGINS
 from borngap.judge.watch import Watch
+from borngap.model.readout import geometry_of, readout_of, rows_of
+from borngap.observables.catalogue import DEFAULT_TOP_P, OBSERVABLES
+from borngap.observables.density import angle
+from borngap.observables.geometry import Geometry, Kind
+from borngap.observables.measure import measure
+from borngap.observables.pairtable import PairTable
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
 # angles of all pairs of the pool: most of a probe's price where a prediction is spread out

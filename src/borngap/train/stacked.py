@@ -1,4 +1,4 @@
-"""Many runs in one forward: each row of a batch has weights and a rate of its own (spec section 8).
+"""Many runs in one forward: each row of a batch has weights and a rate of its own (docs/sweep.md).
 
 LoRA's trunk is frozen and shared, so R runs are one batch of R prompts, and only the low-rank products differ by row:
 ``y_r = W x_r + s B_r A_r x_r`` with A of shape (R, rank, d_in) and B of shape (R, d_out, rank). Under the other methods
@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from borngap.errors import UserError
+from borngap.judge.watch import Watch, is_evaluation
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import MEASURED, Observe, Observer, Record
 from borngap.train.rowwise import Rowwise
 from borngap.training import Training
-from borngap.judge.watch import Watch, is_evaluation
 
 Stop = Callable[[int, Step], bool]
 _MEMORY = 1 << 30

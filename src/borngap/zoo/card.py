@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from borngap.files import write_whole
-from borngap.observables.geometry import KINDS
 from borngap.model.load import Loaded, load, summary
 from borngap.model.neighbours import nearest_tokens
 from borngap.model.readout import geometry_of, observing
+from borngap.observables.geometry import KINDS
 from borngap.zoo.recipe import CONTEXT
 
 WORDS = ("argument", "error", "method", "list", "array", "value", "string", "returns", "compute", "model")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from borngap.cli.progress import Progress
 from borngap.cli.commands.report import Charts, Format, Out, check_output, deliver
+from borngap.cli.progress import Progress
 
 
 def compare(

@@ -49,8 +49,8 @@ def demo(
 
 def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> None:
     """Fine-tune on the contexts, and write the report."""
-    from borngap.train.finetune import finetune
     from borngap.report.report import report_of
+    from borngap.train.finetune import finetune
     from borngap.training import Training
 
     training = Training(method="lora", steps=steps)

@@ -46,8 +46,8 @@ from borngap.cli.show import number, print_json, print_table, say, say_notes, ta
 from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
-    from borngap.train.finetune import Step
     from borngap.run import Run
+    from borngap.train.finetune import Step
 
 
 class StopName(StrEnum):
@@ -103,8 +103,8 @@ def finetune(
 ) -> None:
     """Fine-tune on contexts, watch every step, and say what came of each: resolved or not, how, and why."""
     from borngap.context import read_contexts
-    from borngap.train.finetune import finetune as run_plan
     from borngap.model.load import load, quiet
+    from borngap.train.finetune import finetune as run_plan
     from borngap.training import Training
 
     training = Training(

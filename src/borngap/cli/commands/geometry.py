@@ -12,8 +12,8 @@ from borngap.cli.show import model_line, number, print_json, print_table, say, s
 
 if TYPE_CHECKING:
     from borngap.cli.tables import Fitted
-    from borngap.observables.geometry import Bulk
     from borngap.model.load import Loaded
+    from borngap.observables.bulk import Bulk
 
 _MEANING = {
     "A": "A, dense",
@@ -58,8 +58,8 @@ def geometry(
 
 def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
     """Return the bulk statistics of all three geometry matrices."""
-    from borngap.observables.geometry import KINDS
     from borngap.model.readout import geometry_of, readout_of
+    from borngap.observables.geometry import KINDS
 
     tied = readout_of(loaded.model).tied  # then input is readout: counted once
     wanted = [kind for kind in KINDS if not (tied and kind == "input")]

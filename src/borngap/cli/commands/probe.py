@@ -41,7 +41,7 @@ def probe(
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    from borngap.observables.measure import OBSERVABLES
+    from borngap.observables.catalogue import OBSERVABLES
     from borngap.observables.standing import standing
 
     lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "competitor")]

@@ -17,8 +17,8 @@ from borngap.shown import visible
 
 if TYPE_CHECKING:
     from borngap.model.load import Loaded
-    from borngap.scanning.scan import Progress as Scanned
     from borngap.scanning.ray import RayEngine
+    from borngap.scanning.scan import Progress as Scanned
 
 PAGE_FILE = "report.html"
 _CHOSEN = {
@@ -96,8 +96,8 @@ def scan(
     """Scan a data set: how many targets have a near-synonym rival in the nucleus, who leads, and which pairs."""
     from borngap.errors import UserError
     from borngap.model.load import load, quiet
-    from borngap.scanning.scan import scan as run
     from borngap.scanning.pairs import read_pairs
+    from borngap.scanning.scan import scan as run
     from borngap.scanning.settings import Scanning
 
     if fail_over is not None and not 0 <= fail_over <= 1:
@@ -151,8 +151,8 @@ def _page(folder: Path) -> Path:
 
 
 def _runner(loaded: Loaded, data: str, split: str, device: str, workers: int, address: str | None) -> RayEngine:
-    from borngap.ray import WARNING
     from borngap.model.precision import precision_of
+    from borngap.ray import WARNING
     from borngap.scanning.ray import RayEngine
 
     if address is None:

@@ -28,9 +28,9 @@ from borngap.errors import UserError
 from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
+    from borngap.sweep.folder import Sweep
     from borngap.sweep.phase import Estimate, Phase
     from borngap.sweep.plan import SweepPlan
-    from borngap.sweep.folder import Sweep
 
 
 class EngineName(StrEnum):

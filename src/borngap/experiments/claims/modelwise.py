@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
+from borngap.experiments.claims.quantities import averaged, columns_of
 from borngap.experiments.parts.fields import errors, fields, sufficiency
 from borngap.experiments.parts.geometries import laws
-from borngap.experiments.claims.quantities import averaged, columns_of
 from borngap.experiments.parts.ratesweep import collapse, diagrams, near
 from borngap.experiments.stats import (
     Columns,

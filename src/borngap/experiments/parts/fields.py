@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from borngap.sweep.boundary import interval
+from borngap.critical.rates import class_mean
 from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table
-from borngap.critical.rates import class_mean
+from borngap.sweep.boundary import interval
 
 _LEAST = 3
 _FIELDS: dict[str, Any] = {

@@ -8,8 +8,8 @@ import altair as alt
 
 from borngap.experiments.tables import Figure
 from borngap.report.charts import charts
-from borngap.report.page.palette import LIGHT
 from borngap.report.charts.pictures import Picture
+from borngap.report.page.palette import LIGHT
 
 _WIDTH, _HEIGHT = 230, 170
 _SINGLE = (460, 260)

@@ -12,12 +12,12 @@ import altair as alt
 
 from borngap.errors import UserError
 from borngap.files import write_whole
+from borngap.judge.trajectory import Criterion, Trajectory
 from borngap.report.charts import charts, scancharts
-from borngap.report.page.palette import LIGHT
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.charts.scancharts import gap_rows, point_rows
 from borngap.report.charts.series import series
-from borngap.judge.trajectory import Criterion, Trajectory
+from borngap.report.page.palette import LIGHT
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
 

@@ -8,8 +8,8 @@ from typing import Any
 import altair as alt
 
 from borngap.report.charts.labels import MARGIN, ROOM, placed
-from borngap.report.page.palette import VARIABLES
 from borngap.report.charts.rows import isolated
+from borngap.report.page.palette import VARIABLES
 
 _TIPS = {
     "targets": "targets", "rival_ahead": "rival ahead", "overlap": "overlap", "logit_gap": "median logit gap / nat",

@@ -53,9 +53,9 @@ def _measured(name: str, weights: str | None, dtype: str | None) -> dict[str, An
 
 def _of_model(name: str, weights: str | None, dtype: str | None) -> dict[str, Any] | None:
     """Statistics of a model's matrices; None if its weights are not those of the run."""
-    from borngap.train.finetune import weights_digest
     from borngap.model.load import load, quiet
     from borngap.model.readout import geometry_of, readout_of
+    from borngap.train.finetune import weights_digest
 
     quiet()
     loaded = load(name, dtype=dtype)

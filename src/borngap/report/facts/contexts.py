@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from borngap.judge.trajectory import CRITERIA, MARGINS, Trajectory
+from borngap.judge.verdicts import NEVER
 from borngap.report.charts.series import rounded, series
 from borngap.report.facts.source import trajectory_of
 from borngap.report.text import ending, word
+from borngap.run import Run
 from borngap.schedule import factors, share_of
 from borngap.shown import visible
-from borngap.run import Run
-from borngap.judge.trajectory import CRITERIA, MARGINS, Trajectory
-from borngap.judge.verdicts import NEVER
 
 PROMPT_END = 90
 _ENDS = (
@@ -76,7 +76,7 @@ def needed_by_dose(run: Run, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Estimate the rate that a context needs from the step of its flip.
 
     The dose at the flip, the sum of the rates so far, is nearly independent of the rate, so that the rate times the
-    share of the run's dose is about the smallest rate at which gold is ahead at the end (spec section 7: within 18 %
+    share of the run's dose is about the smallest rate at which gold is ahead at the end (docs/threshold.md: within 18 %
     under full fine-tuning and 42 % under LoRA at ten times that rate, a few percent near it).
 
     Args:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from borngap.sweep.phase import Phase
+from borngap.judge.trajectory import CRITERIA
 from borngap.report.charts.series import rounded
 from borngap.report.text import count, number, rate, word
-from borngap.shown import visible
 from borngap.run import clean
+from borngap.shown import visible
 from borngap.sweep.diagram import diagrams
 from borngap.sweep.folder import Sweep
-from borngap.judge.trajectory import CRITERIA
+from borngap.sweep.phase import Phase
 
 _MOST = 5000
 _CURVE = 24  # points of the boundary line

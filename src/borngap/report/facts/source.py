@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 
 from borngap.errors import UserError
-from borngap.report.facts.hosts import stand_ins
-from borngap.run import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run, clean
 from borngap.judge.trajectory import CRITERIA, Trajectory
 from borngap.judge.verdicts import verdict
+from borngap.report.facts.hosts import stand_ins
+from borngap.run import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run, clean
 
 FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
 _NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}

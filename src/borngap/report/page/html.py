@@ -15,8 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from borngap.report.charts import charts, scancharts
-from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows
+from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.text import number, rate
 from borngap.report.wording import AHEAD, needed_text, used_text
 

@@ -1,0 +1,192 @@
+"""Collocation: a run's own dynamics on a coarse grid of steps, without training (docs/threshold.md).
+
+A *course* holds the loss gradients at K + 1 nodes of a run, at equal doses. Between nodes they are straight lines in
+the dose, and AdamW's recurrences on them are summed by ``borngap.critical.pieces``. A *sweep* goes from node to node:
+it predicts the weights there, takes the gradient anew, and corrects the displacement. Repeated at one rate, sweeps
+converge to a solution of the optimiser's dynamics on the grid, whatever the number of steps between nodes.
+
+The critical rate is the fixed point of "sweep at a rate, then find the rate at which this displacement meets the
+criterion". How far off the grid leaves it is estimated with every second node left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from borngap.critical.landscape import Landscape
+from borngap.critical.pieces import Piece, State, advance, piece
+from borngap.critical.roots import ROOT, root, secants
+from borngap.judge.trajectory import Criterion
+from borngap.train.observe import Record
+from borngap.training import Method
+
+Seen = Callable[[int, Tensor, Tensor | None], None]
+_PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
+_MOST_PIECES = 48
+TRUSTED = math.log(1.5)
+
+
+class Course:
+    """One context's run on a coarse grid.
+
+    Attributes:
+        nodes: steps done at the nodes, from 0 to the length of the run.
+        gradients: loss gradients there, shape (nodes, parameters).
+        margins: the criterion's margins there, as of the last sweep.
+        ends: displacement per unit rate at the node that the criterion is judged at.
+    """
+
+    def __init__(self, land: Landscape, index: int, criterion: Criterion, pieces: int) -> None:
+        """Take the gradient at the base weights."""
+        self._land, self._index, self._criterion = land, index, criterion
+        self._factors = land.tuner.training.factors
+        self._doses = np.concatenate([[0.0], np.cumsum(self._factors)])
+        self._grid(pieces)
+        self._state, self._ahead = State.zero(land.base), State.zero(land.base)
+        self.gradients = land.zeros(len(self.nodes))
+        land.place(self.gradients[0], 0.0)
+        logits, hidden = land.gradient(index, self.gradients[0])
+        self._base = (logits, hidden)
+        self.margins = [land.margin(index, criterion, logits)] * len(self.nodes)
+        self.end = self.gradients[0]
+        self._slope = 0.0  # of the margin over log rate at the last crossing
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the run is cut into."""
+        return len(self.nodes) - 1
+
+    @property
+    def finest(self) -> bool:
+        """Whether the grid is as fine as it gets."""
+        return 2 * self.pieces > min(_MOST_PIECES, self.nodes[-1])
+
+    @property
+    def first(self) -> Record:
+        """The observables at the base weights, which must be in place."""
+        self._land.home()
+        return self.record(*self._base)
+
+    def record(self, logits: Tensor, hidden: Tensor | None) -> Record:
+        """Return the observables of the context at the weights in place."""
+        return self._land.record(self._index, logits, hidden)
+
+    def sweep(self, rate: float, *, cold: bool = False, see: Seen | None = None) -> None:
+        """Go through the nodes once, each gradient taken anew at the weights that the ones before lead to.
+
+        Args:
+            rate: learning rate.
+            cold: whether the gradients ahead are unknown; they are guessed to go on as they are.
+            see: called at every node but the first with its number, logits and hidden states, weights in place.
+        """
+        land, eps = self._land, self._land.tuner.training.eps
+        state, ahead = self._state, self._ahead
+        state.reset()
+        for number, part in enumerate(self._parts, 1):
+            pair = self.gradients[number - 1 : number + 1]
+            if cold:
+                pair[1] = pair[0]
+            advance(state, pair, part, eps, ahead, moments=False)
+            self._place(ahead.displacement, rate, self.nodes[number])
+            logits, hidden = land.gradient(self._index, pair[1])
+            self.margins[number] = land.margin(self._index, self._criterion, logits)
+            if see is not None:
+                see(number, logits, hidden)
+            advance(state, pair, part, eps, state, moments=number < self.pieces)
+        self.end = state.displacement
+
+    def crossing(self, near: float, displacement: Tensor | None = None) -> float | None:
+        """Return the rate at which a displacement meets the criterion.
+
+        Args:
+            near: rate to look around.
+            displacement: per unit rate; that of the last sweep's end unless given.
+
+        Returns:
+            The rate, or None if none within a factor 4 does.
+        """
+        direction = self.end if displacement is None else displacement
+
+        @lru_cache
+        def margin(log_rate: float) -> float:
+            self._place(direction, math.exp(log_rate), self.nodes[-1])
+            return self._land.margin(self._index, self._criterion, self._land.logits(self._index))
+
+        begin = math.log(near)
+        found = secants(margin, begin, self._slope)
+        if found is None:
+            found = root(margin, begin)
+        if found is None:
+            return None
+        if abs(found - begin) > ROOT:
+            self._slope = -margin(begin) / (found - begin)
+        return math.exp(found)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the dose at which the margins rise through 0, up to 1.5 by the last slope; None if they fall."""
+        doses, margins = self._doses[self.nodes] / self._doses[-1], self.margins
+        number = next((k for k, margin in enumerate(margins) if margin > 0), len(doses) - 1)
+        rise, run = margins[number] - margins[number - 1], doses[number] - doses[number - 1]
+        met = float(doses[number] - margins[number] * run / rise) if rise > 0 else math.inf
+        return met if met < math.exp(TRUSTED) else None
+
+    def coarser(self) -> Tensor | None:
+        """Return the end's displacement with every second node left out; None where all pieces are single steps.
+
+        Such a grid is the run itself, and has no error.
+        """
+        if self.pieces == self.nodes[-1]:
+            return None
+        state, kept = self._ahead, [*range(0, self.pieces, 2), self.pieces]
+        state.reset()
+        parts = self._pieces_between([self.nodes[k] for k in kept])
+        for pair, part in zip(pairwise(kept), parts, strict=True):
+            advance(state, self.gradients[list(pair)], part, self._land.tuner.training.eps, state)
+        return state.displacement
+
+    def refine(self) -> None:
+        """Double the number of pieces; gradients and margins at the new nodes are interpolated."""
+        old = self._doses[self.nodes]
+        self._grid(2 * self.pieces)
+        self._resample(np.interp(self._doses[self.nodes], old, range(len(old))))
+
+    def shrink(self, ratio: float) -> None:
+        """Guess the gradients of a run whose rate is ``ratio`` times this one's, ratio <= 1: they go by the dose."""
+        doses = self._doses[self.nodes]
+        self._resample(np.interp(doses * min(1.0, ratio), doses, range(len(doses))))
+
+    def _grid(self, pieces: int) -> None:
+        wanted = np.linspace(0, self._doses[-1], pieces + 1)[1:-1]
+        inner = abs(self._doses - wanted[:, None]).argmin(1).tolist()
+        self.nodes = sorted({0, *inner, len(self._factors)})
+        self._parts = self._pieces_between(self.nodes)
+
+    def _pieces_between(self, nodes: Sequence[int]) -> list[Piece]:
+        settings = self._land.tuner.training
+        return [piece(a, b, self._factors, settings.beta1, settings.beta2) for a, b in pairwise(nodes)]
+
+    def _resample(self, where: np.ndarray) -> None:
+        """Interpolate gradients and margins at fractional positions among the present nodes."""
+        below = np.minimum(where.astype(int), len(self.gradients) - 2)
+        share = torch.tensor(where - below, dtype=self.gradients.dtype, device=self.gradients.device)[:, None]
+        self.gradients = torch.lerp(self.gradients[below], self.gradients[below + 1], share)
+        self.margins = [float(np.interp(x, range(len(self.margins)), self.margins)) for x in where]
+
+    def _place(self, displacement: Tensor, rate: float, steps: int) -> None:
+        """Set the weights after so many steps: the base decays by all of the dose, its displacement by half of it."""
+        decay = self._land.tuner.training.weight_decay
+        kept = math.prod(max(0.0, 1 - rate * f * decay) for f in self._factors[:steps]) if decay else 1.0
+        self._land.place(displacement, rate * math.sqrt(kept), kept)
+
+
+def pieces_for(method: Method) -> int:
+    """Return how many pieces a course is cut into at first; LoRA's gradients start at zero and change faster."""
+    return _PIECES[method]
