@@ -2,9 +2,9 @@
 
 Run ``.venv/bin/python benchmarks/forecasts.py --out FILE``; ``--small`` is a smoke test. Each model, method and
 criterion is appended to FILE (JSON Lines) when done, so that an interrupted run goes on; to measure one predictor
-anew, remove its lines from FILE. ``--table FILE`` prints the table again, with the coverage of 90 % intervals calibrated
-on all other models; ``--calibrate FILE`` writes ``critical/calibration.json``. Errors are log(rate / bisected rate);
-bisection is to 1 %, so up to half a per cent of each error is its own.
+anew, remove its lines from FILE. ``--table FILE`` prints the table again, with the coverage of 90 % intervals that
+were calibrated on all other models; ``--calibrate FILE`` writes ``critical/calibration.json``. Errors are log(rate /
+bisected rate); bisection is to 1 %, so up to half a per cent of each error is its own.
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ def measure(
 ) -> dict[str, Tensor]:
     """Evaluate the observables of a batch of predictions.
 
-    Source: docs/theory.md#observables-of-one-prediction. Each observable's equation is in ``OBSERVABLES``. Sums run over
-    the nucleus pool with probabilities renormalised to 1; probabilities, ranks, logit gap and entropies are those of
-    the whole model.
+    Source: docs/theory.md#observables-of-one-prediction. Each observable's equation is in ``OBSERVABLES``. Sums
+    run over the nucleus pool with probabilities renormalised to 1; probabilities, ranks, logit gap and entropies
+    are those of the whole model.
 
     Args:
         logits: the model's own logits, shape (batch, V) or (V,); float64, float32, bfloat16 or float16.
