@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers, and tables would be fitted to it
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

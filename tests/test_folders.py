@@ -7,7 +7,6 @@ import errno
 import fcntl
 import io
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,6 +222,11 @@ def test_a_folder_that_is_cut_off_anywhere_is_gone_on_with(writer, fault, tmp_pa
 # --- one writer, one plan, nothing else
 
 
+def stopped():
+    """What Ctrl-C does, also where a shell has told this process to ignore its signal."""
+    raise KeyboardInterrupt
+
+
 class Meeting(list):
     """What was made; somebody is met each time that something is."""
 
@@ -298,7 +302,7 @@ def test_what_is_finished_is_read_from_a_disk_that_cannot_be_written(writer, tmp
     """A finished folder asks for no lock there; one that is not finished says that it can't be written."""
     writer.write(tmp_path / "done")
     with contextlib.suppress(KeyboardInterrupt):
-        writer.made = Meeting(lambda: signal.raise_signal(signal.SIGINT) if len(writer.made) == 2 else None)
+        writer.made = Meeting(lambda: stopped() if len(writer.made) == 2 else None)
         writer.write(tmp_path / "begun")
     read_only(monkeypatch)
     writer.made = []
