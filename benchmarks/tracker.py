@@ -24,8 +24,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 import borngap
 from borngap.context import Target
+from borngap.model.forward import forward
 from borngap.model.load import Loaded, new_model, quiet
-from borngap.model.probe import forward
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
 from timing import interleaved, machine, ratio, table

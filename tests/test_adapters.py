@@ -17,9 +17,8 @@ import borngap
 from borngap.context import Context
 from borngap.errors import UserError
 from borngap.model import sources
+from borngap.model.forward import Prompt, last_logits, selected_logits
 from borngap.model.load import load, load_tokenizer, summary
-from borngap.model.probe import last_logits
-from borngap.model.selected import Prompt, selected_logits
 
 NEW = ["<user>", "<bot>", "<pad>"]
 IDS = (3, 340, 5, 290)

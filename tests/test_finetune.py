@@ -147,7 +147,7 @@ def test_frozen_born_gap_is_the_born_gap_with_the_rows_of_the_start():
     start = borngap.geometry_of(run.model, tokenizer=run._tokenizer)
     start = type(start)(start.matrix.clone(), start.kind, start.size, start.special)
     record = list(run.alone(1))[-1].records[1]
-    from borngap.model.probe import forward
+    from borngap.model.forward import forward
 
     logits, _ = forward(run.model, run.targets[1:2])
     target = run.targets[1]
@@ -177,7 +177,7 @@ def test_both_forwards_agree():
 def test_joint_batches_keep_the_order_the_last_batch_and_the_padding():
     run = tuner(joint=True, batch_size=2, steps=2)
     entries = list(run.joint())
-    from borngap.model.probe import forward
+    from borngap.model.forward import forward
 
     logits, _ = forward(tuner().model, run.targets)
     gold = torch.tensor([t.gold_id for t in run.targets])

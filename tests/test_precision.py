@@ -15,10 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from borngap.context import Context, Target
 from borngap.model import precision
+from borngap.model.forward import Prompt, forward, last_logits, selected_logits
 from borngap.model.load import new_model
 from borngap.model.precision import LOW, full_float32, measuring, precision_of
-from borngap.model.probe import forward, last_logits
-from borngap.model.selected import Prompt, selected_logits
 from borngap.train.rowwise import Rowwise
 
 IDS = [(3, 4, 5, 60, 7), (9, 11)]

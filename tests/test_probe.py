@@ -12,8 +12,9 @@ from tests.tiny import CONFIGS, tiny
 
 from borngap.context import Context, tokenize
 from borngap.errors import UserError
-from borngap.model import probe as module
-from borngap.model.probe import LEADING, TRAILING, forward, probe, records
+from borngap.model import forward as module
+from borngap.model.forward import forward
+from borngap.model.probe import LEADING, TRAILING, probe, records
 from borngap.model.readout import geometry_of
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.measure import measure

@@ -13,7 +13,7 @@ from torch import nn
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.model.probe import forward
+from borngap.model.forward import forward
 from borngap.model.readout import geometry_of, observing, readout_of, transform_note
 
 PROMPTS = [Target(Context("x", "y"), ids, 1, 2, {}, fragment=False) for ids in ((5, 9, 11), (3, 4, 90, 7, 8), (42,))]

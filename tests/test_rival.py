@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from borngap.errors import UserError
-from borngap.observables.choice import choose_competitor
 from borngap.observables.geometry import Geometry
+from borngap.observables.rival import choose_competitor
 
 # token 0 is gold; overlaps with it fall from token to token
 TURN = torch.linspace(0, 1.5, 8)

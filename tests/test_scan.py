@@ -13,9 +13,8 @@ from tests.tiny import CONFIGS, tiny
 
 from borngap.context import Context, Target
 from borngap.errors import UserError
-from borngap.model.probe import forward
+from borngap.model.forward import Prompt, forward, selected_logits
 from borngap.model.readout import geometry_of, observing
-from borngap.model.selected import Prompt, selected_logits
 from borngap.model.words import words_of
 from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure

@@ -17,8 +17,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling as TrlCollat
 from borngap import load, scan
 from borngap.data.layout import Layout
 from borngap.data.tokenised import IGNORED, Document, tokenised
+from borngap.model.forward import Prompt, selected_logits
 from borngap.model.load import new_model
-from borngap.model.selected import Prompt, selected_logits
 from borngap.scanning.supervised import Supervision
 
 TEXTS = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from borngap.errors import UserError
 from borngap.judge.trajectory import Criterion
-from borngap.model.probe import last_logits
+from borngap.model.forward import last_logits
 from borngap.observables.measure import measure
 from borngap.train.finetune import FineTune
 from borngap.train.observe import Observer, Record

@@ -10,7 +10,7 @@ import torch
 
 from borngap.critical.landscape import Landscape
 from borngap.judge.trajectory import MARGINS, Criterion
-from borngap.model.probe import last_logits
+from borngap.model.forward import last_logits
 from borngap.train.finetune import Step, make_optimiser
 from borngap.train.stacked import Lane, pays, stacked
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,17 +14,16 @@ from torch import Tensor
 
 from borngap.context import Context, Target, tokenize
 from borngap.errors import UserError
-from borngap.model.length import context_length, virtual_tokens
-from borngap.model.precision import full_float32, measuring
-from borngap.model.readout import geometry_of, observing, readout_of, transform_note
+from borngap.model.forward import _short, forward
+from borngap.model.precision import full_float32
+from borngap.model.readout import geometry_of, readout_of, transform_note
 from borngap.model.vocabulary import tokenizer_of
 from borngap.observables.catalogue import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES
-from borngap.observables.choice import choose_competitor
 from borngap.observables.geometry import Geometry, Kind
 from borngap.observables.measure import measure
+from borngap.observables.rival import choose_competitor
 from borngap.tokens import decoded, starts_word, word_text
 
-_BATCH_ELEMENTS = 1 << 26
 LEADING = ("prompt", "gold", "competitor", "gold_id", "competitor_id")
 TRAILING = ("fragment", "notes")
 
@@ -110,102 +108,9 @@ def _check_tokens(target: Target, geometry: Geometry, rows: int, tokenizer: Any)
             geometry.check(f"the {name} {getattr(target.context, name)!r}", torch.tensor([token]))
 
 
-def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:
-    """Run the model on prompts, right-padded, and keep the last position of each.
-
-    Args:
-        model: a Hugging Face causal LM.
-        targets: tokenised contexts.
-        finite: whether logits that are NaN are an error.
-
-    Returns:
-        Logits, shape (len(targets), V), and the hidden states that the readout multiplied, shape (len(targets), d);
-        the latter None where the output embedding was not called.
-
-    Raises:
-        UserError: a prompt is longer than the model's context, or logits are NaN (the contexts are named).
-    """
-    limit = context_length(model)
-    for target in targets:
-        if limit is not None and len(target.ids) > limit:
-            rule = f"at most {limit} tokens, the model's context"
-            raise UserError("prompt too long", rule=rule, found=f"{len(target.ids)} tokens: {_short(target)}")
-    order = sorted(range(len(targets)), key=lambda i: len(targets[i].ids))
-    logits: list[Any] = [None] * len(targets)
-    hidden: list[Any] = [None] * len(targets)
-    for batch in _batches(order, targets, model.config.get_text_config().vocab_size):
-        for index, *result in zip(batch, *_forward_batch(model, [targets[i].ids for i in batch]), strict=True):
-            logits[index], hidden[index] = result
-    broken = [_short(t) for t, row in zip(targets, logits, strict=True) if not bool(torch.isfinite(row.max()))]
-    if broken and finite:
-        rule = "the model's logits are finite"
-        raise UserError(
-            "the model's logits are NaN or infinite", rule=rule, found=f"in {len(broken)} contexts: {'; '.join(broken)}"
-        )
-    return torch.stack(logits), None if hidden[0] is None else torch.stack(hidden)
-
-
 def records(table: pl.DataFrame) -> list[dict[str, Any]]:
     """Return a probe table as JSON-ready records: ``notes`` decoded, missing numbers None."""
     return [row | {"notes": json.loads(row["notes"])} for row in table.to_dicts()]
-
-
-def _batches(order: list[int], targets: Sequence[Target], vocabulary: int) -> Iterator[list[int]]:
-    """Split into batches, of similar length, whose kept logits stay within a bounded memory."""
-    batch: list[int] = []
-    for index in order:
-        lengths = {len(targets[i].ids) for i in (*batch, index)}
-        if batch and (len(batch) + 1) * len(lengths) * vocabulary > _BATCH_ELEMENTS:
-            yield batch
-            batch = []
-        batch.append(index)
-    yield batch
-
-
-def _forward_batch(model: Any, prompts: list[tuple[int, ...]]) -> tuple[Tensor, Sequence[Any]]:
-    with observing(model):
-        return last_logits(model, prompts)
-
-
-def last_logits(model: Any, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Sequence[Any]]:
-    """Run the model as it stands, gradients included, and keep the last position of each right-padded prompt.
-
-    Args:
-        model: a Hugging Face causal LM.
-        prompts: token ids.
-
-    Returns:
-        Logits, shape (len(prompts), V), and the detached hidden states that the readout multiplied, shape
-        (len(prompts), d); a list of None where the output embedding was not called.
-    """
-    device = model.get_input_embeddings().weight.device
-    lengths = torch.tensor([len(p) for p in prompts])
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True)
-    mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    ends = lengths - 1 + virtual_tokens(model)
-    kept, slot = ends.unique(return_inverse=True)
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    accepts = inspect.signature(inner.forward).parameters
-    # right padding needs no position ids: no earlier position can see a padded one
-    inputs = {"input_ids": ids.to(device), "attention_mask": mask.long().to(device)}
-    options = {"use_cache": False} if "use_cache" in accepts else {}
-    if "logits_to_keep" in accepts:
-        options["logits_to_keep"] = kept.to(device)
-    else:
-        slot = ends
-    seen: list[Tensor] = []
-    head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    try:
-        with measuring(model):
-            logits = model(**inputs, **options).logits
-    finally:
-        hook.remove()
-    rows = torch.arange(len(prompts))
-    states: Any = [None] * len(prompts)
-    if len(seen) == 1 and seen[0].ndim == 3 and seen[0].shape[:2] == logits.shape[:2]:
-        states = seen[0][rows, slot]
-    return logits[rows, slot], states
 
 
 def named(context: Context, tokenizer: Any) -> Target:
@@ -247,7 +152,3 @@ def _table(targets: list[Target], values: dict[str, Tensor], general: str | None
     columns["fragment"] = [t.fragment for t in targets]
     columns["notes"] = [json.dumps(row, ensure_ascii=False) for row in notes]
     return pl.DataFrame(columns)
-
-
-def _short(target: Target) -> str:
-    return repr("..." + target.context.prompt[-40:] if len(target.context.prompt) > 40 else target.context.prompt)

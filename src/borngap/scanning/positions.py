@@ -13,8 +13,8 @@ from torch import Tensor
 from borngap.data.rows import Row
 from borngap.data.tokenised import IGNORED, Document
 from borngap.errors import UserError
+from borngap.model.forward import Prompt, selected_logits
 from borngap.model.readout import observing
-from borngap.model.selected import Prompt, selected_logits
 from borngap.model.words import Words
 from borngap.scanning.rivals import NUMBERS, Found, Rivals
 from borngap.scanning.supervised import Example, Supervision, Window, windows

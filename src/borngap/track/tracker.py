@@ -16,8 +16,9 @@ from borngap.errors import UserError
 from borngap.judge.stopping import EVALUATION, SaturationRule, Stop
 from borngap.judge.trajectory import Criterion, trajectory
 from borngap.judge.watch import Watch, judge
+from borngap.model.forward import forward
 from borngap.model.precision import LOW, full_float32, name_of, precision_of
-from borngap.model.probe import forward, named, prepare
+from borngap.model.probe import named, prepare
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
 from borngap.observables.catalogue import DEFAULT_TOP_P

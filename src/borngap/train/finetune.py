@@ -20,9 +20,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from borngap.context import Context, Target
 from borngap.judge.trajectory import trajectory
 from borngap.judge.watch import Watch, is_evaluation, judge
+from borngap.model.forward import forward, last_logits
 from borngap.model.load import Loaded
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
-from borngap.model.probe import forward, last_logits, named, prepare
+from borngap.model.probe import named, prepare
 from borngap.model.readout import geometry_of
 from borngap.run import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable
