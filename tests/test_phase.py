@@ -7,8 +7,8 @@ import pytest
 
 from borngap.schedule import factors
 from borngap.sweep.boundary import boundary, compare, fit, interval
-from borngap.sweep.diagram import point_of
 from borngap.sweep.phase import Point, phase
+from borngap.sweep.points import point_of
 
 RATES = (1e-4, 2e-4, 4e-4, 8e-4)
 OVERLAPS = (0.3, 0.45, 0.55, 0.65, 0.75, 0.9)

@@ -23,9 +23,9 @@ from borngap.errors import UserError
 from borngap.files import json_bytes
 from borngap.sweep import engines, workers
 from borngap.sweep import ray as cluster
-from borngap.sweep.diagram import points
 from borngap.sweep.folder import Result, SweepStore, read_sweep
 from borngap.sweep.plan import SweepPlan, plan_sweep, read_rates
+from borngap.sweep.points import points
 from borngap.sweep.run import run_sweep
 from borngap.training import Training
 

@@ -150,7 +150,7 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
 
 def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:
     from borngap.run import clean
-    from borngap.sweep.diagram import diagrams
+    from borngap.sweep.points import diagrams
 
     found = diagrams(result, criteria)
     if json:

@@ -10,8 +10,8 @@ from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table
 from borngap.schedule import factors
-from borngap.sweep.diagram import point_of
 from borngap.sweep.phase import Phase, Point, phase
+from borngap.sweep.points import point_of
 
 _METHODS = ("full", "lora")
 _NEAR = (1.5, 12.0)  # dose collapse is read between these multiples of the critical rate

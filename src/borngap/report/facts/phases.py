@@ -11,9 +11,9 @@ from borngap.report.charts.series import rounded
 from borngap.report.text import count, number, rate, word
 from borngap.run import clean
 from borngap.shown import visible
-from borngap.sweep.diagram import diagrams
 from borngap.sweep.folder import Sweep
 from borngap.sweep.phase import Phase
+from borngap.sweep.points import diagrams
 
 _MOST = 5000
 _CURVE = 24  # points of the boundary line

@@ -1,4 +1,4 @@
-"""From the runs of a sweep to its phase diagram."""
+"""From the runs of a sweep to the points of its phase diagram."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+"""README: short, and every figure of what was found is that of a judged claim."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CLAIMS = {
+    claim["id"]: claim
+    for claim in json.loads((ROOT / "docs/results/docs40/claims.json").read_text(encoding="utf-8"))["claims"]
+}
+FOUND = re.findall(r"^- (.*?) <!-- ([a-z-]+) -->$", README, re.MULTILINE)
+
+
+def test_it_is_short():
+    assert len(README.split()) <= 900
+
+
+def test_what_was_found_is_bound_to_claims():
+    section = README[README.index("## What was found") : README.index("## Good to know")]
+    assert len(FOUND) >= 5
+    assert section.count("\n- ") == len(FOUND), "every line of the list names its claim"
+
+
+@pytest.mark.parametrize(("text", "claim"), FOUND)
+def test_figures_are_those_of_the_claim(text, claim):
+    judged = CLAIMS[claim]
+    assert judged["verdict"] in {"replicates", "does not"}, "what is not testable is no finding"
+    value, low, high = re.search(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", text).groups()
+    for shown, exact in ((value, judged["ours"]), (low, judged["low"]), (high, judged["high"])):
+        digits = len(shown.partition(".")[2])
+        assert float(shown) == pytest.approx(exact, abs=0.5 * 10**-digits + 1e-12)
+    assert re.search(rf"\b{judged['n']}\b", text)
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_anchors_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            assert anchor in anchors((page.parent / target) if target else page), f"{page.name}: {target}#{anchor}"
+
+
+def test_docstrings_name_anchors_that_exist():
+    for path in (ROOT / "src").rglob("*.py"):
+        for page, anchor in re.findall(r"(docs/\w+\.md)#([a-z-]+)", path.read_text(encoding="utf-8")):
+            assert anchor in anchors(ROOT / page), f"{path}: {page}#{anchor}"
