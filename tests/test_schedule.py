@@ -52,3 +52,8 @@ def test_a_run_that_moves_nothing_is_refused():
         check_dose([])
     with pytest.raises(UserError, match="the warm-up never ends"):
         check_dose(factors("linear", 1, 1))
+
+
+def test_other_schedules_are_refused():
+    with pytest.raises(UserError, match=r"unknown schedule(.|\n)*one of constant, linear, cosine"):
+        Training(schedule="polynomial")
