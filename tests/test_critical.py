@@ -14,12 +14,12 @@ from borngap.context import Context
 from borngap.critical.course import Course
 from borngap.critical.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
 from borngap.critical.landscape import Landscape
-from borngap.critical.rates import Critical, bisect
+from borngap.critical.rates import Critical
 from borngap.critical.roots import root, secants
 from borngap.critical.search import Searcher
 from borngap.critical.solve import _unmet
-from borngap.critical.trials import Trials
 from borngap.errors import UserError
+from borngap.judge.trajectory import MARGINS
 from borngap.train.finetune import FineTune, weights_digest
 from borngap.training import Training
 
@@ -46,13 +46,18 @@ def searcher(name="docs-gpt2-s", count=2, **settings):
     return Searcher(borngap.load(name), contexts(count), Training(**{"method": "lora", "steps": STEPS} | settings))
 
 
-def exactly(search):
-    """Critical rates by real runs to 0.1 %."""
-    trials = Trials(search.land, search.training.criterion, search.training.seed)
-    start = dict.fromkeys(search.contexts, 3e-4 * 50 / search.training.steps)
-    with search.land.evaluating():
-        brackets = bisect(list(start), trials, start, search.limit, search.share, 1e-3)
-    return [math.sqrt(bracket.low * bracket.high) for bracket in brackets.values()]
+def exactly(search, near):
+    """Critical rates by two real runs each, 0.4 % below and above rates nearby: where their largest margin is 0."""
+    found, name = [], MARGINS[search.training.criterion]
+    for i, rate in enumerate(near):
+        ends = [
+            max(step.records[i][name] for step in search.tuner.alone(i, rate=rate * math.exp(x), observe="margins"))
+            for x in (-4e-3, 4e-3)
+        ]
+        offset = -4e-3 - ends[0] * 8e-3 / (ends[1] - ends[0])
+        assert abs(offset) < 2e-2, "too far for a straight line"
+        found.append(rate * math.exp(offset))
+    return found
 
 
 def ahead_within(tuner, index, rate, name="logit_gap"):
@@ -96,7 +101,8 @@ def test_collocation_heeds_schedule_betas_clip_and_decay():
 def test_collocation_holds_under_warm_up_and_schedules(schedule, warmup):
     """LoRA's gradients grow from zero with the dose: over the steps, a cosine with warm-up came out 1.4 % low."""
     search = searcher(count=2, steps=50, schedule=schedule, warmup=warmup)
-    for entry, true in zip(search.search("collocation"), exactly(search), strict=True):
+    solved = search.search("collocation")
+    for entry, true in zip(solved, exactly(search, [e.critical.rate for e in solved]), strict=True):
         assert entry.critical.rate == pytest.approx(true, rel=5e-3)
         assert entry.critical.low < true < entry.critical.high
 
@@ -105,14 +111,16 @@ def test_the_error_of_the_grid_is_taken_off():
     """Two contexts whose six-piece grids are off by 0.4 and 0.2 %: added instead, the errors would double."""
     few = [borngap.read_contexts("docs10")[i] for i in (4, 5)]
     search = Searcher(borngap.load("docs-neox-s"), few, Training(method="lora", steps=50))
-    for entry, true in zip(search.search("collocation"), exactly(search), strict=True):
+    solved = search.search("collocation")
+    for entry, true in zip(solved, exactly(search, [e.critical.rate for e in solved]), strict=True):
         assert entry.critical.rate == pytest.approx(true, rel=2e-3)
 
 
 @pytest.mark.parametrize(("method", "decay", "least"), [("full", 100.0, 1.01), ("lora", 3.0, 1.015)])
 def test_weight_decay_is_part_of_the_dynamics(method, decay, least):
     search = searcher(count=1, method=method, weight_decay=decay, schedule="linear", warmup=2)
-    (mine,), (true,) = search.search("collocation"), exactly(search)
+    (mine,) = search.search("collocation")
+    (true,) = exactly(search, [mine.critical.rate])
     (plain,) = searcher(count=1, method=method, schedule="linear", warmup=2).search("collocation")
     assert true / plain.critical.rate > least
     assert mine.critical.rate == pytest.approx(true, rel=6e-3)
@@ -121,7 +129,8 @@ def test_weight_decay_is_part_of_the_dynamics(method, decay, least):
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_run_of_a_few_steps_is_solved_as_it_is(steps):
     search = searcher(count=1, steps=steps, method="full")
-    (mine,), (true,) = search.search("collocation"), exactly(search)
+    (mine,) = search.search("collocation")
+    (true,) = exactly(search, [mine.critical.rate])
     assert mine.critical.rate == pytest.approx(true, rel=2e-3)
 
 

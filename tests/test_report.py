@@ -165,7 +165,7 @@ def test_series_are_those_of_the_run(folder, report):
 
 def test_equal_input_gives_equal_bytes(folder, monkeypatch):
     program = (
-        "import sys, hashlib; from borngap.report import html; from borngap.report.report import report_of\n"
+        "import sys, hashlib; from borngap.report.page import html; from borngap.report.report import report_of\n"
         "html.vega_bundle = lambda: ''\n"  # the library's own code, which takes seconds to bundle
         "r = report_of(sys.argv[1], with_geometry=False)\n"
         "print(*(hashlib.sha256(r.text(f).encode()).hexdigest() for f in ('html', 'md', 'json')))"

@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.tiny import tiny
 
+import borngap
 from borngap.errors import UserError
 from borngap.scanning.folder import PARTS, SUMMARY_FILE, read_scan
 from borngap.scanning.scan import scan
 
 TEXTS = ["The old man felt shame and guilt. He said that the method returns a list of words", "Raise an error"]
 EASY = {"percentile": 90.0}
+SOURCES = os.pathsep.join([str(Path(borngap.__file__).parents[1]), "."])
 KILLED = """
 import os, signal, sys
 from tests.test_scan_resume import ROWS, scan, tiny
@@ -35,7 +38,7 @@ def test_a_killed_scan_goes_on_without_losing_or_repeating_a_row(tokenizer, tmp_
     data, out = tmp_path / "data.jsonl", tmp_path / "scan"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + "{broken\n")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "tokenizer"), str(data), str(out)]
-    ended = subprocess.run(command, check=False, timeout=100, env={**os.environ, "PYTHONPATH": "."})
+    ended = subprocess.run(command, check=False, timeout=100, env={**os.environ, "PYTHONPATH": SOURCES})
     assert ended.returncode == -signal.SIGKILL
     done = sorted(file.name for file in (out / PARTS).iterdir())
     assert [name for name in done if name.endswith(".json")] == ["00000000.json", "00000001.json"]
