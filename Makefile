@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup browser demo test check bench corpus clean
+.PHONY: setup browser demo test quick check bench corpus clean
 
 setup: $(READY)
 
@@ -34,6 +34,10 @@ check: setup
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# A round of a minute or so: all but the slow tests.
+quick: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench

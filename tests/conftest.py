@@ -16,6 +16,20 @@ He said that the method returns a list of words; she said that the function retu
 """
 
 
+# real hosts, browsers, processes and searches: `make quick` leaves them out
+SLOW = {
+    "test_critical", "test_finetune", "test_fsdp", "test_report_page", "test_reproduce", "test_sampling", "test_scan_ray",
+    "test_stacked", "test_sweep", "test_trainer", "test_writers", "test_zoo",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of slow files."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """Return a byte-level BPE in which each word of PROSE is one token, with or without its leading space."""
