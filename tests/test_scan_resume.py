@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -77,3 +78,26 @@ def test_a_changed_file_is_another_plan(tokenizer, tmp_path):
     data.write_text('{"text": "He felt shame and guilt, and that."}\n')
     with pytest.raises(UserError, match=r"another plan\n  rule: the same plan\n  found: stamp"):
         scan(model, tokenizer, data, out=out, **EASY)
+
+
+def test_what_else_makes_another_plan(tokenizer, tmp_path):
+    """Other rows of the same number, another split, another chat template: never the results of the first."""
+    model, out = tiny("gpt2", len(tokenizer)), tmp_path / "scan"
+    scan(model, tokenizer, ["He felt shame and guilt."], out=out, **EASY)
+    with pytest.raises(UserError, match=r"another plan(.|\n)*found: stamp"):
+        scan(model, tokenizer, ["A shameful act, a guilty mind."], out=out, **EASY)
+    both = tmp_path / "both.json"
+    both.write_text('{"train": [{"text": "He felt shame."}], "test": [{"text": "He felt guilt."}]}')
+    scan(model, tokenizer, both, out=tmp_path / "both", **EASY)
+    with pytest.raises(UserError, match=r"another plan(.|\n)*found: split: \"train\" there, \"test\" now"):
+        scan(model, tokenizer, both, out=tmp_path / "both", split="test", **EASY)
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = "{{ messages }}"
+    with pytest.raises(UserError, match=r"another plan(.|\n)*found: tokenizer"):
+        scan(model, changed, ["He felt shame and guilt."], out=out, **EASY)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "He said: " + "y" * 5000])
+def test_a_text_in_place_of_a_file_is_told(tokenizer, name):
+    with pytest.raises(UserError, match=r"no data at|is no file"):
+        scan(tiny("gpt2", len(tokenizer)), tokenizer, name + ".jsonl")

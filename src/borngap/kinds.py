@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from borngap.errors import UserError
@@ -11,7 +12,8 @@ _NAMES = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reprod
 
 def kind_of(folder: str | Path) -> str | None:
     """Return what kind of result a folder holds, as the user calls it; None if it holds none."""
-    return next((name for head, name in _NAMES.items() if (Path(folder) / head).is_file()), None)
+    # a Path that is too long for a name is an error where os.path says no
+    return next((name for head, name in _NAMES.items() if os.path.isfile(f"{folder}/{head}")), None)  # noqa: PTH113
 
 
 def refuse_result(folder: str | Path, wanted: str) -> None:

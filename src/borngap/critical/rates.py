@@ -76,7 +76,7 @@ def prospect(critical: Critical, planned: float) -> Prospect:
     """
     if critical.status == "pre-resolved":
         return "pre-resolved"
-    if critical.status == "beyond" and critical.low is not None and planned <= critical.low:
+    if critical.status in {"beyond", "diverged"} and critical.low is not None and planned <= critical.low:
         return "will fail"
     if critical.low is None or critical.high is None:
         return "unknown"
@@ -297,5 +297,5 @@ def found(bracket: Bracket, by: By, limit: float) -> Critical:
         return Critical(bracket.high, bracket.low, bracket.high, "ok", by)
     if bracket.broken is not None:
         why = f"values ceased to be finite at the rate {bracket.broken:.3g} before gold came ahead"
-        return Critical(None, bracket.low, bracket.broken, "diverged", by, why)
+        return Critical(None, bracket.low, None, "diverged", by, why)
     return Critical(None, bracket.low, None, "beyond", by, f"not met up to the rate {bracket.low or limit:.3g}")

@@ -243,7 +243,7 @@ class Searcher:
     def _unmet(self, rate: float, time: float | None) -> Critical:
         if time is not None:
             why = f"values ceased to be finite at the rate {rate:.3g}"
-            return Critical(None, None, rate, "diverged", "dose", why)
+            return Critical(None, None, None, "diverged", "dose", why)
         if rate >= self.limit:
             return Critical(None, rate, None, "beyond", "dose", f"not met up to the rate {rate:.3g}")
         return Critical(None, rate, None, "abstained", "dose", f"not met by one run at the rate {rate:.3g}")

@@ -22,6 +22,7 @@ from borngap.judge.trajectory import Criterion
 SEGMENTS = 5
 _NUDGE = 1e-5
 _FIRST = 1e-4
+_SMALLEST = 1e-9
 
 
 def critical_dose(land: Landscape, index: int, criterion: Criterion, limit: float, segments: int = 1) -> float | None:
@@ -44,9 +45,9 @@ def critical_dose(land: Landscape, index: int, criterion: Criterion, limit: floa
     direction = _nudged(land, index, gradient)
     walked, done = torch.zeros_like(gradient), 0.0
     for left in range(segments, 0, -1):
-        rest = _rest(land, index, criterion, walked, direction, limit - done)
+        rest = _rest(land, index, criterion, walked, direction, limit)
         if rest is None or left == 1:
-            return None if rest is None else done + rest
+            return None if rest is None or done + rest > limit else done + rest
         walked.add_(direction, alpha=rest / left)
         done += rest / left
         land.place(walked)
@@ -80,8 +81,10 @@ def _rest(
         land.place(walked + math.exp(log_dose) * direction)
         return land.margin(index, criterion, land.logits(index))
 
-    dose = _FIRST
-    while dose / 2 < limit:
+    dose = min(_FIRST, limit)
+    while margin(math.log(dose)) > 0 and dose > _SMALLEST * limit:
+        dose /= 2
+    while dose < 4 * limit:  # a path may be shorter than its first, straight estimate
         if margin(math.log(dose)) > 0:
             found = root(margin, math.log(dose))
             return None if found is None else math.exp(found)

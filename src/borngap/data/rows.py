@@ -6,8 +6,12 @@ read is a row with an error; a reader that can't tell where the next row starts 
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from borngap.errors import UserError
 from borngap.kinds import refuse_result
 
 _SLICE = 1024  # rows of a Parquet file at a time
+_SHOWN = 80  # characters of a name in a message
 Record = tuple[int, Any]
 """Line or record number from 1, and what stands there: not parsed yet, or the exception that reading it raised."""
 
@@ -49,14 +54,15 @@ class Part:
         unit: what the number of a record counts: ``line`` or ``record``.
         records: starts reading anew.
         parse: turns a record into a row's value, raising ValueError.
-        stamp: tells whether it has changed since: size and time of a file, None of an object.
+        stamp: tells whether it has changed since: size and time of a file, a hash of an object's
+            rows, made when asked for; None of a stream.
     """
 
     name: str
     unit: str
     records: Callable[[], Iterable[Record]]
     parse: Callable[[Any], Any]
-    stamp: tuple[int, int] | None = None
+    stamp: tuple[int, int] | Callable[[], tuple[str]] | None = None
 
     def place(self, number: int) -> str:
         """Return where a record stands, in words."""
@@ -71,11 +77,13 @@ class Source:
         name: as the user gave it.
         parts: files in the order of their names, or one object.
         left_out: names of files in a folder that are of no known kind.
+        split: which split of the data it is, where there are several.
     """
 
     name: str
     parts: tuple[Part, ...]
     left_out: tuple[str, ...] = ()
+    split: str = "train"
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         """Yield rows ``start`` to ``stop``; those before are skipped without being parsed."""
@@ -97,7 +105,8 @@ class Source:
 
     def stamp(self) -> list[Any]:
         """Return what tells this data from other data, JSON-ready."""
-        return [[part.name, *(part.stamp or ())] for part in self.parts]
+        stamps = [part.stamp() if callable(part.stamp) else part.stamp for part in self.parts]
+        return [[part.name, *(stamp or ())] for part, stamp in zip(self.parts, stamps, strict=True)]
 
 
 def readable(file: Path) -> bool:
@@ -121,17 +130,18 @@ def open_source(path: str | Path, split: str = "train") -> Source:
     """
     target, kinds = Path(path).expanduser(), f"{', '.join(KINDS)}, or compressed ({', '.join(COMPRESSED)})"
     refuse_result(target, "data: a file, or a folder of files")
+    if not os.path.exists(target):  # noqa: PTH110  # of a name that is too long a Path raises
+        named = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
+        fix = f"a file of kind {kinds}, a folder of such files, or the name of a data set on the hub"
+        raise UserError(f"no data at {named}", fix=fix)
     if target.is_dir():
         files = sorted(file for file in target.rglob("*") if file.is_file() and not _hidden(file, target))
         known = [file for file in files if readable(file)]
-        others = tuple(str(file.relative_to(target)) for file in files if file not in known)
+        others = tuple(str(file.relative_to(target)) for file in files if not readable(file))
         if not known:
             rule, found = f"files of these kinds: {kinds}", ", ".join(others[:8]) or "an empty folder"
             raise UserError(f"no data in {target}", rule=rule, found=found)
         return Source(str(path), tuple(_part(file, str(file.relative_to(target)), split) for file in known), others)
-    if not target.is_file():
-        fix = f"a file of kind {kinds}, a folder of such files, or the name of a data set on the hub"
-        raise UserError(f"no data at {path}", fix=fix)
     if not readable(target):
         raise UserError(f"unknown kind of file: {target.name}", rule=f"one of {kinds}", found=target.suffix or "none")
     return Source(str(path), (_part(target, target.name, split),))
@@ -153,8 +163,19 @@ def of_objects(rows: Any, name: str = "data") -> Source:
     if not hasattr(rows, "__iter__") or iter(rows) is rows:
         rule, fix = "rows that can be read twice", "give a list, a file name, or a datasets.Dataset"
         raise UserError("the data can't be read again from the start", rule=rule, found=type(rows).__name__, fix=fix)
-    stamp = (len(rows), 0) if hasattr(rows, "__len__") else None
+    stamp = partial(_content, rows) if hasattr(rows, "__len__") else None  # a stream may have no end
     return Source(name, (Part(name, "record", lambda: enumerate(rows, 1), lambda value: value, stamp),))
+
+
+def _content(rows: Any) -> tuple[str]:
+    """What tells rows in memory from others: the fingerprint of a ``datasets`` object, or a hash of all of them."""
+    known = getattr(rows, "_fingerprint", None)
+    if isinstance(known, str):
+        return (known,)
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
+    return (digest.hexdigest(),)
 
 
 def _row(index: int, part: Part, number: int, raw: Any) -> Row:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,16 @@ def source_of(data: Any, split: str = "train") -> Source:
         return data
     if not isinstance(data, str | Path):
         return of_objects(data)
-    path = Path(data).expanduser()
-    if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
-        return _saved(path, split)
-    if path.exists() or _like_a_path(str(data)):
-        return open_source(data, split)
-    return _hub(str(data), split)
+    return replace(_named(str(data), split), split=split)
+
+
+def _named(name: str, split: str) -> Source:
+    path = os.path.expanduser(name)  # noqa: PTH111  # of a Path that is too long for a name every question is an error
+    if any(os.path.isfile(os.path.join(path, file)) for file in ("state.json", "dataset_dict.json")):  # noqa: PTH113, PTH118
+        return _saved(Path(path), split)
+    if os.path.exists(path) or _like_a_path(name):  # noqa: PTH110
+        return open_source(name, split)
+    return _hub(name, split)
 
 
 def _like_a_path(name: str) -> bool:
@@ -42,7 +48,12 @@ def _like_a_path(name: str) -> bool:
 
 def _saved(path: Path, split: str) -> Source:
     datasets = _datasets(str(path))
-    saved = datasets.load_from_disk(str(path))
+    try:
+        saved = datasets.load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        fix = "save it again with save_to_disk, or give its files"
+        raise UserError(f"{path} can't be read as a saved data set", found=first, fix=fix) from None
     return of_objects(_split(saved, split, str(path)), path.name)
 
 

@@ -185,5 +185,5 @@ def _inputs(prompts: Sequence[Prompt]) -> dict[str, Tensor]:
     return (
         {"input_ids": ids}
         | ({} if bool(read.all()) else {"attention_mask": read.long()})
-        | ({"position_ids": place + torch.tensor(told)[:, None]} if told else {})
+        | ({"position_ids": torch.where(read, place + torch.tensor(told)[:, None], 0)} if told else {})
     )

@@ -45,7 +45,7 @@ def given_pairs(pairs: Sequence[tuple[str, str]], words: Words, tokenizer: Any) 
     """
     tokens = words.tokens()
     known = [pair for pair in pairs if set(pair) <= tokens.keys()]
-    others = [pair for pair in pairs if pair not in known]
+    others = [pair for pair in pairs if not set(pair) <= tokens.keys()]
     left_out = [{"gold": a, "competitor": b, "reason": _reason((a, b), tokens, tokenizer)} for a, b in others]
     if not known:
         found = "; ".join(entry["reason"] for entry in left_out[:_SHOWN])

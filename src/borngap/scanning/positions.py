@@ -172,7 +172,7 @@ class Scanner:
         prompts = [_prompt(w, int(at[-1])) for w, at in batch]  # the last target itself is not read
         rows = torch.repeat_interleave(torch.tensor([len(at) for _, at in batch]))
         columns = torch.cat([at - w.start + w.hidden - 1 for w, at in batch])
-        gold = torch.cat([torch.tensor(w.example.ids)[at] for w, at in batch])
+        gold = torch.tensor([w.example.ids[i] for w, at in batch for i in at.tolist()])
         with observing(self._model):
             try:
                 found = self._rivals.find(selected_logits(self._model, prompts, rows, columns), gold)

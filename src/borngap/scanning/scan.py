@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -96,10 +97,17 @@ class Job:
         """Everything needed to repeat the scan, JSON-ready."""
         settings = asdict(self.settings)
         head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
-        head["supervised"] = self.scanner.supervised
+        head |= {"split": self.source.split, "supervised": self.scanner.supervised}
         model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
-        model |= precision_of(self.loaded.model)
+        model |= {"tokenizer": _digest(self.loaded.tokenizer)} | precision_of(self.loaded.model)
         return head | settings | model
+
+
+def _digest(tokenizer: Any) -> str:
+    """A fingerprint of everything by which a tokenizer turns rows into token ids, its chat template included."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{rules} {getattr(tokenizer, 'chat_template', None)}".encode()).hexdigest()[:16]
 
 
 @full_float32()

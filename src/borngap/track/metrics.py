@@ -48,7 +48,8 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def _least(values: Sequence[float | None]) -> float:
-    return min((value for value in values if value is not None), default=math.nan)
+    known = [value for value in values if value is not None]
+    return math.nan if any(map(math.isnan, known)) else min(known, default=math.nan)
 
 
 def _nan(value: float | None) -> float:

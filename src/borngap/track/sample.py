@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from borngap.context import Context, Target
@@ -48,7 +51,7 @@ def sample_targets(
     generator = torch.Generator().manual_seed(seed)
     targets: list[Target] = []
     spare: list[Target] = []
-    with torch.random.fork_rng(devices=[]):  # a collator may draw random numbers
+    with _same_randomness():
         for example in _examples(dataset, count, generator):
             found = _targets(documents(_collated(example, collate), apart=apart), tokenizer, generator)
             targets += found[:1]
@@ -59,6 +62,18 @@ def sample_targets(
         rule = "an example has a token to learn after its first one, and no images or sound beside its text"
         raise UserError("the data set has no targets", rule=rule, fix=GIVE_CONTEXTS)
     return targets + spare[: count - len(targets)]
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    """Leave the host's random states as they are: a data set or a collator may draw random numbers."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _examples(dataset: Any, count: int, generator: torch.Generator) -> Iterator[Any]:

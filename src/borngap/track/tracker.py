@@ -137,6 +137,7 @@ class Tracker:
         self._warned: set[int] = set()
         self._clock, self._paced = Clock(model), False
         self._last_evaluation = self._last_step = self._ended = 0
+        self._begun = state is not None
         digest = weights_digest(model) if state is None else state["weights"]
         self._plan = {
             "command": "track", "weights": digest, "contexts": [t.context.to_json() for t in chosen],
@@ -209,9 +210,11 @@ class Tracker:
         """
         if step < self._last_step:
             raise UserError("steps went back", rule=f"at least {self._last_step}", found=step)
-        self._clock.tick(step - self._last_step)
-        self._last_step = step
-        if step and not self._paced:
+        advance = step - self._last_step
+        # a tracker that begins in the middle of a run has seen one step of it, however high its number
+        self._clock.tick(advance if self._begun else min(advance, 1))
+        self._last_step, self._begun = step, True
+        if advance and not self._paced:
             self._choose_spacing()
         due = evaluate if evaluate is not None else step - self._last_evaluation >= EVALUATION
         if last:
