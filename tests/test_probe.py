@@ -64,6 +64,8 @@ def test_batches_hold_every_prompt_once_within_their_bound(tokenizer, monkeypatc
             kept = len(batch) * len({len(targets[i].ids) for i in batch}) * 100
             assert kept <= limit or len(batch) == 1
     assert len(batches) == 1
+    monkeypatch.setattr(module, "_BATCH_TOKENS", 1)
+    assert [len(batch) for batch in module._batches(order, targets, 100)] == [1] * 4
 
 
 @pytest.mark.parametrize("geometry", ["readout", "input", "centered"])

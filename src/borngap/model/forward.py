@@ -16,7 +16,8 @@ from borngap.model.length import context_length, virtual_tokens
 from borngap.model.precision import measuring
 from borngap.model.readout import observing
 
-_BATCH_ELEMENTS = 1 << 26
+_BATCH_ELEMENTS = 1 << 26  # of kept logits
+_BATCH_TOKENS = 1 << 14
 
 
 def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -55,11 +56,12 @@ def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tu
 
 
 def _batches(order: list[int], targets: Sequence[Target], vocabulary: int) -> Iterator[list[int]]:
-    """Split into batches, of similar length, whose kept logits stay within a bounded memory."""
+    """Split into batches, of similar length, whose tokens and kept logits stay within a bounded memory."""
     batch: list[int] = []
     for index in order:
         lengths = {len(targets[i].ids) for i in (*batch, index)}
-        if batch and (len(batch) + 1) * len(lengths) * vocabulary > _BATCH_ELEMENTS:
+        rows = len(batch) + 1
+        if batch and (rows * len(lengths) * vocabulary > _BATCH_ELEMENTS or rows * max(lengths) > _BATCH_TOKENS):
             yield batch
             batch = []
         batch.append(index)
