@@ -133,6 +133,15 @@ def test_instructions_in_alpacas_prompt(tokenizer):
     assert pairs(ours(tokenizer, rows)) == pairs(ours(tokenizer, same))
 
 
+def test_an_input_that_the_first_row_leaves_out_is_read(tokenizer):
+    rows = [
+        {"instruction": "Return a list", "output": "a list"},
+        {"instruction": "Return a list", "input": "of words", "output": "a list"},
+    ]
+    assert pairs(ours(tokenizer, rows)) == pairs(ours(tokenizer, rows[::-1]))[::-1]
+    assert known_layout(rows[0]).of(rows[1])["prompt"] == ALPACA
+
+
 def shared(message):
     """A message as ShareGPT has it."""
     speaker = {"user": "human", "assistant": "gpt", "system": "system"}[message["role"]]
@@ -230,6 +239,11 @@ def test_answers_that_cannot_be_told(chatty, template, message):
         Chats(chatty(template)).answers(CHATS[1])
 
 
+def test_a_chat_that_begins_with_the_assistant(chatty):
+    with pytest.raises(ValueError, match=r"the chat begins with the assistant, before which .*; mark the answers"):
+        Chats(chatty(UNMARKED)).answers(CHATS[0][1:])
+
+
 def test_a_slow_tokenizer_does_not_tell_answers(chatty):
     class Slow:
         is_fast, chat_template = False, MARKED
@@ -244,6 +258,8 @@ def test_a_slow_tokenizer_does_not_tell_answers(chatty):
 @pytest.mark.parametrize(("more", "reason"), [
     ({"tools": "["}, "tools: a text that is no JSON"),
     ({"chat_template_kwargs": "x"}, "chat_template_kwargs: an object was expected, not a str"),
+    ({"chat_template_kwargs": {"add_generation_prompt": False, "tools": []}},
+     "chat_template_kwargs: add_generation_prompt, tools can't be given by a row"),
 ])  # fmt: skip
 def test_options_of_the_template_that_are_none(chatty, more, reason):
     with pytest.raises(ValueError, match=reason):

@@ -76,6 +76,14 @@ def test_other_columns_do_not_count(tokenizer):
     assert [e.labels for e in ours(tokenizer, rows)] == [[5, 6, 7]]
 
 
+@pytest.mark.parametrize("name", ["labels", "attention_mask", "completion_mask", "position_ids"])
+def test_a_column_that_the_first_row_lacks_is_refused(tokenizer, name):
+    rows = [{"input_ids": [5, 6, 7], name: None}, {"input_ids": [5, 6, 7], name: [0, 1, 1]}]
+    with pytest.raises(ValueError, match=f"the first row has no {name}: give it to all rows, or to none"):
+        ours(tokenizer, rows)
+    assert [e.labels for e in ours(tokenizer, rows[:1])] == [[5, 6, 7]]
+
+
 def test_ids_alone_as_trainers_collator(padding):
     rows = [{"input_ids": row["input_ids"]} for row in padded(padding, TEXTS)]
     batch = DataCollatorForLanguageModeling(padding, mlm=False)([dict(row) for row in rows])

@@ -16,6 +16,10 @@ _ALL = "scan all tokens (--loss all)"
 _WAY_OUT = (
     f"mark the answers in the chat template by {{% generation %}}, install trl, which knows many templates, or {_ALL}"
 )
+_OURS = {  # arguments of apply_chat_template that are not the row's to give
+    "add_generation_prompt", "chat_template", "messages", "return_assistant_tokens_mask", "return_dict", "self",
+    "tokenize", "tools",
+}  # fmt: skip
 Messages = Sequence[dict[str, Any]]
 
 
@@ -86,6 +90,7 @@ class Chats:
         mask = [False] * len(encoded["input_ids"])
         for at, message in enumerate(messages):
             if message["role"] == "assistant":
+                check(at, f"the chat begins with the assistant, before which there is nothing to render; {_WAY_OUT}")
                 before = self._applied(messages[:at], tokenize=False, add_generation_prompt=True, **options)
                 until = self._applied(messages[: at + 1], tokenize=False, **options)
                 if not whole.startswith(until):  # some templates end every chat with an end of text
@@ -129,10 +134,12 @@ def template_options(values: dict[str, Any]) -> dict[str, Any]:
         Options of ``apply_chat_template``.
 
     Raises:
-        ValueError: they are of a wrong type.
+        ValueError: they are of a wrong type, or not for a row to give.
     """
     tools, kwargs = values.get("tools"), values.get("chat_template_kwargs", {})
     check(isinstance(kwargs, dict), f"chat_template_kwargs: an object was expected, not a {type(kwargs).__name__}")
+    ours = sorted(_OURS & kwargs.keys())
+    check(not ours, f"chat_template_kwargs: {', '.join(ours)} can't be given by a row")
     try:
         tools = json.loads(tools) if isinstance(tools, str) else tools
     except json.JSONDecodeError as error:

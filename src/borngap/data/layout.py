@@ -47,9 +47,17 @@ class Layout:
             role = _ITSELF[self.kind]
             return {role: _READERS[role](value)}
         check(isinstance(value, dict), f"an object was expected, not a {type(value).__name__}")
+        if self.kind == "tokens":
+            self._check_columns(value)
         found = {role: self._field(value, role, name) for role, name in self.fields}
         made = _MADE[self.kind](found) if self.kind in _MADE else found
         return made | {key: value[key] for key in ("tools", "chat_template_kwargs") if value.get(key) is not None}
+
+    def _check_columns(self, value: Mapping[str, Any]) -> None:
+        """A column that is not read would change what is supervised."""
+        known = {name for _, name in self.fields}
+        more = next((name for name in COLUMNS if name not in known and value.get(name) is not None), None)
+        check(more is None, f"the first row has no {more}: give it to all rows, or to none")
 
     @staticmethod
     def _field(value: Mapping[str, Any], role: str, name: str) -> Any:
@@ -76,7 +84,7 @@ def known_layout(value: Any) -> Layout | None:
     for layout in _KNOWN:
         needed = {name for role, name in layout.fields if role not in _OPTIONAL}
         if needed <= set(present) and (layout.kind != "rated" or _is_flag(value["label"])):
-            return Layout(layout.kind, tuple(pair for pair in layout.fields if pair[1] in value))
+            return layout
     return None
 
 

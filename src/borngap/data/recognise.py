@@ -1,4 +1,4 @@
-"""Which layout a data set has: by the first row of each of its files, or by the fields that the user names."""
+"""Which layout a data set has: by the first telling row of each of its files, or by the fields that the user names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from borngap.data.layout import ROLES, Layout, known_layout
-from borngap.data.rows import Source, fields_of
+from borngap.data.rows import Part, Row, Source, fields_of
 from borngap.errors import UserError, did_you_mean
 
 _SHOWN = 20
+_FIRST = 1024  # rows of a file, one of which tells its layout
 _WOULD_DO = (
     'rows like {"text": "..."}, {"prompt": "...", "completion": "..."}, {"messages": [{"role": "user", "content": '
     '"..."}, ...]}, {"chosen": ..., "rejected": ...}, {"instruction": "...", "output": "..."} or {"input_ids": [...]}; '
@@ -18,7 +19,7 @@ _WOULD_DO = (
 
 
 def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
-    """Recognise the layout of a data set by the first row of each of its files.
+    """Recognise the layout of a data set by the first row of each of its files that tells one.
 
     Args:
         source: the data.
@@ -34,8 +35,10 @@ def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
     _check_chosen(chosen)
     layouts: dict[Layout, list[str]] = {}
     unknown = None
-    for part, row in source.first_rows():
-        layout = _layout(row.value, chosen)
+    for part in source.parts:
+        row, layout = _telling(source, part, chosen)
+        if row is None:
+            continue
         if layout is None:
             names = list(map(str, fields_of(row.value)))
             unknown = unknown or (f"the fields {_listed(names)} in {row.where}", names)
@@ -51,6 +54,18 @@ def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
             f"{source.name} holds files of different layouts", rule="one layout", found=found, fix="scan them apart"
         )
     return next(iter(layouts))
+
+
+def _telling(source: Source, part: Part, chosen: Mapping[str, str]) -> tuple[Row | None, Layout | None]:
+    """The first row of a part that tells a layout, with it; else the first that can be read, if there is one."""
+    first = None
+    for row in Source(source.name, (part,)).rows(stop=_FIRST):
+        if row.error is None:
+            layout = _layout(row.value, chosen)
+            if layout is not None:
+                return row, layout
+            first = first or row
+    return first, None
 
 
 def _cure(names: Sequence[str], chosen: Mapping[str, str]) -> str:
