@@ -96,6 +96,8 @@ BAD = {
     "headings only": (HEAD, "no contexts\n  rule: at least one\n  found: FILE is empty"),
     "json": (LINE + '\n{"prompt": 1,,}', MALFORMED + "2\n  rule: one JSON object a line\n  found: "),
     "json line": (LINE + "\n\n{]", MALFORMED + "3\n  rule: one JSON object a line\n  found: Expecting property"),
+    "digits": ('{"prompt": ' + "1" * 5000 + "}", MALFORMED + "1\n  rule: one JSON object a line\n  found: Exceeds"),
+    "deep": ('{"prompt": ' + "[" * 200_000, MALFORMED + "1\n  rule: one JSON object a line\n  found: nested too"),
     "no object": (LINE + "\n[1]", MALFORMED + f"2\n  rule: a JSON object\n  found: [1]\n  {FORMAT}"),
     "unknown": (
         row(goal=1, x=2),

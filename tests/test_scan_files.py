@@ -188,6 +188,30 @@ def test_half_of_a_pair_in_a_text_is_named(tmp_path):
     assert layout.of(good.value) == {"text": "fine 🙂"}
 
 
+def test_the_first_row_that_tells_a_layout_counts(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": null}\n{"text": "hi there"}\n')
+    layout = recognise(open_source(path), {})
+    assert str(layout) == "plain text (text)"
+    with pytest.raises(ValueError, match="the field 'text' is missing"):
+        layout.of({"text": None})
+
+
+def test_a_number_of_too_many_digits_is_a_row_with_an_error(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": ' + "1" * 5000 + '}\n{"text": "x"}\n')
+    bad, good = open_source(path).rows()
+    assert bad.error.startswith("Exceeds the limit (4300 digits)")
+    assert good.value == {"text": "x"}
+
+
+def test_lines_of_white_space_are_no_records(tmp_path):
+    (tmp_path / "a.csv").write_text("  \nprompt,completion\na,b\n \nc\n")
+    good, bad = open_source(tmp_path / "a.csv").rows()
+    assert (good.value, good.where) == ({"prompt": "a", "completion": "b"}, "a.csv, line 3")
+    assert (bad.error, bad.where) == ("1 fields, but 2 headings", "a.csv, line 5")
+
+
 def test_a_gate_does_not_pass_on_rows_that_were_not_read(run, tmp_path):  # noqa: F811
     path = tmp_path / "data.jsonl"
     path.write_text('{"text": "Return the list of all values."}\nnot json\n')

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from borngap.data import jsonfile
 from borngap.data.delimited import delimited
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
@@ -237,11 +238,11 @@ def _json_rows(text: str, name: str) -> list[tuple[int, Any]]:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # splitlines() would cut at a U+2028 within a prompt
         if line.strip():
-            try:
-                rows.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                where, found = f"malformed context in {name}, line {number}", f"{error.msg} at column {error.colno}"
-                raise UserError(where, rule="one JSON object a line", found=found, fix=_FORMAT) from None
+            value = jsonfile.decoded(line)
+            if isinstance(value, ValueError):
+                where = f"malformed context in {name}, line {number}"
+                raise UserError(where, rule="one JSON object a line", found=value, fix=_FORMAT)
+            rows.append((number, value))
     return rows
 
 
@@ -266,7 +267,7 @@ def _cell(key: str, text: str) -> Any:
     """A field of CSV: token ids are written as in JSON."""
     try:
         return json.loads(text) if key in _IDS else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -34,14 +34,11 @@ def delimited(lines: Iterable[str], name: str, delimiter: str | None = None) -> 
         character stands.
     """
     remaining = iter(lines)
-    first: list[str] = []
-    while not first or not first[-1].strip():
-        line = next(remaining, None)
-        if line is None:
-            return [], iter(())
-        first.append(line)
-    reader = csv.reader(chain(first, remaining), delimiter=delimiter or _delimiter(first[-1]), strict=True)
-    records = _records(reader, name)
+    skipped, first = next(((at, line) for at, line in enumerate(remaining) if line.strip()), (0, None))
+    if first is None:
+        return [], iter(())
+    reader = csv.reader(chain([first], remaining), delimiter=delimiter or _delimiter(first), strict=True)
+    records = _records(reader, name, skipped)
     _, headings = next(records)
     _check_headings(headings, name)
     return headings, ((number, _record(headings, fields)) for number, fields in records)
@@ -58,20 +55,21 @@ def _delimiter(line: str) -> str:
     return max(_DELIMITERS, key=lambda delimiter: len(_next(csv.reader([line], delimiter=delimiter))))
 
 
-def _records(reader: _Reader, name: str) -> Iterator[tuple[int, list[str]]]:
+def _records(reader: _Reader, name: str, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """Records with the line on which each starts; not those of white space alone."""
     while True:
-        number = reader.line_num + 1
+        number = skipped + reader.line_num + 1
         try:
             fields = _next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             where = f"{name} can't be read from line {number} on"
-            raise UserError(where, rule="CSV", found=f"{error} (line {reader.line_num})", fix=_FIX) from None
+            raise UserError(where, rule="CSV", found=f"{error} (line {skipped + reader.line_num})", fix=_FIX) from None
         if any("\0" in field for field in fields):
             where = f"{name} can't be read from line {number} on"
             raise UserError(where, rule="text", found="a NUL character", fix="the file is damaged: fetch it again")
-        if fields:
+        if fields and not (len(fields) == 1 and fields[0].isspace()):
             yield number, fields
 
 

@@ -53,6 +53,8 @@ def decoded(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return ValueError(f"{error.msg}, at character {error.pos + 1}")
+    except ValueError as error:  # a number of too many digits
+        return ValueError(str(error).partition(";")[0])
     except RecursionError:
         return ValueError("nested too deeply")
 
