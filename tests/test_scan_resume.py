@@ -101,3 +101,18 @@ def test_what_else_makes_another_plan(tokenizer, tmp_path):
 def test_a_text_in_place_of_a_file_is_told(tokenizer, name):
     with pytest.raises(UserError, match=r"no data at|is no file"):
         scan(tiny("gpt2", len(tokenizer)), tokenizer, name + ".jsonl")
+
+
+def test_a_damaged_part_is_named(tokenizer, tmp_path):
+    model, out = tiny("gpt2", len(tokenizer)), tmp_path / "scan"
+
+    def stop(progress):
+        if progress.rows >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan(model, tokenizer, [row["text"] for row in ROWS], out=out, chunk=3, on_progress=stop, **EASY)
+    part = out / PARTS / "00000000.parquet"
+    part.write_bytes(part.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"00000000.parquet is damaged"):
+        scan(model, tokenizer, [row["text"] for row in ROWS], out=out, chunk=3, **EASY)

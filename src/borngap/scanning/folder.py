@@ -115,6 +115,7 @@ class ScanFolder(Folder):
 
         Raises:
             OSError: never; the folder turns it into the user's error.
+            UserError: a part is damaged.
         """
         target = self.path / POSITIONS_FILE
         files = [self._parts / f"{index:08}.parquet" for index in sorted(self.done())]
@@ -122,6 +123,8 @@ class ScanFolder(Folder):
             try:
                 pl.scan_parquet(files, glob=False).sink_parquet(file)
             except pl.exceptions.ComputeError as error:  # what the disk says reaches us in words only
+                for part in files:
+                    read_table(part)  # one that is damaged is named
                 raise OSError(str(error)) from None
         pairs = pairs_of(target)
         self.write(PAIRS_FILE, parquet_bytes(pairs))
