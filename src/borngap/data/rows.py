@@ -91,14 +91,6 @@ class Source:
         for index, (part, number, raw) in enumerate(islice(everything, start, stop), start):
             yield _row(index, part, number, raw)
 
-    def first_rows(self) -> Iterator[tuple[Part, Row]]:
-        """Yield the first row of each part that could be read; of a part that has none, nothing."""
-        for part in self.parts:
-            rows = (_row(0, part, number, raw) for number, raw in part.records())
-            first = next((row for row in islice(rows, _SLICE) if row.error is None), None)
-            if first is not None:
-                yield part, first
-
     def count(self) -> int:
         """Return the number of rows: reads everything once, without parsing."""
         return sum(1 for part in self.parts for _ in part.records())
