@@ -102,8 +102,10 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
     ways = [by for by in WAYS if by != "collocation"]  # its own come from schedules.py
     widths = {by: {m: round(half_width([v for _, v in errors(rows, by, m)]), 4) for m in METHODS} for by in ways}
     about = (
-        "90th percentile of |log(rate / bisected rate)| over the bundled models, docs10, criteria rank and born; made "
-        "by benchmarks/forecasts.py --calibrate"
+        "half_width: 90th percentile of |log(rate / bisected rate)| over the bundled models, docs10, criteria "
+        "rank and born; made by benchmarks/forecasts.py --calibrate. collocation: 90th percentile of the same "
+        "over the course's own estimate + 5e-4, over schedules and warm-ups; made by benchmarks/schedules.py "
+        "--calibrate"
     )
     path = Path(critical.__file__).parent / "calibration.json"
     known = json.loads(path.read_text(encoding="utf-8"))

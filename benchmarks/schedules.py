@@ -37,6 +37,7 @@ from borngap.schedule import SCHEDULES
 from borngap.train.stacked import Lane, stacked
 from borngap.training import Training
 from borngap.zoo import bundled_names
+from forecasts import half_width
 from timing import machine, table
 
 METHODS, CRITERIA, WARMUPS = ("lora", "full"), ("rank", "born"), (0, 1, 5, 10, 25)
@@ -152,8 +153,7 @@ def quality(rows: list[dict[str, Any]], *names: str) -> str:
 
 def scale(rows: list[dict[str, Any]]) -> float:
     """Conformal 90 % quantile of errors over the courses' own estimates of them."""
-    scores = sorted(abs(e) / (r["error"] + FLOOR) for r, e in errors(rows))
-    return scores[min(len(scores) - 1, math.ceil(0.9 * (len(scores) + 1)) - 1)]
+    return half_width([e / (r["error"] + FLOOR) for r, e in errors(rows)])
 
 
 def calibrate(rows: list[dict[str, Any]]) -> None:
