@@ -33,18 +33,18 @@ class Problem:
     logits: Tensor
     hidden: Tensor
     gold: Tensor
-    competitor: Tensor
+    rival: Tensor
     matrix: Tensor
     geometry: Geometry
 
     def part(self, index: Tensor) -> Problem:
         """Keep some contexts."""
-        kept = (t[index] for t in (self.logits, self.hidden, self.gold, self.competitor))
+        kept = (t[index] for t in (self.logits, self.hidden, self.gold, self.rival))
         return Problem(*kept, self.matrix, self.geometry)
 
 
 def problem(contexts: int, vocabulary: int, dimension: int, spread: tuple[float, float]) -> Problem:
-    """Make random contexts; gold and competitor are among the ten most probable tokens."""
+    """Make random contexts; gold and rival are among the ten most probable tokens."""
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(vocabulary, dimension, generator=generator)
     matrix += 0.5 * torch.randn(dimension, generator=generator)
@@ -57,7 +57,7 @@ def problem(contexts: int, vocabulary: int, dimension: int, spread: tuple[float,
 def ours(x: Problem, only: tuple[str, ...] | None) -> dict[str, Tensor]:
     """Measure all contexts in one call."""
     with torch.no_grad():
-        return measure(x.logits, x.geometry, x.gold, x.competitor, hidden=x.hidden, only=only)
+        return measure(x.logits, x.geometry, x.gold, x.rival, hidden=x.hidden, only=only)
 
 
 def naive(x: Problem, *, rank: bool) -> list[dict[str, float]]:
@@ -70,7 +70,7 @@ def _naive_one(x: Problem, i: int, *, rank: bool) -> dict[str, float]:
     probs = x.logits[i].softmax(0)
     order = probs.argsort(descending=True)
     count = int((probs[order].cumsum(0) < 0.9).sum()) + 1
-    g, c = int(x.gold[i]), int(x.competitor[i])
+    g, c = int(x.gold[i]), int(x.rival[i])
     pool = torch.tensor(sorted({*order[:count].tolist(), g, c}))
     p = probs[pool] / probs[pool].sum()
     rows = unit[pool]

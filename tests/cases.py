@@ -16,7 +16,7 @@ class Case(NamedTuple):
     logits: Tensor
     matrix: Tensor
     gold: Tensor
-    competitor: Tensor
+    rival: Tensor
     hidden: Tensor
 
     def to(self, target):
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 
 def case(seed, *, vocabulary=40, dimension=12, batch=3, spread=2.0, common=0.7):
-    """Return float64 logits, rows with a common direction and a word each for gold and competitor."""
+    """Return float64 logits, rows with a common direction and a word each for gold and rival."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):

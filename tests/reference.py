@@ -43,42 +43,42 @@ def density_matrix(probs, rows):
     return rho
 
 
-def pool_of(probs, gold, competitor, top_p):
+def pool_of(probs, gold, rival, top_p):
     """Renormalised probabilities of the pool, and what they summed to."""
-    tokens = sorted(nucleus(probs, top_p) | {gold, competitor})
+    tokens = sorted(nucleus(probs, top_p) | {gold, rival})
     mass = sum(probs[k] for k in tokens)
     return {k: probs[k] / mass for k in tokens}, mass
 
 
-def reference(logits, matrix, gold, competitor, hidden, top_p=0.9, kind="readout", size=None):
+def reference(logits, matrix, gold, rival, hidden, top_p=0.9, kind="readout", size=None):
     """All observables of one prediction; logits (V,), matrix (rows, d), hidden (d,), all float64."""
     size = matrix.shape[0] if size is None else size
     rows = unit_rows(matrix, kind, size)
     everything = softmax(logits)
-    p, mass = pool_of(everything[:size], gold, competitor, top_p)
+    p, mass = pool_of(everything[:size], gold, rival, top_p)
     overlap = {(j, k): float(rows[j] @ rows[k]) for j in p for k in p}
-    background = [k for k in p if k not in {gold, competitor}]
-    gmax = overlap[gold, competitor]
+    background = [k for k in p if k not in {gold, rival}]
+    gmax = overlap[gold, rival]
     rho = density_matrix(p, rows)
     born = [float(row @ rho @ row) for row in rows]
     values = {
         "gold_born_probability": sum(p[k] * overlap[k, gold] ** 2 for k in p),
-        "competitor_born_probability": sum(p[k] * overlap[k, competitor] ** 2 for k in p),
-        "born_gap": sum(p[k] * (overlap[k, gold] ** 2 - overlap[k, competitor] ** 2) for k in p),
+        "rival_born_probability": sum(p[k] * overlap[k, rival] ** 2 for k in p),
+        "born_gap": sum(p[k] * (overlap[k, gold] ** 2 - overlap[k, rival] ** 2) for k in p),
         "gold_overlap": gmax,
         "throttle": 1 - gmax**2,
-        "signal": (1 - gmax**2) * (p[gold] - p[competitor]),
-        "drag": sum(p[k] * (overlap[k, gold] ** 2 - overlap[k, competitor] ** 2) for k in background),
+        "signal": (1 - gmax**2) * (p[gold] - p[rival]),
+        "drag": sum(p[k] * (overlap[k, gold] ** 2 - overlap[k, rival] ** 2) for k in background),
         "flat_drive": 1 - gmax,
-        "drive": (1 - gmax) * (1 - p[gold] + p[competitor])
-        - sum(p[k] * (overlap[k, gold] - overlap[k, competitor]) for k in background),
+        "drive": (1 - gmax) * (1 - p[gold] + p[rival])
+        - sum(p[k] * (overlap[k, gold] - overlap[k, rival]) for k in background),
         "born_rank": 1 + sum(b > born[gold] for b in born),
         "pool_size": len(p),
         "pool_mass": mass,
     }
     values |= _spread(p, rows, overlap, gold, gmax)
-    values |= _model(logits[:size], everything, gold, competitor)
-    return values | _hidden(rows, hidden, gold, competitor)
+    values |= _model(logits[:size], everything, gold, rival)
+    return values | _hidden(rows, hidden, gold, rival)
 
 
 def _spread(p, rows, overlap, gold, gmax):
@@ -98,22 +98,22 @@ def _spread(p, rows, overlap, gold, gmax):
     }
 
 
-def _model(logits, probs, gold, competitor):
+def _model(logits, probs, gold, rival):
     return {
-        "logit_gap": logits[gold] - logits[competitor],
+        "logit_gap": logits[gold] - logits[rival],
         "top1_margin": logits[gold] - max(x for k, x in enumerate(logits) if k != gold),
         "gold_rank": 1 + sum(x > logits[gold] for x in logits),
-        "competitor_rank": 1 + sum(x > logits[competitor] for x in logits),
+        "rival_rank": 1 + sum(x > logits[rival] for x in logits),
         "gold_probability": probs[gold],
-        "competitor_probability": probs[competitor],
+        "rival_probability": probs[rival],
         "cross_entropy": -math.log(probs[gold]),
         "entropy": -sum(q * math.log(q) for q in probs if q > 0),
     }
 
 
-def _hidden(rows, hidden, gold, competitor):
+def _hidden(rows, hidden, gold, rival):
     return {
         "gold_alignment": float(rows[gold] @ hidden),
-        "competitor_alignment": float(rows[competitor] @ hidden),
+        "rival_alignment": float(rows[rival] @ hidden),
         "hidden_norm": math.sqrt(sum(x * x for x in hidden)),
     }

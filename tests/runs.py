@@ -48,7 +48,7 @@ def records(story, steps=50):
         signal = (1 - OVERLAP**2) * (2 * gold - both)
         row = {
             "step": step, "born_gap": signal + drag, "signal": signal, "drag": drag, "logit_gap": gap,
-            "top1_margin": gap - 0.1, "gold_probability": gold, "competitor_probability": both - gold,
+            "top1_margin": gap - 0.1, "gold_probability": gold, "rival_probability": both - gold,
             "cross_entropy": -math.log(gold), "participation_ratio": 8.0 - 6 * step / max(1, steps),
             "gold_overlap": OVERLAP, "throttle": 1 - OVERLAP**2, "gold_rank": 1 if gap > 0 else 5, "born_rank": 3,
             "overlap_drift": 0.0, "embedding_rotation": 1e-3 * step, "frozen_born_gap": signal + drag,
@@ -71,7 +71,7 @@ def make_run(folder, stories=tuple(STORIES), *, steps=50, words=None, **plan):
     """
     told = [(f"The {story} story of context {i} is", f" gold{i}", f" rival{i}") for i, story in enumerate(stories)]
     contexts = [Context(*texts) for texts in words or told]
-    entries = [{"prompt": c.prompt, "gold": c.gold, "competitor": c.competitor} for c in contexts]
+    entries = [{"prompt": c.prompt, "gold": c.gold, "rival": c.rival} for c in contexts]
     whole = PLAN | {"contexts": entries, "steps": steps} | plan
     store = Store(folder, whole, environment() | {"started": "2026-01-01T00:00:00+00:00", "device": "cpu"})
     rows = {index: records(story, steps) for index, story in enumerate(stories)}
@@ -83,7 +83,7 @@ def make_run(folder, stories=tuple(STORIES), *, steps=50, words=None, **plan):
 def make_sweep(folder, rates=(1e-5, 1e-4, 1e-3)):
     """Write a SWEEP of two contexts: unresolved at the lowest rate, a drift above, a catapult at the highest."""
     contexts = [Context(f"Prompt {i} is", f" gold{i}", f" rival{i}") for i in range(2)]
-    entries = [{"prompt": c.prompt, "gold": c.gold, "competitor": c.competitor} for c in contexts]
+    entries = [{"prompt": c.prompt, "gold": c.gold, "rival": c.rival} for c in contexts]
     plan = PLAN | {"command": "sweep", "contexts": entries, "rates": list(rates), "seeds": [0]}
     with SweepStore(folder, plan, environment() | {"started": "2026-01-01T00:00:00+00:00"}) as store:
         for number, (rate, index) in enumerate((rate, i) for rate in rates for i in range(2)):

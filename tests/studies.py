@@ -14,7 +14,7 @@ from borngap.experiments.study import (
 
 RUN = {
     "group": "full", "arm": "full", "method": "full", "label": "H=10", "rate": 1e-3, "seed": 0, "gold": " right",
-    "competitor": " wrong", "gold_overlap": 0.7, "steps": 50, "last_step": 50, "outcome_born": "resolved",
+    "rival": " wrong", "gold_overlap": 0.7, "steps": 50, "last_step": 50, "outcome_born": "resolved",
     "outcome_rank": "resolved", "outcome_top1": "unresolved", "character": "drift", "jump_ratio": 3.0, "tied": True,
     "largest_drift": 0.0, "rotation": 0.0, "silent": False, "base_logit_gap": -1.0, "final_logit_gap": 1.0,
     "base_born_gap": -0.1, "final_born_gap": 0.1, "base_born_rank": 10.0, "early_drag": 0.01, "collapse": 2.0,

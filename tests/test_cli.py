@@ -20,7 +20,7 @@ from borngap.observables.catalogue import OBSERVABLES
 from borngap.zoo import bundled_path
 
 MODEL = "docs-gpt2-s"
-SHAPE = ["prompt", "gold", "competitor", "gold_id", "competitor_id", *OBSERVABLES, "fragment", "notes"]
+SHAPE = ["prompt", "gold", "rival", "gold_id", "rival_id", *OBSERVABLES, "fragment", "notes"]
 
 
 @pytest.fixture
@@ -68,16 +68,16 @@ def test_probe_json_has_the_documented_shape(run):
         assert row["signal"] + row["drag"] == pytest.approx(row["born_gap"], abs=1e-12)
 
 
-@pytest.mark.parametrize("heading", ["", "prompt,gold,competitor\n"])
+@pytest.mark.parametrize("heading", ["", "prompt,gold,rival\n"])
 def test_probe_reads_standard_input(run, heading):
     text = (
         heading + "The function takes an, argument, parameter\n"
         if heading
-        else ('{"prompt": "The function takes an", "gold": " argument", "competitor": " parameter"}\n')
+        else ('{"prompt": "The function takes an", "gold": " argument", "rival": " parameter"}\n')
     )
     code, out, _ = run("probe", "-m", MODEL, "-c", "-", "--json", stdin=text)
     assert code == 0
-    assert json.loads(out)["observations"][0]["competitor"] == " parameter"
+    assert json.loads(out)["observations"][0]["rival"] == " parameter"
 
 
 def test_probe_shows_every_observable_and_says_who_leads(run, contexts):
@@ -94,16 +94,16 @@ def test_paper10_is_measured_by_fragments_and_flagged(run):
     fragments = [row for row in rows if row["fragment"]]
     assert len(rows) == 10
     assert len(fragments) > 5
-    assert all("fragment" in row["notes"].get("gold", "") + row["notes"].get("competitor", "") for row in fragments)
+    assert all("fragment" in row["notes"].get("gold", "") + row["notes"].get("rival", "") for row in fragments)
 
 
-def test_a_competitor_is_chosen_where_none_is_named(run):
+def test_a_rival_is_chosen_where_none_is_named(run):
     line = '{"prompt": "The value is computed by calling this", "gold": " function"}'
     _, out, _ = run("probe", "-m", MODEL, "-c", "-", "--json", stdin=line)
     row = json.loads(out)["observations"][0]
-    assert row["competitor"].startswith(" ")
-    assert row["competitor"].strip() != "function"
-    assert "chosen" in row["notes"]["competitor"]
+    assert row["rival"].startswith(" ")
+    assert row["rival"].strip() != "function"
+    assert "chosen" in row["notes"]["rival"]
     assert row["fragment"] is False
 
 
@@ -174,11 +174,11 @@ def test_an_interrupt_is_no_traceback(monkeypatch, run):
     [
         ("", ["no contexts", "is empty"]),
         ('{"prompt": "a", "gold": " b"}\n{"prompt": "a", \n', ["line 2", "one JSON object a line"]),
-        ('{"prompt": "a", "gold": " b", "rival": " c"}', ["unknown field", "line 1", "rival"]),
+        ('{"prompt": "a", "gold": " b", "competitor": " c"}', ["unknown field", "line 1", "competitor"]),
         ('{"prompt": " ", "gold": " b"}', ["empty prompt", "line 1"]),
         ('{"prompt": "a"}', ["'gold' is a text", "missing"]),
         ('{"prompt": "a", "gold": 3}', ["'gold' is a text", "found: 3"]),
-        ('{"prompt": "a", "gold": " b", "competitor": " b"}', ["the same word", "line 1"]),
+        ('{"prompt": "a", "gold": " b", "rival": " b"}', ["the same word", "line 1"]),
         ("prompt;gold\n", ["no contexts", "is empty"]),
         ("just prose here\n", ["neither JSON Lines nor CSV", "just prose here"]),
         ("prompt,gold\na,b,c\n", ["line 2", "3 fields, but 2 headings"]),

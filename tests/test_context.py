@@ -14,7 +14,7 @@ from borngap.context import FIELDS, Context, read_contexts, tokenize, write_cont
 from borngap.errors import UserError
 
 SHAME = Context("He felt", " shame", " guilt")
-LINE = json.dumps({"prompt": "He felt", "gold": " shame", "competitor": " guilt"})
+LINE = json.dumps({"prompt": "He felt", "gold": " shame", "rival": " guilt"})
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 
@@ -25,14 +25,14 @@ def file(tmp_path, text, name="contexts.jsonl"):
 
 
 def test_json_lines(tmp_path):
-    lines = ("", LINE, "", '{"gold": "b", "prompt": "a"}', '{"gold": "b", "prompt": "a", "competitor": null}')
+    lines = ("", LINE, "", '{"gold": "b", "prompt": "a"}', '{"gold": "b", "prompt": "a", "rival": null}')
     path = file(tmp_path, "\n".join(lines))
     assert read_contexts(path) == [SHAME, Context("a", "b"), Context("a", "b")]
     assert read_contexts(str(path)) == read_contexts(path)
 
 
 def test_csv(tmp_path):
-    text = 'prompt,gold,competitor\nHe felt, shame, guilt\n"a, ""b""\nc",d,\n'
+    text = 'prompt,gold,rival\nHe felt, shame, guilt\n"a, ""b""\nc",d,\n'
     assert read_contexts(file(tmp_path, text)) == [SHAME, Context('a, "b"\nc', "d")]
 
 
@@ -42,11 +42,11 @@ def test_csv_of_long_prompts_by_semicolons(tmp_path):
     assert found == [Context(long, " shame")]
 
 
-def test_csv_without_a_competitor(tmp_path):
+def test_csv_without_a_rival(tmp_path):
     assert read_contexts(file(tmp_path, "gold,prompt\n shame,He felt\n")) == [Context("He felt", " shame")]
 
 
-@pytest.mark.parametrize("text", [LINE, "prompt,gold,competitor\nHe felt, shame, guilt\n"])
+@pytest.mark.parametrize("text", [LINE, "prompt,gold,rival\nHe felt, shame, guilt\n"])
 def test_a_byte_order_mark_and_windows_line_ends(tmp_path, text):
     assert read_contexts(file(tmp_path, b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())) == [SHAME]
 
@@ -59,13 +59,13 @@ def test_standard_input(monkeypatch):
 def test_a_bundled_set_is_read_by_its_name():
     contexts = read_contexts("paper10")
     assert len(contexts) == 10
-    assert all(c.competitor for c in contexts)
+    assert all(c.rival for c in contexts)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.builds(Context, words, words, st.none() | words), min_size=1, max_size=4))
 def test_contexts_survive_being_written_and_read(tmp_path_factory, contexts):
-    distinct = [c for c in contexts if c.gold != c.competitor] or [SHAME]
+    distinct = [c for c in contexts if c.gold != c.rival] or [SHAME]
     path = file(tmp_path_factory.mktemp("contexts"), write_contexts(distinct))
     assert read_contexts(path) == distinct
 
@@ -75,7 +75,7 @@ def test_line_separators_within_a_prompt_survive(tmp_path):
     assert read_contexts(file(tmp_path, write_contexts(contexts))) == contexts
 
 
-def test_an_absent_competitor_is_not_written():
+def test_an_absent_rival_is_not_written():
     assert json.loads(write_contexts([Context("a", "b")])) == {"prompt": "a", "gold": "b"}
     assert list(json.loads(LINE)) == list(FIELDS[:3])
 
@@ -85,8 +85,8 @@ def row(**changes):
     return json.dumps({key: value for key, value in fields.items() if value is not ...})
 
 
-FORMAT = 'fix: {"prompt": "...", "gold": " shame", "competitor": " guilt"}'
-HEAD = "prompt,gold,competitor\n"
+FORMAT = 'fix: {"prompt": "...", "gold": " shame", "rival": " guilt"}'
+HEAD = "prompt,gold,rival\n"
 MALFORMED = "malformed context in FILE, line "
 NEITHER = "FILE is neither JSON Lines nor CSV\n  found: line 1 reads "
 FIELDS_RULE = "\n  rule: as many fields as headings\n  found: {} fields, but 3 headings"
@@ -101,25 +101,25 @@ BAD = {
     "no object": (LINE + "\n[1]", MALFORMED + f"2\n  rule: a JSON object\n  found: [1]\n  {FORMAT}"),
     "unknown": (
         row(goal=1, x=2),
-        "unknown field in FILE, line 1\n  rule: the fields are prompt, gold, competitor, prompt_ids, gold_id, "
-        "competitor_id, note\n"
+        "unknown field in FILE, line 1\n  rule: the fields are prompt, gold, rival, prompt_ids, gold_id, "
+        "rival_id, note\n"
         "  found: goal, x\n  fix: remove or rename it",
     ),
     "missing": (row(gold=...), MALFORMED + "1\n  rule: 'gold' is a text\n  found: missing\n"),
     "null": (row(prompt=None), MALFORMED + "1\n  rule: 'prompt' is a text\n  found: None\n"),
-    "number": (LINE + "\n" + row(competitor=3), MALFORMED + "2\n  rule: 'competitor' is a text\n  found: 3\n"),
+    "number": (LINE + "\n" + row(rival=3), MALFORMED + "2\n  rule: 'rival' is a text\n  found: 3\n"),
     "empty prompt": (row(prompt=""), "empty prompt in FILE, line 1\n  rule: not empty\n  found: ''"),
     "blank gold": (LINE + "\n" + row(gold=" "), "empty gold in FILE, line 2\n  rule: not empty\n  found: ' '"),
-    "blank competitor": (row(competitor=" "), "empty competitor in FILE, line 1\n  rule: not empty\n  found: ' '"),
+    "blank rival": (row(rival=" "), "empty rival in FILE, line 1\n  rule: not empty\n  found: ' '"),
     "same": (
-        "\n" + row(competitor=" shame"),
-        "gold and competitor are the same word in FILE, line 2\n  rule: two words\n  found: ' shame'",
+        "\n" + row(rival=" shame"),
+        "gold and rival are the same word in FILE, line 2\n  rule: two words\n  found: ' shame'",
     ),
-    "csv headings": ("a,b\n1,2", NEITHER + "'a,b'\n  fix: a first line prompt,gold,competitor; or JSON"),
+    "csv headings": ("a,b\n1,2", NEITHER + "'a,b'\n  fix: a first line prompt,gold,rival; or JSON"),
     "json list": ("[" + LINE + "]", NEITHER + "'[{"),
     "csv few": (HEAD + "a,b,c\na,b", MALFORMED + "3" + FIELDS_RULE.format(2)),
     "csv many": (HEAD + "a,b,c,d", MALFORMED + "2" + FIELDS_RULE.format(4)),
-    "csv unknown": ("prompt,gold,rival\na,b,c", "unknown field in FILE, line 2\n  rule: the fields are"),
+    "csv unknown": ("prompt,gold,competitor\na,b,c", "unknown field in FILE, line 2\n  rule: the fields are"),
     "csv quote": (HEAD + 'a,b,c\n"a"x,b,c', "FILE can't be read from line 3 on\n  rule: CSV\n  found: "),
     "csv open quote": (HEAD + 'a,b,c\n"a,b,c\n', "FILE can't be read from line 3 on\n  rule: CSV\n  found: "),
     "csv empty": (HEAD + ",b,c", "empty prompt in FILE, line 2"),
@@ -162,19 +162,19 @@ def text(tokenizer, *tokens):
 def test_words_of_one_token(tokenizer):
     target = tokenize(SHAME, tokenizer)
     assert target.ids == tuple(ids(tokenizer, "He felt"))
-    assert text(tokenizer, target.gold_id, target.competitor_id) == [" shame", " guilt"]
+    assert text(tokenizer, target.gold_id, target.rival_id) == [" shame", " guilt"]
     assert target.notes == {}
     assert not target.fragment
     assert target.context == SHAME
 
 
-def test_without_a_competitor_the_first_token_of_gold_counts(tokenizer):
+def test_without_a_rival_the_first_token_of_gold_counts(tokenizer):
     target = tokenize(Context("He felt", " shameless"), tokenizer)
     pieces = ids(tokenizer, " shameless")
     assert len(pieces) > 1
     assert target.ids == tuple(ids(tokenizer, "He felt"))
     assert target.gold_id == pieces[0]
-    assert target.competitor_id is None
+    assert target.rival_id is None
     assert target.fragment
     shown = repr(tokenizer.decode(pieces[:1]))
     assert target.notes == {"gold": f"' shameless' is {len(pieces)} tokens; measured is the fragment {shown}"}
@@ -186,19 +186,19 @@ def test_shared_tokens_move_into_the_prompt(tokenizer):
     assert shared > 0
     target = tokenize(Context("He felt", " Xab", " Xcd"), tokenizer)
     assert target.ids == (*ids(tokenizer, "He felt"), *gold[:shared])
-    assert (target.gold_id, target.competitor_id) == (gold[shared], rival[shared])
+    assert (target.gold_id, target.rival_id) == (gold[shared], rival[shared])
     assert target.fragment
     moved = " ".join(map(repr, text(tokenizer, *gold[:shared])))
     assert target.notes["prompt"] == f"the tokens that both words share were moved into the prompt: {moved}"
     assert target.notes["gold"].startswith(f"' Xab' is {len(gold)} tokens; measured is the fragment ")
-    assert set(target.notes) == {"prompt", "gold", "competitor"}
+    assert set(target.notes) == {"prompt", "gold", "rival"}
 
 
 def test_words_of_several_tokens_that_differ_at_once(tokenizer):
     gold = ids(tokenizer, " shameless")
     target = tokenize(Context("He felt", " shameless", " guilt"), tokenizer)
     assert target.ids == tuple(ids(tokenizer, "He felt"))
-    assert (target.gold_id, target.competitor_id) == (gold[0], *ids(tokenizer, " guilt"))
+    assert (target.gold_id, target.rival_id) == (gold[0], *ids(tokenizer, " guilt"))
     assert target.fragment
     assert list(target.notes) == ["gold"]
 
@@ -206,7 +206,7 @@ def test_words_of_several_tokens_that_differ_at_once(tokenizer):
 @pytest.mark.parametrize(("gold", "rival"), [(" shame", " shameless"), (" shameless", " shame"), (" Xab", " Xab")])
 def test_words_that_no_token_tells_apart(tokenizer, gold, rival):
     message = (
-        r"gold and competitor can't be told apart by one token\n  rule: they differ at a token that both have\n"
+        r"gold and rival can't be told apart by one token\n  rule: they differ at a token that both have\n"
         r"  found: ' .*' and ' .*'\n  fix: choose words of which neither is the beginning of the other"
     )
     with pytest.raises(UserError, match=message):
@@ -255,13 +255,13 @@ class Around:
 
 def test_the_start_token_stays_and_a_trailing_end_token_goes():
     target = tokenize(Context("ab", "c", "d"), Around())
-    assert (target.ids, target.gold_id, target.competitor_id) == ((7, 97, 98), 99, 100)
+    assert (target.ids, target.gold_id, target.rival_id) == ((7, 97, 98), 99, 100)
     assert tokenize(Context("ab", "c", "d"), Around(end=())).ids == (7, 97, 98)
 
 
 def test_an_end_token_that_the_text_itself_ends_with_stays():
     target = tokenize(Context("ab", "</s>", "d"), Around(end=()))
-    assert (target.ids, target.gold_id, target.competitor_id) == ((7, 97, 98), 1, 100)
+    assert (target.ids, target.gold_id, target.rival_id) == ((7, 97, 98), 1, 100)
     assert tokenize(Context("ab</s>", "c", "d"), Around(end=())).ids == (7, 97, 98, 1)
 
 

@@ -53,7 +53,7 @@ def test_a_rendered_prompt_is_tokenised_as_its_template_does(llama3, turns):
     assert text_ids(rendered, llama3) == own
     target = tokenize(Context(rendered, " shame", " guilt"), llama3)
     assert target.ids == tuple(own)
-    assert [target.gold_id, target.competitor_id] == [*ids_of(llama3, " shame"), *ids_of(llama3, " guilt")]
+    assert [target.gold_id, target.rival_id] == [*ids_of(llama3, " shame"), *ids_of(llama3, " guilt")]
 
 
 def test_a_text_without_a_start_token_gets_one(llama3):
@@ -65,12 +65,12 @@ def test_a_text_without_a_start_token_gets_one(llama3):
 def test_token_ids_are_kept_as_they_are(tokenizer, piecewise, tmp_path):
     target = tokenize(piecewise, tokenizer)
     assert (target.ids, target.gold_id) == (piecewise.prompt_ids, piecewise.gold_id)
-    assert (target.competitor_id, target.notes) == (piecewise.competitor_id, {"context": "row 3"})
+    assert (target.rival_id, target.notes) == (piecewise.rival_id, {"context": "row 3"})
     path = tmp_path / "contexts.jsonl"
     path.write_text(write_contexts([piecewise, Context("a", "b")]), encoding="utf-8")
     assert read_contexts(path) == [piecewise, Context("a", "b")]
     assert json.loads(path.read_text().splitlines()[0])["prompt_ids"] == list(piecewise.prompt_ids)
-    table = 'prompt,gold,competitor,prompt_ids,gold_id,competitor_id\nx, y, z,"[5, 6]",7,8\na, b,,,,\n'
+    table = 'prompt,gold,rival,prompt_ids,gold_id,rival_id\nx, y, z,"[5, 6]",7,8\na, b,,,,\n'
     path.write_text(table, encoding="utf-8")
     assert read_contexts(path) == [Context("x", " y", " z", (5, 6), 7, 8), Context("a", " b")]
 
@@ -89,10 +89,10 @@ def test_a_forecast_is_of_these_ids(tokenizer, piecewise):
     loaded = Loaded("tiny", tiny("gpt2", len(tokenizer)), tokenizer)
     (entry,) = forecast(loaded, [piecewise], Training(steps=2, rate=1e-3))
     target = entry.target
-    assert (target.ids, target.gold_id, target.competitor_id) == (
+    assert (target.ids, target.gold_id, target.rival_id) == (
         piecewise.prompt_ids,
         piecewise.gold_id,
-        piecewise.competitor_id,
+        piecewise.rival_id,
     )
 
 
@@ -111,18 +111,16 @@ def test_a_tracker_and_a_callback_read_them(tokenizer, piecewise, tmp_path, give
 
 def test_a_mapping_with_a_wrong_field_is_named():
     with pytest.raises(
-        UserError, match=r"unknown field in context 1\n  rule: the fields are prompt, gold, .*\n  found: rival"
+        UserError, match=r"unknown field in context 1\n  rule: the fields are prompt, gold, .*\n  found: competitor"
     ):
-        contexts_of([{"prompt": "a", "gold": "b"}, {"prompt": "a", "gold": "b", "rival": "c"}])
+        contexts_of([{"prompt": "a", "gold": "b"}, {"prompt": "a", "gold": "b", "competitor": "c"}])
 
 
 def test_a_rival_is_chosen_for_given_ids_and_stands_with_them(tokenizer, piecewise):
     model = tiny("gpt2", len(tokenizer))
     alone = Context(piecewise.prompt, piecewise.gold, None, piecewise.prompt_ids, piecewise.gold_id)
     (row,) = records(probe(model, tokenizer, [alone]))
-    named = Context(
-        alone.prompt, alone.gold, row["competitor"], alone.prompt_ids, alone.gold_id, row["competitor_id"], "again"
-    )
+    named = Context(alone.prompt, alone.gold, row["rival"], alone.prompt_ids, alone.gold_id, row["rival_id"], "again")
     (again,) = records(probe(model, tokenizer, [named]))
     assert again["logit_gap"] == row["logit_gap"]
     assert again["notes"]["context"] == "again"
@@ -137,7 +135,7 @@ def test_a_prompt_written_without_its_start_token_may_name_it_by_ids(llama3):
 OTHERS = {
     "prompt": ({"prompt_ids": [1, 2, 3]}, "the ids of a prompt give its text"),
     "gold": ({"gold_id": 5}, "the ids of a word give its text"),
-    "rival": ({"competitor_id": 5}, "the ids of a word give its text"),
+    "rival": ({"rival_id": 5}, "the ids of a word give its text"),
     "unknown": ({"prompt_ids": [10**6]}, "the ids of a prompt give its text"),
     "huge": ({"gold_id": 2**40}, "the ids of a word give its text"),
 }
@@ -154,7 +152,7 @@ def test_ids_of_another_tokenizer_are_one_clear_error(tokenizer, piecewise, name
 
 
 def test_ids_that_make_no_context(tokenizer, piecewise):
-    same = Context(**piecewise.to_json() | {"competitor_id": piecewise.gold_id})
+    same = Context(**piecewise.to_json() | {"rival_id": piecewise.gold_id})
     with pytest.raises(UserError, match=r"these token ids make no context\n  rule: a prompt, and two tokens after it"):
         tokenize(same, tokenizer)
     empty = Context(**piecewise.to_json() | {"prompt_ids": []})
@@ -162,19 +160,19 @@ def test_ids_that_make_no_context(tokenizer, piecewise):
         tokenize(empty, tokenizer)
 
 
-LINE = {"prompt": "He", "gold": " a", "competitor": " b", "prompt_ids": [1, 2], "gold_id": 3, "competitor_id": 4}
-WHOLE, PART = "'{}' is {}", "rule: prompt_ids and gold_id, and competitor_id where a competitor is named"
+LINE = {"prompt": "He", "gold": " a", "rival": " b", "prompt_ids": [1, 2], "gold_id": 3, "rival_id": 4}
+WHOLE, PART = "'{}' is {}", "rule: prompt_ids and gold_id, and rival_id where a rival is named"
 BAD = {
     "no gold id": ({"gold_id": None}, PART),
-    "no rival's id": ({"competitor_id": None}, PART),
-    "a rival's id alone": ({"competitor": None}, PART),
+    "no rival's id": ({"rival_id": None}, PART),
+    "a rival's id alone": ({"rival": None}, PART),
     "no prompt": ({"prompt_ids": None}, PART),
     "text": ({"prompt_ids": "1 2"}, WHOLE.format("prompt_ids", "a list of token ids")),
     "empty": ({"prompt_ids": []}, WHOLE.format("prompt_ids", "a list of token ids")),
     "words": ({"prompt_ids": ["a"]}, WHOLE.format("prompt_ids", "a list of token ids")),
     "negative": ({"gold_id": -1}, WHOLE.format("gold_id", "a token id")),
     "fraction": ({"gold_id": 1.5}, WHOLE.format("gold_id", "a token id")),
-    "yes": ({"competitor_id": True}, WHOLE.format("competitor_id", "a token id")),
+    "yes": ({"rival_id": True}, WHOLE.format("rival_id", "a token id")),
     "note": ({"note": 3}, WHOLE.format("note", "a text")),
 }
 

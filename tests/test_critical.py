@@ -139,7 +139,7 @@ def test_margins_are_those_of_their_criteria():
     (row,), target = search.land.logits(0), search.tuner.targets[0]
     others = row.clone()
     others[target.gold_id] = -math.inf
-    expected = {"rank": row[target.gold_id] - row[target.competitor_id], "top1": row[target.gold_id] - others.max()}
+    expected = {"rank": row[target.gold_id] - row[target.rival_id], "top1": row[target.gold_id] - others.max()}
     for criterion, value in expected.items():
         assert search.land.margin(0, criterion, row[None]) == pytest.approx(float(value), abs=1e-5)
     born = borngap.probe(search.tuner.model, search.tuner.tokenizer, contexts(1))["born_gap"][0]
@@ -258,7 +258,7 @@ def test_a_landscape_is_the_model():
         logits, _ = land.gradient(0, gradient)
         target = tuner.targets[0]
         assert land.margin(0, "rank", logits) == pytest.approx(
-            float(logits[0, target.gold_id].double() - logits[0, target.competitor_id].double())
+            float(logits[0, target.gold_id].double() - logits[0, target.rival_id].double())
         )
         # a small step down the gradient lowers the loss by its squared norm
         land.place(gradient, -1e-4 / float(gradient.norm()))

@@ -44,7 +44,7 @@ def gaps(model, tokenizer, contexts):
     """Logit gaps by transformers alone."""
     found = []
     for context in contexts:
-        ids, gold, rival = (tokenizer(text)["input_ids"] for text in (context.prompt, context.gold, context.competitor))
+        ids, gold, rival = (tokenizer(text)["input_ids"] for text in (context.prompt, context.gold, context.rival))
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double()
         found.append(float(logits[gold[0]] - logits[rival[0]]))
@@ -54,7 +54,7 @@ def gaps(model, tokenizer, contexts):
 @pytest.fixture(scope="module")
 def whole(short):
     """Return logit gaps of transformers in float32 on the weights of 16 bit, and the contexts."""
-    contexts = [replace(c, competitor=c.competitor or " function") for c in CONTEXTS]
+    contexts = [replace(c, rival=c.rival or " function") for c in CONTEXTS]
     model = AutoModelForCausalLM.from_pretrained(short, dtype=torch.float32).eval()
     rounded = AutoModelForCausalLM.from_pretrained(short, dtype=torch.bfloat16).eval()
     tokenizer = load(TIED).tokenizer
@@ -74,7 +74,7 @@ def test_all_agree_with_transformers_in_float32(short, whole, tmp_path):
     tracker = Tracker(loaded.model, loaded.tokenizer, contexts)
     assert [r["logit_gap"] for r in tracker.records[0][1].values()] == close(expected)
     rows = [{"prompt": c.prompt, "completion": c.gold} for c in contexts]
-    pairs = tuple((c.gold.strip(), c.competitor.strip()) for c in contexts)
+    pairs = tuple((c.gold.strip(), c.rival.strip()) for c in contexts)
     found = scan(loaded.model, loaded.tokenizer, rows, pairs=pairs, top_p=1.0, bulk_pairs=1000)
     assert found.positions.sort("row")["logit_gap"].to_list() == close(expected)
     run = finetune(load(short), contexts, Training(steps=0), tmp_path)
@@ -254,7 +254,7 @@ class Weights(TrainerCallback):
 
 
 def assert_series_is_in_float32(history, kept, tokenizer):
-    contexts = [replace(c, competitor=c.competitor or " function") for c in CONTEXTS]
+    contexts = [replace(c, rival=c.rival or " function") for c in CONTEXTS]
     series = {entry["step"]: entry for entry in history if "born_gap/born_gap" in entry}
     assert set(series) >= set(kept)
     fresh = load(TIED).model
@@ -266,7 +266,7 @@ def assert_series_is_in_float32(history, kept, tokenizer):
 
 
 def fixed():
-    return [replace(c, competitor=c.competitor or " function") for c in CONTEXTS]
+    return [replace(c, rival=c.rival or " function") for c in CONTEXTS]
 
 
 def test_a_trainer_that_autocasts_is_measured_in_float32(tmp_path):
@@ -318,7 +318,7 @@ def invoke(*arguments):
 @pytest.fixture
 def one(tmp_path):
     path = tmp_path / "one.jsonl"
-    path.write_text(json.dumps({"prompt": "The function raises an", "gold": " error", "competitor": " exception"}))
+    path.write_text(json.dumps({"prompt": "The function raises an", "gold": " error", "rival": " exception"}))
     return str(path)
 
 

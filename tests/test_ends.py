@@ -27,7 +27,7 @@ def gaps(model, targets):
     """Logit gaps by the model's own forward."""
     with torch.no_grad():
         logits = [model(input_ids=torch.tensor([t.ids])).logits[0, -1] for t in targets]
-    return [float(row[t.gold_id] - row[t.competitor_id]) for row, t in zip(logits, targets, strict=True)]
+    return [float(row[t.gold_id] - row[t.rival_id]) for row, t in zip(logits, targets, strict=True)]
 
 
 class Witness(TrainerCallback):

@@ -25,8 +25,8 @@ def pair(overlap, dtype=torch.float64):
 
 
 def one(probs, rows, **options):
-    """Return the observables of one prediction, gold 0 and competitor 1, as floats."""
-    options = {"gold": 0, "competitor": 1, "top_p": 1.0, **options}
+    """Return the observables of one prediction, gold 0 and rival 1, as floats."""
+    options = {"gold": 0, "rival": 1, "top_p": 1.0, **options}
     return {name: float(value) for name, value in measure(double(probs).log(), rows, **options).items()}
 
 
@@ -129,10 +129,10 @@ def test_gradients_are_finite_at_equal_rows(equal):
 def test_signal_and_drag_sum_to_the_born_gap(dtype, device):
     for seed in range(10):
         x = case(seed, vocabulary=200, dimension=32, spread=1.0, batch=4).to(dtype).to(device)
-        v = measure(x.logits, x.matrix, x.gold, x.competitor)
+        v = measure(x.logits, x.matrix, x.gold, x.rival)
         assert float(v["drag"].abs().min()) > 1e-6
         torch.testing.assert_close(v["signal"] + v["drag"], v["born_gap"], rtol=0, atol=1e-7)
-        difference = v["gold_born_probability"] - v["competitor_born_probability"]
+        difference = v["gold_born_probability"] - v["rival_born_probability"]
         torch.testing.assert_close(difference, v["born_gap"], rtol=0, atol=1e-7)
 
 
@@ -167,7 +167,7 @@ def test_geometric_efficiency_counts_the_whole_pool_but_gold():
 def test_a_reason_is_given_for_every_number_that_can_be_missing():
     values = one([0.5, 0.5], torch.eye(2, dtype=torch.float64).repeat(1, 2))
     missing = {name for name, value in values.items() if math.isnan(value)}
-    assert missing == {"geometric_efficiency", "gold_alignment", "competitor_alignment", "hidden_norm"}
+    assert missing == {"geometric_efficiency", "gold_alignment", "rival_alignment", "hidden_norm"}
     assert {name for name, o in OBSERVABLES.items() if o.absent} == missing | {"burial_depth"}
 
 
@@ -202,7 +202,7 @@ def test_top_p_1_is_the_whole_vocabulary_even_where_nothing_is_left():
     assert values["born_gap"] == 1
 
 
-def test_gold_and_competitor_are_always_in_the_pool():
+def test_gold_and_rival_are_always_in_the_pool():
     probs = double([[0.9, 0.06, 0.03, 0.01], [0.9, 0.06, 0.03, 0.01]])
     found = pool(probs, torch.tensor([3, 0]), torch.tensor([1, 3]), 0.5)
     assert found.ids[found.mask].tolist() == [3, 1, 0, 0, 3]
@@ -218,7 +218,7 @@ def test_padding_rows_count_in_the_softmax_alone():
     assert padded["cross_entropy"] == full["cross_entropy"]
     assert padded["entropy"] == pytest.approx(full["entropy"], abs=1e-12)
     assert (padded["gold_rank"], full["gold_rank"]) == (2, 3)
-    assert (padded["competitor_rank"], full["competitor_rank"]) == (3, 4)
+    assert (padded["rival_rank"], full["rival_rank"]) == (3, 4)
     assert (padded["born_rank"], full["born_rank"]) == (2, 3)
     assert (padded["pool_size"], full["pool_size"]) == (3, 4)
     assert padded["pool_mass"] == pytest.approx(0.6, abs=1e-12)
@@ -241,21 +241,21 @@ def test_minus_infinity_is_probability_0():
     differing = {n for n in masked if masked[n] != pytest.approx(without[n], abs=1e-12, nan_ok=True)}
     assert differing == {"pool_size", "geometric_efficiency"}
     absent = {name for name in masked if not math.isfinite(masked[name])}
-    assert absent == {"gold_alignment", "competitor_alignment", "hidden_norm"}
+    assert absent == {"gold_alignment", "rival_alignment", "hidden_norm"}
 
 
-def test_a_competitor_at_minus_infinity():
+def test_a_rival_at_minus_infinity():
     values = one([0.5, 0.0, 0.5], torch.eye(3, dtype=torch.float64))
     assert values["logit_gap"] == math.inf
-    assert values["competitor_probability"] == 0
-    assert values["competitor_rank"] == 3
+    assert values["rival_probability"] == 0
+    assert values["rival_rank"] == 3
     assert values["born_gap"] == pytest.approx(0.5, abs=1e-12)
     assert values["entropy"] == pytest.approx(math.log(2), abs=1e-12)
 
 
 def test_ties_share_the_better_rank():
     values = one([0.25, 0.25, 0.5, 0.0], torch.eye(4, dtype=torch.float64))
-    assert (values["gold_rank"], values["competitor_rank"], values["born_rank"]) == (2, 2, 2)
+    assert (values["gold_rank"], values["rival_rank"], values["born_rank"]) == (2, 2, 2)
     assert values["logit_gap"] == 0
 
 

@@ -65,12 +65,12 @@ def test_a_probe_of_exported_contexts_gives_the_scanned_numbers(tokenizer, tmp_p
     out = tmp_path / "scan"
     found = scan(model, llama3, rows, out=out, export_contexts=40, export_by=by, **EASY)
     scanned = {
-        (tuple(ids[row["row"]][row["start"] : row["offset"]]), row["gold_id"], row["competitor_id"]): row["logit_gap"]
+        (tuple(ids[row["row"]][row["start"] : row["offset"]]), row["gold_id"], row["rival_id"]): row["logit_gap"]
         for row in found.positions.filter(pl.col("logit_gap") <= 0).to_dicts()
     }
     contexts = read_contexts(out / "contexts.jsonl")
     targets = [tokenize(context, llama3) for context in contexts]
-    keys = [(target.ids, target.gold_id, target.competitor_id) for target in targets]
+    keys = [(target.ids, target.gold_id, target.rival_id) for target in targets]
     assert len(set(keys)) == len(keys) == min(40, len(scanned)) > 5
     for key, row in zip(keys, probe(model, llama3, contexts).to_dicts(), strict=True):
         assert row["logit_gap"] == pytest.approx(scanned[key], abs=1e-4)
@@ -97,10 +97,10 @@ def positions(tmp_path, gaps):
     """A table of positions: pair (1, 2) with these gaps in shuffled order, and a pair that is never behind."""
     order = sorted(range(len(gaps)), key=lambda i: (7 * i) % 11)
     rows = [(1, 2, i, gaps[i]) for i in order] + [(3, 4, 99, 1.0), (3, 4, 98, -1.0)]
-    fields = ("gold_id", "competitor_id", "row", "logit_gap")
+    fields = ("gold_id", "rival_id", "row", "logit_gap")
     frame = pl.DataFrame(rows, schema=fields, orient="row").with_columns(start=pl.lit(0), offset=pl.col("row"))
     frame.write_parquet(tmp_path / "positions.parquet")
-    pairs = pl.DataFrame({"gold_id": [1, 3], "competitor_id": [2, 4], "gold": ["a", "c"], "competitor": ["b", "d"]})
+    pairs = pl.DataFrame({"gold_id": [1, 3], "rival_id": [2, 4], "gold": ["a", "c"], "rival": ["b", "d"]})
     return tmp_path / "positions.parquet", pairs
 
 
@@ -138,10 +138,10 @@ def test_the_middle_is_the_median_of_targets_whose_rival_is_ahead(tokenizer, tmp
     found = scan(model, tokenizer, rows, out=tmp_path / "scan", export_contexts=4, **EASY)
     first = read_contexts(tmp_path / "scan" / "contexts.jsonl")[0]
     worst = found.pairs.row(0, named=True)
-    assert (first.gold, first.competitor) == (worst["gold"], worst["competitor"])
+    assert (first.gold, first.rival) == (worst["gold"], worst["rival"])
     behind = found.positions.filter(
         pl.col("gold_id") == worst["gold_id"],
-        pl.col("competitor_id") == worst["competitor_id"],
+        pl.col("rival_id") == worst["rival_id"],
         pl.col("logit_gap") <= 0,
     )["logit_gap"].sort()
     assert len(behind) > 2

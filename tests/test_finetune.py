@@ -151,7 +151,7 @@ def test_frozen_born_gap_is_the_born_gap_with_the_rows_of_the_start():
 
     logits, _ = forward(run.model, run.targets[1:2])
     target = run.targets[1]
-    expected = borngap.measure(logits, start, target.gold_id, target.competitor_id, only=["born_gap"])["born_gap"]
+    expected = borngap.measure(logits, start, target.gold_id, target.rival_id, only=["born_gap"])["born_gap"]
     assert record["frozen_born_gap"] == pytest.approx(float(expected), abs=1e-6)
     assert abs(record["frozen_born_gap"] - record["born_gap"]) > 1e-4
 

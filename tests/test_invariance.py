@@ -29,7 +29,7 @@ def cases(draw):
 
 
 def evaluate(x: Case, kind="readout", top_p=0.9):
-    return measure(x.logits, Geometry(x.matrix, kind), x.gold, x.competitor, hidden=x.hidden, top_p=top_p)
+    return measure(x.logits, Geometry(x.matrix, kind), x.gold, x.rival, hidden=x.hidden, top_p=top_p)
 
 
 def assert_same(left, right, leave_out=()):
@@ -47,15 +47,15 @@ def orthogonal(dimension, seed):
 
 @many
 @given(cases(), KINDS, TOP_P)
-def test_gold_and_competitor_exchanged_change_the_sign(x, kind, top_p):
+def test_gold_and_rival_exchanged_change_the_sign(x, kind, top_p):
     there = evaluate(x, kind, top_p)
-    back = evaluate(x._replace(gold=x.competitor, competitor=x.gold), kind, top_p)
+    back = evaluate(x._replace(gold=x.rival, rival=x.gold), kind, top_p)
     for name in ANTISYMMETRIC:
         torch.testing.assert_close(there[name], -back[name], rtol=1e-9, atol=1e-12, msg=name)
     for name in ("purity", "localisation_length", "throttle", "gold_overlap", "burial_depth", "entropy", "pool_mass"):
         torch.testing.assert_close(there[name], back[name], rtol=1e-9, atol=1e-12, equal_nan=True, msg=name)
     for name in ("born_probability", "alignment", "rank", "probability"):
-        torch.testing.assert_close(there[f"gold_{name}"], back[f"competitor_{name}"], rtol=1e-9, atol=1e-12, msg=name)
+        torch.testing.assert_close(there[f"gold_{name}"], back[f"rival_{name}"], rtol=1e-9, atol=1e-12, msg=name)
 
 
 @many
@@ -72,7 +72,7 @@ def test_a_rotation_of_the_embedding_space_changes_nothing(x, kind, top_p, seed)
 def test_other_names_for_the_tokens_change_nothing(x, kind, top_p, seed):
     order = torch.randperm(x.matrix.shape[0], generator=torch.Generator().manual_seed(seed))
     name = order.argsort()
-    renamed = Case(x.logits[:, order], x.matrix[order], name[x.gold], name[x.competitor], x.hidden)
+    renamed = Case(x.logits[:, order], x.matrix[order], name[x.gold], name[x.rival], x.hidden)
     assert_same(evaluate(x, kind, top_p), evaluate(renamed, kind, top_p))
 
 
@@ -131,17 +131,17 @@ def test_inequalities_between_observables(x, kind, top_p):
     assert bool((v["participation_ratio"] <= pool.clamp(max=dimension) * slack).all())
     assert bool((v["participation_ratio"] <= v["classical_participation_ratio"] * slack).all())
     assert bool((v["classical_participation_ratio"] <= pool * slack).all())
-    assert bool((v["pool_mass"] >= v["gold_probability"] + v["competitor_probability"] - 1e-9).all())
+    assert bool((v["pool_mass"] >= v["gold_probability"] + v["rival_probability"] - 1e-9).all())
     assert bool((v["pool_mass"] >= top_p - 1e-9).all())
     assert bool(((v["gold_rank"] == 1) == (v["top1_margin"] >= 0)).all())
-    assert bool(((v["logit_gap"] > 0) == (v["gold_rank"] < v["competitor_rank"])).all())
+    assert bool(((v["logit_gap"] > 0) == (v["gold_rank"] < v["rival_rank"])).all())
     assert bool((v["entropy"] <= math.log(x.matrix.shape[0]) * slack).all())
 
 
 @many
 @given(cases())
 def test_throttle_and_separation_follow_from_the_overlap(x):
-    unit = Geometry(x.matrix).unit(torch.stack([x.gold, x.competitor]))
+    unit = Geometry(x.matrix).unit(torch.stack([x.gold, x.rival]))
     overlap = (unit[0] * unit[1]).sum(-1)
     torch.testing.assert_close(gap.throttle(*unit), 1 - overlap**2, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(gap.separation(*unit), 1 - overlap, rtol=1e-6, atol=1e-9)

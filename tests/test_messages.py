@@ -37,11 +37,11 @@ def test_a_misspelt_list_of_contexts(tmp_path):
 
 
 @pytest.mark.parametrize(("field", "meant"), [
-    ("competitr", "competitor"), ("rival", "competitor"), ("Competitor", "competitor"), ("promt_ids", "prompt_ids"),
+    ("rivl", "rival"), ("competitor", "rival"), ("Rival", "rival"), ("promt_ids", "prompt_ids"),
 ])  # fmt: skip
 def test_a_misspelt_field_of_a_context(tmp_path, field, meant):
     told = message(read_contexts, written(tmp_path / "c.jsonl", {"prompt": "a", "gold": " b", field: " c"}))
-    assert "the fields are prompt, gold, competitor" in told
+    assert "the fields are prompt, gold, rival" in told
     assert f"found: {field}\n  fix: did you mean {meant!r}?" in told
 
 

@@ -23,7 +23,7 @@ DIFFERENTIABLE = ("born_gap", "signal", "drag", "logit_gap", "purity", "localisa
 
 def expected(x, index, **options):
     return reference(x.logits[index].double().numpy(), x.matrix.double().numpy(), int(x.gold[index]),
-                     int(x.competitor[index]), x.hidden[index].double().numpy(), **options)  # fmt: skip
+                     int(x.rival[index]), x.hidden[index].double().numpy(), **options)  # fmt: skip
 
 
 def assert_equal(values, x, rtol, atol, **options):
@@ -38,7 +38,7 @@ def assert_equal(values, x, rtol, atol, **options):
 
 def evaluate(x, geometry=None, **options):
     geometry = x.matrix if geometry is None else geometry
-    return measure(x.logits, geometry, x.gold, x.competitor, hidden=x.hidden, **options)
+    return measure(x.logits, geometry, x.gold, x.rival, hidden=x.hidden, **options)
 
 
 @pytest.mark.parametrize("shape", [SMALL_POOL, LARGE_POOL], ids=["n<d", "n>d"])
@@ -61,7 +61,7 @@ def test_float64_equals_the_reference(shape, kind, top_p, device):
 def test_padded_rows_and_padded_logits_equal_the_reference(kind):
     x = case(5, vocabulary=33, spread=1.0)
     size = 27
-    x = x._replace(gold=x.gold % 13, competitor=13 + x.competitor % 13)
+    x = x._replace(gold=x.gold % 13, rival=13 + x.rival % 13)
     matrix = x.matrix.clone()
     matrix[size:] = 0  # a padding row needs no direction
     values = evaluate(x, Geometry(matrix, kind, size=size))
@@ -91,16 +91,16 @@ def test_equals_qutip(shape, top_p):
     values = evaluate(x, top_p=top_p)
     rows = unit_rows(x.matrix.numpy(), "readout", len(x.matrix))
     for index in range(len(x.gold)):
-        gold, competitor = int(x.gold[index]), int(x.competitor[index])
-        probs, _ = pool_of(softmax(x.logits[index].numpy()), gold, competitor, top_p)
+        gold, rival = int(x.gold[index]), int(x.rival[index])
+        probs, _ = pool_of(softmax(x.logits[index].numpy()), gold, rival, top_p)
         rho = sum(p * qutip.ket2dm(qutip.Qobj(rows[k])) for k, p in probs.items())
-        projector = {t: qutip.ket2dm(qutip.Qobj(rows[t])) for t in (gold, competitor)}
+        projector = {t: qutip.ket2dm(qutip.Qobj(rows[t])) for t in (gold, rival)}
         born = {t: qutip.expect(projector[t], rho) for t in projector}
         assert rho.tr() == pytest.approx(1, abs=1e-12)
         assert float(values["purity"][index]) == pytest.approx(rho.purity(), rel=1e-6)
         assert float(values["gold_born_probability"][index]) == pytest.approx(born[gold], rel=1e-6)
-        assert float(values["competitor_born_probability"][index]) == pytest.approx(born[competitor], rel=1e-6)
-        assert float(values["born_gap"][index]) == pytest.approx(born[gold] - born[competitor], rel=1e-6, abs=1e-9)
+        assert float(values["rival_born_probability"][index]) == pytest.approx(born[rival], rel=1e-6)
+        assert float(values["born_gap"][index]) == pytest.approx(born[gold] - born[rival], rel=1e-6, abs=1e-9)
         assert np.allclose(rho.full(), density_matrix(probs, rows))
 
 
@@ -112,7 +112,7 @@ def test_a_batch_equals_its_predictions_one_by_one(monkeypatch):
     assert int(whole["pool_size"].min()) <= 4
     assert int(whole["pool_size"].max()) > 250
     for index in range(6):
-        one = evaluate(type(x)(x.logits[index], x.matrix, x.gold[index], x.competitor[index], x.hidden[index]))
+        one = evaluate(type(x)(x.logits[index], x.matrix, x.gold[index], x.rival[index], x.hidden[index]))
         for name, value in one.items():
             assert value.shape == (1,)
             assert float(value) == pytest.approx(float(whole[name][index]), rel=1e-9, abs=1e-12), name
@@ -156,7 +156,7 @@ def test_gradients_with_respect_to_logits_and_rows(kind, shape, device, only):
     logits, matrix = x.logits.requires_grad_(), x.matrix.requires_grad_()
 
     def function(logits, matrix):
-        values = measure(logits, Geometry(matrix, kind), x.gold, x.competitor, only=only)
+        values = measure(logits, Geometry(matrix, kind), x.gold, x.rival, only=only)
         return tuple(values[name] for name in only)
 
     gradients = torch.autograd.grad(sum(v.sum() for v in function(logits, matrix)), (logits, matrix))
@@ -187,14 +187,14 @@ def test_one_id_serves_the_whole_batch():
 
 def test_without_a_hidden_state_its_observables_are_nan():
     x = case(0)
-    values = measure(x.logits, x.matrix, x.gold, x.competitor)
+    values = measure(x.logits, x.matrix, x.gold, x.rival)
     missing = {name for name, value in values.items() if bool(value.isnan().any())}
-    assert missing == {"gold_alignment", "competitor_alignment", "hidden_norm"}
+    assert missing == {"gold_alignment", "rival_alignment", "hidden_norm"}
     assert all(OBSERVABLES[name].absent for name in missing)
 
 
 NAN = torch.eye(3, 40).masked_fill(torch.eye(3, 40) > 0, torch.nan)
-SAME = {"gold": torch.tensor([1, 2, 3]), "competitor": torch.tensor([0, 2, 3])}
+SAME = {"gold": torch.tensor([1, 2, 3]), "rival": torch.tensor([0, 2, 3])}
 LOGITS = r"logits have a wrong shape\n  rule: \(batch, at least 40\), batch at least 1\n  found: "
 STATES = r"hidden states have a wrong shape\n  rule: \(batch, 12\), as wide as the geometry\n  found: "
 NOT_FINITE = r"logits are NaN or infinite\n  rule: finite .*\n  found: predictions "
@@ -203,12 +203,12 @@ BAD = {
     "dimensions of logits": ({"logits": torch.zeros(1, 1, 40)}, LOGITS + r"\(1, 1, 40\)"),
     "no prediction": ({"logits": torch.zeros(0, 40)}, LOGITS + r"\(0, 40\)"),
     "golds": ({"gold": torch.tensor([1, 2])}, r"gold ids do not fit the batch\n  rule: 1 or 3 ids\n  found: 2"),
-    "rivals": ({"competitor": torch.tensor([1, 2])}, r"competitor ids do not fit the batch\n  rule: 1 or 3 ids"),
+    "rivals": ({"rival": torch.tensor([1, 2])}, r"rival ids do not fit the batch\n  rule: 1 or 3 ids"),
     "shape of hidden": ({"hidden": torch.zeros(3, 11)}, STATES + r"\(3, 11\)"),
     "number of hiddens": ({"hidden": torch.zeros(2, 12)}, STATES + r"\(2, 12\)"),
     "gold range": ({"gold": 40}, r"gold id is out of range\n  rule: 0 <= id < 40\n  found: \[40, 40, 40\]"),
-    "rival range": ({"competitor": -1}, r"competitor id is out of range\n  rule: 0 <= id < 40\n  found: \[-1, -1"),
-    "same": (SAME, r"gold and competitor are the same token\n  rule: two tokens\n  found: predictions \[1, 2\]"),
+    "rival range": ({"rival": -1}, r"rival id is out of range\n  rule: 0 <= id < 40\n  found: \[-1, -1"),
+    "same": (SAME, r"gold and rival are the same token\n  rule: two tokens\n  found: predictions \[1, 2\]"),
     "nan": ({"logits": NAN}, NOT_FINITE + r"\[0, 1, 2\]"),
     "inf": ({"logits": torch.tensor([0.0, torch.inf]).repeat(3, 20)}, NOT_FINITE),
     "all -inf": ({"logits": torch.full((3, 40), -torch.inf)}, NOT_FINITE),
@@ -223,6 +223,6 @@ BAD = {
 def test_bad_input_is_named(name):
     changes, message = BAD[name]
     x = case(0)
-    arguments = {"logits": x.logits, "geometry": x.matrix, "gold": 3, "competitor": 5, **changes}
+    arguments = {"logits": x.logits, "geometry": x.matrix, "gold": 3, "rival": 5, **changes}
     with pytest.raises(UserError, match=message):
         measure(**arguments)

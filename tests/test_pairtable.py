@@ -22,12 +22,12 @@ NAMES = (
 
 
 def steps(count=4, batch=5):
-    """Yield batches of predictions that drift apart; three share their gold and competitor."""
+    """Yield batches of predictions that drift apart; three share their gold and rival."""
     first = case(3, vocabulary=60, batch=batch)
-    gold, competitor = (ids.clone() for ids in (first.gold, first.competitor))
-    gold[:3], competitor[:3] = 7, 9
+    gold, rival = (ids.clone() for ids in (first.gold, first.rival))
+    gold[:3], rival[:3] = 7, 9
     for step in range(count):
-        yield first.logits + 0.7 * step * case(step, vocabulary=60, batch=batch).logits, gold, competitor, first.matrix
+        yield first.logits + 0.7 * step * case(step, vocabulary=60, batch=batch).logits, gold, rival, first.matrix
 
 
 @pytest.mark.parametrize("top_p", [0.5, 0.9, 1.0])
@@ -36,20 +36,20 @@ def test_kept_pairs_change_no_number(top_p):
     matrix[11] = 2 * matrix[12]  # two tokens of one direction: their angle is exactly 0
     geometry = Geometry(matrix)
     table = PairTable(geometry)
-    for logits, gold, competitor, _ in steps():
-        whole = measure(logits, geometry, gold, competitor, top_p=top_p, only=NAMES)
-        kept = measure(logits, geometry, gold, competitor, top_p=top_p, only=NAMES, pairs=table)
+    for logits, gold, rival, _ in steps():
+        whole = measure(logits, geometry, gold, rival, top_p=top_p, only=NAMES)
+        kept = measure(logits, geometry, gold, rival, top_p=top_p, only=NAMES, pairs=table)
         for name in NAMES:
             torch.testing.assert_close(kept[name], whole[name], rtol=1e-12, atol=1e-12)
-    assert len(table._tables) == len({*zip(gold.tolist(), competitor.tolist(), strict=True)}) < 5
+    assert len(table._tables) == len({*zip(gold.tolist(), rival.tolist(), strict=True)}) < 5
 
 
 def test_the_budget_is_kept_and_changes_no_number():
     for budget in (0, 300):
         table = PairTable(Geometry(next(steps())[3]), budget)
-        for logits, gold, competitor, matrix in steps():
-            whole = measure(logits, matrix, gold, competitor, only=NAMES)
-            kept = measure(logits, table._geometry, gold, competitor, only=NAMES, pairs=table)
+        for logits, gold, rival, matrix in steps():
+            whole = measure(logits, matrix, gold, rival, only=NAMES)
+            kept = measure(logits, table._geometry, gold, rival, only=NAMES, pairs=table)
             torch.testing.assert_close(kept["localisation_length"], whole["localisation_length"])
             assert sum(len(one.rows) ** 2 for one in table._tables.values()) <= budget
     assert table._tables

@@ -73,16 +73,16 @@ def test_the_table_holds_what_measure_gives(model, tokenizer, geometry):
     table = probe(model, tokenizer, CONTEXTS, geometry=geometry, top_p=0.8)
     assert table.columns == [*LEADING, *OBSERVABLES, *TRAILING]
     targets = [tokenize(context, tokenizer) for context in CONTEXTS]
-    gold, competitor = torch.tensor([t.gold_id for t in targets]), torch.tensor([t.competitor_id for t in targets])
+    gold, rival = torch.tensor([t.gold_id for t in targets]), torch.tensor([t.rival_id for t in targets])
     states = [alone(model, target) for target in targets]
     logits, hidden = (torch.stack(side) for side in zip(*states, strict=True))
-    values = measure(logits, geometry_of(model, geometry, tokenizer), gold, competitor, hidden=hidden, top_p=0.8)
+    values = measure(logits, geometry_of(model, geometry, tokenizer), gold, rival, hidden=hidden, top_p=0.8)
     for name, value in values.items():
         assert table[name].dtype == (pl.Int64 if name in INTEGER_IDS else pl.Float64)
         assert table[name].to_list() == pytest.approx(value.tolist(), rel=1e-3, abs=1e-5), name
     assert table["prompt"].to_list() == [c.prompt for c in CONTEXTS]
     assert table["gold_id"].to_list() == gold.tolist()
-    assert table["competitor"].to_list() == [c.competitor for c in CONTEXTS]
+    assert table["rival"].to_list() == [c.rival for c in CONTEXTS]
     assert table["notes"].to_list() == ["{}"] * 4
     assert not table["fragment"].any()
 
@@ -112,14 +112,14 @@ def test_a_capped_readout_is_noted(tokenizer):
     assert row["notes"]["logits"].startswith("the model's logits are not hidden @ weight.T + bias")
 
 
-def test_a_competitor_is_chosen_and_named(model, tokenizer):
+def test_a_rival_is_chosen_and_named(model, tokenizer):
     table = probe(model, tokenizer, [Context("He felt", " shame"), CONTEXTS[1]])
     row, given = records(table)
-    assert row["notes"]["competitor"] == "chosen: the most overlapping other word of the nucleus"
-    assert "competitor" not in given["notes"]
-    assert row["competitor"].startswith(" ")
-    assert tokenizer(row["competitor"])["input_ids"] == [row["competitor_id"]]
-    again = probe(model, tokenizer, [Context("He felt", " shame", row["competitor"])])
+    assert row["notes"]["rival"] == "chosen: the most overlapping other word of the nucleus"
+    assert "rival" not in given["notes"]
+    assert row["rival"].startswith(" ")
+    assert tokenizer(row["rival"])["input_ids"] == [row["rival_id"]]
+    again = probe(model, tokenizer, [Context("He felt", " shame", row["rival"])])
     assert again["born_gap"].to_list() == pytest.approx(table["born_gap"].to_list()[:1], rel=1e-5)
 
 

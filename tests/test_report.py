@@ -249,7 +249,7 @@ def test_a_damaged_run_says_what_is_missing_and_shows_the_rest(tmp_path, name, d
 
 
 def test_unfinished_contexts_are_named(tmp_path):
-    contexts = [{"prompt": f"P{i}", "gold": f" g{i}", "competitor": " r"} for i in range(3)]
+    contexts = [{"prompt": f"P{i}", "gold": f" g{i}", "rival": " r"} for i in range(3)]
     made = of(make_run(tmp_path / "run", ["resolved"], contexts=contexts))
     assert made.summary["runs"][0]["missing"] == ["2 of 3 contexts are not finished: 2, 3"]
 
@@ -294,14 +294,14 @@ ALONE = "each context trained alone, 50 steps on its one prompt; a run on a data
 
 def test_a_forecast_stands_beside_what_happened(tmp_path, folder):
     entries = [
-        {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5,
+        {"context": 0, "gold": " gold0", "rival": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5,
          "status": "ok", "will_resolve": False, "planned_rate": 1e-5, "by": "collocation", "forward_passes": 60},
-        {"context": 3, "gold": " gold3", "competitor": " rival3", "critical_rate": 3e-4, "low": None, "high": None,
+        {"context": 3, "gold": " gold3", "rival": " rival3", "critical_rate": 3e-4, "low": None, "high": None,
          "status": "ok", "will_resolve": True, "planned_rate": 2e-4, "by": "path"},
-        {"context": 1, "gold": " gold1", "competitor": " rival1", "critical_rate": 2e-4, "low": 1e-4, "high": 3e-4},
-        {"context": 2, "gold": " gold2", "competitor": " rival2", "critical_rate": None, "status": "pre-resolved"},
-        {"context": 0, "gold": " elsewhere", "competitor": " rival0", "critical_rate": 1.0},
-        {"prompt": "Elsewhere", "gold": " gold0", "competitor": " rival0", "critical_rate": 1.0},
+        {"context": 1, "gold": " gold1", "rival": " rival1", "critical_rate": 2e-4, "low": 1e-4, "high": 3e-4},
+        {"context": 2, "gold": " gold2", "rival": " rival2", "critical_rate": None, "status": "pre-resolved"},
+        {"context": 0, "gold": " elsewhere", "rival": " rival0", "critical_rate": 1.0},
+        {"prompt": "Elsewhere", "gold": " gold0", "rival": " rival0", "critical_rate": 1.0},
     ]  # fmt: skip
     path = tmp_path / "forecast.json"
     path.write_text(json.dumps({"schema": 1, "scope": ALONE, "method": "full", "steps": 50, "forecasts": entries}))
@@ -330,7 +330,7 @@ def test_a_forecast_that_does_not_say_what_it_holds_of_is_refused(tmp_path, fold
 
 @pytest.mark.parametrize("head", [{"method": "lora"}, {"steps": 20}, {"criterion": "born"}, {"model": "another"}])
 def test_a_forecast_of_another_plan_is_left_out(tmp_path, folder, head):
-    entry = {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5}
+    entry = {"context": 0, "gold": " gold0", "rival": " rival0", "critical_rate": 5e-5}
     path = tmp_path / "forecast.json"
     path.write_text(json.dumps({"schema": 1, "scope": ALONE, "forecasts": [entry]} | head))
     made = of(folder, path)
@@ -470,7 +470,7 @@ def test_the_command_writes_each_format(run, folder, tmp_path):
 
 
 def test_without_a_file_the_summary_is_printed(run, folder, tmp_path):
-    entry = {"context": 0, "gold": " gold0", "competitor": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5}
+    entry = {"context": 0, "gold": " gold0", "rival": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5}
     (tmp_path / "f.json").write_text(json.dumps({"schema": 1, "scope": ALONE, "forecasts": [entry]}))
     code, out, _ = run("report", folder, tmp_path / "f.json", make_sweep(tmp_path / "sweep"), "--no-geometry")
     summary = of(folder, tmp_path / "f.json", tmp_path / "sweep").summary

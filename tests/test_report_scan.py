@@ -33,11 +33,11 @@ BULK = {"class": "A", "crowding": 26.1, "mean": 0.38, "std": 0.24, "mean_square"
 
 def positions(words, gaps):
     """One position a gap; the overlap falls from pair to pair."""
-    numbers = dict.fromkeys(NUMBERS, 0.5) | {"gold_rank": 2, "competitor_rank": 1}
+    numbers = dict.fromkeys(NUMBERS, 0.5) | {"gold_rank": 2, "rival_rank": 1}
     rows = [
         {
             "row": row, "where": f"data.jsonl, line {row + 1}", "offset": 3, "start": 0, "gold_id": pair,
-            "competitor_id": 100 + pair, "gold": gold, "competitor": rival, **numbers, "before": before,
+            "rival_id": 100 + pair, "gold": gold, "rival": rival, **numbers, "before": before,
             "gold_overlap": 0.8 - 0.1 * pair, "logit_gap": gap, "born_gap": gap / 10,
         }
         for pair, ((gold, rival, before), found) in enumerate(zip(words, gaps, strict=True))
@@ -190,7 +190,7 @@ def test_many_pairs_are_cut_with_a_note(tmp_path):
 def test_pairs_that_were_left_out_are_told(tmp_path):
     folder = make_scan(tmp_path / "mine")
     told = json.loads((folder / "summary.json").read_text())
-    left_out = [{"gold": "a", "competitor": "bc", "reason": "'bc' is 2 tokens: ' b' 'c'"}]
+    left_out = [{"gold": "a", "rival": "bc", "reason": "'bc' is 2 tokens: ' b' 'c'"}]
     looked = "Looked for 2 given pairs, in both directions and whatever their overlap."
     for entries, more in (([], ""), (left_out, " Left out: 1, as 'bc' is 2 tokens: ' b' 'c'.")):
         (folder / "summary.json").write_text(json.dumps(told | {"given_pairs": 2, "pairs_left_out": entries}))

@@ -193,7 +193,7 @@ def test_movements_of_a_run():
                 name: [1.0] * 7 + [2.0]
                 for name in (
                     "signal",
-                    "competitor_probability",
+                    "rival_probability",
                     "burial_depth",
                     "born_rank",
                     "gold_rank",

@@ -35,10 +35,8 @@ def state():
 
 def test_the_same_contexts_go_on_with_the_rivals_chosen_then(state):
     went_on = tracker(CONTEXTS, state)
-    assert [t.competitor_id for t in went_on.targets] == [t["competitor_id"] for t in state["targets"]]
-    given = [
-        Context(c.prompt, c.gold, t["context"]["competitor"]) for c, t in zip(CONTEXTS, state["targets"], strict=True)
-    ]
+    assert [t.rival_id for t in went_on.targets] == [t["rival_id"] for t in state["targets"]]
+    given = [Context(c.prompt, c.gold, t["context"]["rival"]) for c, t in zip(CONTEXTS, state["targets"], strict=True)]
     assert [t.ids for t in tracker(given, state).targets] == [tuple(t["ids"]) for t in state["targets"]]
 
 

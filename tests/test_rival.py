@@ -1,4 +1,4 @@
-"""The choice of a competitor where the user names none."""
+"""The choice of a rival where the user names none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from borngap.errors import UserError
 from borngap.observables.geometry import Geometry
-from borngap.observables.rival import choose_competitor
+from borngap.observables.rival import choose_rival
 
 # token 0 is gold; overlaps with it fall from token to token
 TURN = torch.linspace(0, 1.5, 8)
@@ -21,7 +21,7 @@ def choose(words=WORDS, probs=(0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05), top_
     def describe(token):
         return words[token].removeprefix("#"), words[token].startswith(" ")
 
-    return choose_competitor(torch.tensor(probs), Geometry(ROWS, **options), gold, top_p, describe)
+    return choose_rival(torch.tensor(probs), Geometry(ROWS, **options), gold, top_p, describe)
 
 
 def test_the_nearest_of_the_nucleus():
@@ -69,14 +69,14 @@ def test_an_exhausted_nucleus_gives_way_to_the_most_probable():
 def test_the_geometry_decides(kind, rival):
     # seen from the origin, token 1 is in gold's direction; seen from the mean row, token 2 is
     rows = torch.tensor([[12.0, 0.0], [8.0, 0.0], [12.0, 1.5], [8.0, -1.5]])
-    chosen = choose_competitor(torch.full((4,), 0.25), Geometry(rows, kind), 0, 1.0, lambda token: (WORDS[token], True))
+    chosen = choose_rival(torch.full((4,), 0.25), Geometry(rows, kind), 0, 1.0, lambda token: (WORDS[token], True))
     assert chosen == rival
 
 
 def test_no_other_word_is_an_error():
     message = (
-        "no competitor for ' shame'\n  found: no other word among the nucleus and the 8 most probable tokens\n"
-        "  fix: name the competitor in the contexts file"
+        "no rival for ' shame'\n  found: no other word among the nucleus and the 8 most probable tokens\n"
+        "  fix: name the rival in the contexts file"
     )
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         choose([" shame"] * 8)
@@ -87,13 +87,13 @@ def test_a_token_without_a_direction_is_no_rival():
     rows = torch.tensor([[1.0, 0.0], [-0.6, 0.8], [0.0, 0.0], [-0.8, 0.6]])
     probs = torch.tensor([0.1, 0.2, 0.4, 0.3])
     for top_p in (0.9, 1.0):
-        assert choose_competitor(probs, Geometry(rows), 0, top_p, lambda token: (WORDS[token], True)) == 1
+        assert choose_rival(probs, Geometry(rows), 0, top_p, lambda token: (WORDS[token], True)) == 1
     with pytest.raises(UserError, match=r"gold has no direction\n  rule: .*\n  found: token ids \[2\]"):
-        choose_competitor(probs, Geometry(rows), 2, 0.9, lambda token: (WORDS[token], True))
+        choose_rival(probs, Geometry(rows), 2, 0.9, lambda token: (WORDS[token], True))
 
 
 def test_an_id_that_no_token_has_is_no_rival():
     rows = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.9, 0.1], [0.8, -0.6]])
     probs = torch.tensor([0.1, 0.2, 0.4, 0.3])
     geometry = Geometry(rows, holes=frozenset({2}))
-    assert choose_competitor(probs, geometry, 0, 1.0, lambda token: (WORDS[token], True)) == 3
+    assert choose_rival(probs, geometry, 0, 1.0, lambda token: (WORDS[token], True)) == 3

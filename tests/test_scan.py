@@ -64,7 +64,7 @@ def expected(model, tokenizer, texts, top_p=0.9):
 
 
 def placed(frame):
-    keys = ("row", "offset", "start", "gold_id", "competitor_id")
+    keys = ("row", "offset", "start", "gold_id", "rival_id")
     return {(row, at): tuple(rest) for row, at, *rest in frame.select(keys).iter_rows()}
 
 
@@ -87,7 +87,7 @@ def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name):
     assert len(set(found.positions["start"])) > 1, "no window of a long row has a position"
     targets = targets_of(found.positions, tokenizer, TEXTS)
     logits, _ = forward(model, targets)
-    gold, rival = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "competitor_id"))
+    gold, rival = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "rival_id"))
     alone = measure(logits, geometry_of(model, "readout", tokenizer), gold, rival, top_p=0.3, only=NUMBERS)
     for number in NUMBERS:
         assert found.positions[number].to_list() == pytest.approx(alone[number].tolist(), abs=1e-5, rel=1e-5), number
@@ -180,9 +180,9 @@ def test_the_rival_is_the_nearest_word_of_the_nucleus_that_is_no_variant():
     assert [token for token, _ in rivals.neighbours(0)] == [2, 3]
     probs = torch.tensor([[0.3, 0.3, 0.2, 0.15, 0.05], [0.3, 0.35, 0.01, 0.30, 0.04], [0.9, 0.03, 0.03, 0.02, 0.02]])
     found = rivals.find(probs.log(), torch.tensor([0, 0, 0]))
-    assert (found.index.tolist(), found.competitor.tolist()) == ([0, 1], [2, 3])
+    assert (found.index.tolist(), found.rival.tolist()) == ([0, 1], [2, 3])
     given = Rivals(Geometry(rows), words, key, 0.0, 1.0, [(0, 4)])
-    assert given.find(probs.log(), torch.tensor([0])).competitor.tolist() == [4]
+    assert given.find(probs.log(), torch.tensor([0])).rival.tolist() == [4]
     assert given.possible(torch.tensor([0, 1, 4])).tolist() == [True, False, False]
 
 
@@ -195,7 +195,7 @@ def test_overlaps_kept_within_a_small_table(monkeypatch):
     for gold in (x.gold, x.gold.flip(0)):
         rivals.possible(gold)
         found = rivals.find(x.logits.float(), gold)
-        alone = measure(x.logits.float(), x.matrix, gold, found.competitor, top_p=1.0, only=NUMBERS)
+        alone = measure(x.logits.float(), x.matrix, gold, found.rival, top_p=1.0, only=NUMBERS)
         for name in NUMBERS:
             torch.testing.assert_close(found.numbers[name].double(), alone[name].double(), rtol=1e-4, atol=1e-6)
 
@@ -229,7 +229,7 @@ def test_whole_words(tokenizer):
 def test_given_pairs_are_looked_for_in_both_directions(tokenizer):
     model = tiny("gpt2", len(tokenizer))
     found = scan(model, tokenizer, TEXTS, pairs=(("shame", "guilt"),), top_p=1.0)
-    assert set(zip(found.pairs["gold"], found.pairs["competitor"], strict=True)) == {
+    assert set(zip(found.pairs["gold"], found.pairs["rival"], strict=True)) == {
         (" shame", " guilt"), (" guilt", " shame")
     }  # fmt: skip
     shames = sum(text.count(" shame") - text.count(" shameless") for text in TEXTS)
@@ -245,7 +245,7 @@ def test_pairs_of_several_tokens_are_left_out_and_named(tokenizer):
     assert found.pairs.equals(alone.pairs)
     assert (found.summary["given_pairs"], alone.summary["pairs_left_out"]) == (1, [])
     for entry, (gold, rival) in zip(found.summary["pairs_left_out"], (mixed[0], mixed[2]), strict=True):
-        assert (entry["gold"], entry["competitor"]) == (gold, rival)
+        assert (entry["gold"], entry["rival"]) == (gold, rival)
         odd = gold if gold == "shameless" else rival
         pieces = [repr(tokenizer.decode([i])) for i in tokenizer(f" {odd}")["input_ids"]]
         assert entry["reason"] == f"{odd!r} is {len(pieces)} tokens: {' '.join(pieces)}"
@@ -280,9 +280,9 @@ def test_pairs_and_counts_add_up(tokenizer):
     assert counts["split"] == counts["unsupervised"] == 1
     assert found.pairs["rival_ahead"].is_sorted(descending=True)
     for pair in found.pairs.head(5).to_dicts():
-        own = positions.filter(
-            pl.col("gold_id") == pair["gold_id"], pl.col("competitor_id") == pair["competitor_id"]
-        ).sort("logit_gap")
+        own = positions.filter(pl.col("gold_id") == pair["gold_id"], pl.col("rival_id") == pair["rival_id"]).sort(
+            "logit_gap"
+        )
         assert pair["median_logit_gap"] == pytest.approx(own["logit_gap"].median())
         assert [place["logit_gap"] for place in pair["examples"]] == own["logit_gap"].head(2).to_list()
     assert found.summary["share_with_rival"] == len(positions) / counts["targets"]

@@ -185,9 +185,9 @@ def test_rows_that_do_not_fit_their_layout(layout, value, reason):
 
 def test_pairs_of_a_file(tmp_path):
     path = tmp_path / "pairs.csv"
-    path.write_text("gold,competitor\n shame,guilt\nlist, dictionary\nshame,guilt\n")
+    path.write_text("gold,rival\n shame,guilt\nlist, dictionary\nshame,guilt\n")
     assert read_pairs(path) == (("shame", "guilt"), ("list", "dictionary"))
-    path.write_text("gold,competitor\nshame,shame\n")
+    path.write_text("gold,rival\nshame,shame\n")
     with pytest.raises(UserError, match=r"malformed pair in pairs.csv, line 2"):
         read_pairs(path)
     path.write_text("")
@@ -211,7 +211,7 @@ def test_command(run, data, tmp_path):  # noqa: F811
     assert f"{summary['counts']['targets']} supervised targets" in shown
     assert f"the rival is ahead in {summary['counts']['rival_ahead']} of these" in shown
     worst = summary["worst"][0]
-    assert f"{worst['gold'].strip()} < {worst['competitor'].strip()}: {worst['targets']} targets, rival ahead" in shown
+    assert f"{worst['gold'].strip()} < {worst['rival'].strip()}: {worst['targets']} targets, rival ahead" in shown
     code, shown, err = run("scan", str(data), "-m", MODEL, "--limit", "11", "--json")
     assert (code, err) == (0, "")
     again = json.loads(shown)
@@ -224,7 +224,7 @@ def test_command(run, data, tmp_path):  # noqa: F811
         assert code == expected
         assert (f"the rival leads in {share:.4f}" in err) == (expected == 1)
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("gold,competitor\nerror,exception\nsupercalifragilistic,error\n")
+    pairs.write_text("gold,rival\nerror,exception\nsupercalifragilistic,error\n")
     code, shown, _ = run("scan", str(data), "-m", MODEL, "--pairs", str(pairs))
     assert code == 0
     assert "looked for 1 given pair; 1 left out: supercalifragilistic < error ('supercalifragilistic' is " in shown

@@ -50,7 +50,7 @@ def test_a_wrapper_is_read_as_its_text_model(folder, request):
         ids = loaded.tokenizer(context.prompt, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             logits = whole(input_ids=ids).logits[0, -1]
-        gap = float(logits[row["gold_id"]] - logits[row["competitor_id"]])
+        gap = float(logits[row["gold_id"]] - logits[row["rival_id"]])
         assert row["logit_gap"] == pytest.approx(gap, abs=1e-5)
         assert row["gold_rank"] == 1 + int((logits > logits[row["gold_id"]]).sum())
     assert context_length(loaded.model) == 64

@@ -159,7 +159,7 @@ def mamba(tokenizer, tmp_path):
     torch.manual_seed(0)
     new_model("mamba", {**config, "pad_token_id": 0}).save_pretrained(tmp_path / "mamba")
     tokenizer.save_pretrained(tmp_path / "mamba")
-    words = {"prompt": "The old man felt", "gold": " guilt", "competitor": " shame"}
+    words = {"prompt": "The old man felt", "gold": " guilt", "rival": " shame"}
     (tmp_path / "c.jsonl").write_text(json.dumps(words))
     return ["-m", str(tmp_path / "mamba"), "-c", str(tmp_path / "c.jsonl"), "--steps", "4"]
 

@@ -208,10 +208,10 @@ def test_character_follows_the_criterion_in_naming_what_was_resolved_before():
 
 
 def test_ablation():
-    trajectory = run(gold_probability=[0.1, 0.2], competitor_probability=[0.6, 0.5])
+    trajectory = run(gold_probability=[0.1, 0.2], rival_probability=[0.6, 0.5])
     assert ablation(trajectory) == pytest.approx((0.2, 0.4))
     assert ablation(run(drag=[0])) is None
-    assert ablation(run(gold_probability=[0.0], competitor_probability=[1.0])) is None
+    assert ablation(run(gold_probability=[0.0], rival_probability=[1.0])) is None
 
 
 def test_a_table_gives_the_trajectory_in_order_with_nan_for_null():

@@ -33,8 +33,8 @@ CONTEXTS = [Context("The old man felt", " shame", " guilt"), Context("He said th
 TEXTS = ["She said that the method returns a list of words.", "The old man felt guilt, and shame. Raise an error."]
 ROWS = 448  # more than any id
 # not about the ids below a row's softmax: these are of the whole model, whose other rows count there
-OF_THE_RANKING = {"gold_rank", "competitor_rank", "top1_margin"}  # so is the padding token, without a direction
-OF_THE_SOFTMAX = {"gold_probability", "competitor_probability", "cross_entropy", "entropy", "pool_mass"}
+OF_THE_RANKING = {"gold_rank", "rival_rank", "top1_margin"}  # so is the padding token, without a direction
+OF_THE_SOFTMAX = {"gold_probability", "rival_probability", "cross_entropy", "entropy", "pool_mass"}
 
 
 def moved(token):
@@ -84,7 +84,7 @@ def test_the_ids_are_the_tokenizers_own(tokenizer, gappy):
 
 def test_a_probe_is_that_of_packed_rows(pair):
     plain, apart = (borngap.probe(x.model, x.tokenizer, CONTEXTS, top_p=1) for x in pair)
-    for name in set(plain.columns) - OF_THE_SOFTMAX - OF_THE_RANKING - {"notes", "gold_id", "competitor_id"}:
+    for name in set(plain.columns) - OF_THE_SOFTMAX - OF_THE_RANKING - {"notes", "gold_id", "rival_id"}:
         for a, b in zip(plain[name], apart[name], strict=True):
             assert b == (pytest.approx(a, rel=1e-5, abs=1e-7) if isinstance(a, float) else a), name
     assert apart["gold_id"].to_list() == [moved(i) for i in plain["gold_id"]]
@@ -101,9 +101,9 @@ def test_a_probe_is_that_of_packed_rows(pair):
     assert "geometry" not in json.loads(plain["notes"][0])
 
 
-def test_chosen_competitors_and_neighbours_are_those_of_packed_rows(pair):
+def test_chosen_rivals_and_neighbours_are_those_of_packed_rows(pair):
     open_ = [Context(c.prompt, c.gold) for c in CONTEXTS]
-    plain, apart = (borngap.probe(x.model, x.tokenizer, open_, top_p=1)["competitor"].to_list() for x in pair)
+    plain, apart = (borngap.probe(x.model, x.tokenizer, open_, top_p=1)["rival"].to_list() for x in pair)
     assert plain == apart
     near = [geometry_of(x.model, "readout", x.tokenizer).neighbours(k=3)[0] for x in pair]
     assert [[moved(i) for i in row] for row in near[0].tolist()] == near[1].tolist()
@@ -113,7 +113,7 @@ def test_a_scan_is_that_of_packed_rows(pair):
     plain, apart = (borngap.scan(x.model, x.tokenizer, TEXTS, top_p=1, percentile=90.0).positions for x in pair)
     assert len(plain)
     assert plain["gold"].to_list() == apart["gold"].to_list()
-    assert plain["competitor"].to_list() == apart["competitor"].to_list()
+    assert plain["rival"].to_list() == apart["rival"].to_list()
     for name in ("logit_gap", "born_gap", "drag", "gold_overlap"):
         assert apart[name].to_list() == pytest.approx(plain[name].to_list(), rel=1e-4, abs=1e-6)
 
@@ -145,7 +145,7 @@ def test_an_embedding_smaller_than_the_tokenizer(gappy):
     )
     with pytest.raises(UserError, match=message):
         borngap.probe(small, gappy, [Context("The<pad> man felt", " shame", " guilt")])
-    with pytest.raises(UserError, match=r"the competitor '<pad>' id is out of range\n  rule: 0 <= id < 392"):
+    with pytest.raises(UserError, match=r"the rival '<pad>' id is out of range\n  rule: 0 <= id < 392"):
         borngap.probe(small, gappy, [Context("The old man felt", " shame", "<pad>")])
 
 
@@ -162,7 +162,7 @@ def test_a_blank_gold_or_rival_is_an_error(pair):
     with pytest.raises(UserError, match=rf"the gold ' shame' has no direction{rule}\[{shame}\] \(readout geometry\)"):
         borngap.probe(blanked(plain, shame).model, plain.tokenizer, CONTEXTS)
     swapped = [Context("The old man felt", " guilt", " shame")]
-    with pytest.raises(UserError, match=r"the competitor ' shame' has no direction"):
+    with pytest.raises(UserError, match=r"the rival ' shame' has no direction"):
         FineTune(plain, swapped, Training())
     with pytest.raises(UserError, match=r"the gold ' shame' has no direction"):
         borngap.probe(plain.model, plain.tokenizer, [Context("The old man felt", " shame")])
@@ -198,7 +198,7 @@ def test_a_scan_leaves_blank_words_out(pair):
     found = borngap.scan(plain.model, plain.tokenizer, TEXTS, pairs=pairs, top_p=1)
     assert set(found.positions["gold"]) == {" list", " method"}
     near = borngap.scan(plain.model, plain.tokenizer, TEXTS, top_p=1, percentile=90.0).positions
-    assert guilt not in {*near["gold_id"], *near["competitor_id"]}
+    assert guilt not in {*near["gold_id"], *near["rival_id"]}
     # numbers are those of a probe, which leaves the same tokens out of its pools
     row = near.row(0, named=True)
     ids = plain.tokenizer(TEXTS[row["row"]])["input_ids"][: row["offset"]]
@@ -206,7 +206,7 @@ def test_a_scan_leaves_blank_words_out(pair):
         logits = plain.model(torch.tensor([ids])).logits[0, -1]
     kept = torch.tensor([i for i in range(352) if i not in {guilt, 0}])
     rows = plain.model.lm_head.weight.detach()[kept]
-    gold, rival = (int((kept == row[name]).nonzero()) for name in ("gold_id", "competitor_id"))
+    gold, rival = (int((kept == row[name]).nonzero()) for name in ("gold_id", "rival_id"))
     assert row["born_gap"] == pytest.approx(
         float(measure(logits[kept], rows, gold, rival, top_p=1)["born_gap"]), rel=1e-4
     )
@@ -224,7 +224,7 @@ def test_training_with_blank_rows(pair, method):
     with torch.no_grad():
         logits = run.model(torch.tensor([target.ids])).logits[:, -1]
     kept = slice(1, None)  # the same pool without the row
-    found = measure(logits[:, kept], head[kept], target.gold_id - 1, target.competitor_id - 1, top_p=1)
+    found = measure(logits[:, kept], head[kept], target.gold_id - 1, target.rival_id - 1, top_p=1)
     for name in ("born_gap", "drag", "participation_ratio", "born_rank"):
         assert steps[-1].records[0][name] == pytest.approx(float(found[name]), rel=1e-4)
     assert "1 tokens have embedding rows without" in run.entry(0, steps)["notes"]["geometry"]

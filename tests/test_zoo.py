@@ -59,8 +59,8 @@ def test_probe_equals_the_reference_on_raw_transformers_logits(name):
     for context, row in zip(contexts, table.to_dicts(), strict=True):
         with torch.no_grad():
             out = model(**tokenizer(context.prompt, return_tensors="pt"), output_hidden_states=True)
-        gold, rival = (tokenizer(word)["input_ids"][0] for word in (context.gold, context.competitor))
-        assert (row["gold_id"], row["competitor_id"]) == (gold, rival)
+        gold, rival = (tokenizer(word)["input_ids"][0] for word in (context.gold, context.rival))
+        assert (row["gold_id"], row["rival_id"]) == (gold, rival)
         logits, hidden = out.logits[0, -1].double().numpy(), out.hidden_states[-1][0, -1].double().numpy()
         expected = reference(logits, weight, gold, rival, hidden, top_p=0.3)
         for key in OBSERVABLES:
@@ -92,7 +92,7 @@ def test_docs40_is_what_its_rule_chooses():
     models = [load(name) for name in bundled_names()]
     chosen = choose_docs40(models)
     assert chosen == read_contexts("docs40")
-    assert len({frozenset((c.gold, c.competitor)) for c in chosen}) == 40
+    assert len({frozenset((c.gold, c.rival)) for c in chosen}) == 40
     tables = [probe(m.model, m.tokenizer, chosen, only=("gold_overlap", "born_gap")) for m in models]
     behind = sum((table["born_gap"] < 0).cast(int) for table in tables)
     assert behind.min() >= len(models) - 1
@@ -102,7 +102,7 @@ def test_docs40_is_what_its_rule_chooses():
 
 
 def test_paper10_holds_the_papers_pairs():
-    pairs = [(c.gold.strip(), c.competitor.strip()) for c in read_contexts("paper10")]
+    pairs = [(c.gold.strip(), c.rival.strip()) for c in read_contexts("paper10")]
     assert pairs == [
         ("skepticism", "scepticism"), ("shame", "guilt"), ("ashes", "rubble"), ("longing", "yearning"),
         ("remorse", "guilt"), ("relief", "joy"), ("awe", "wonder"), ("purpose", "meaning"), ("terror", "fear"),

@@ -17,20 +17,20 @@ from borngap.kinds import refuse_result
 from borngap.shown import quoted
 from borngap.tokens import decoded, known, spaced, text_ids
 
-_TEXTS = ("prompt", "gold", "competitor")
+_TEXTS = ("prompt", "gold", "rival")
 _WORDS = _TEXTS[1:]
-_IDS = ("prompt_ids", "gold_id", "competitor_id")
+_IDS = ("prompt_ids", "gold_id", "rival_id")
 FIELDS = (*_TEXTS, *_IDS, "note")
 _Rule = tuple[bool, Callable[[Any], bool], str]
 BUNDLED = ("docs10", "docs40", "paper10")
 _FOLDER = Path(__file__).parent / "contexts"
-_OTHER_NAMES = {"rival": "competitor", "target": "gold", "word": "gold", "text": "prompt", "answer": "gold"}
+_OTHER_NAMES = {"competitor": "rival", "target": "gold", "word": "gold", "text": "prompt", "answer": "gold"}
 _DATA = {
     "text", "completion", "messages", "conversations", "input_ids", "labels", "instruction", "output", "chosen",
     "rejected",
 }  # fmt: skip
 _SHOWN = 40  # characters of a text in a message
-_FORMAT = '{"prompt": "...", "gold": " shame", "competitor": " guilt"}'
+_FORMAT = '{"prompt": "...", "gold": " shame", "rival": " guilt"}'
 
 
 def _is_text(value: Any) -> bool:
@@ -46,7 +46,7 @@ def _is_ids(value: Any) -> bool:
 
 
 _RULES: dict[str, _Rule] = {
-    **{key: (key != "competitor", _is_text, "a text") for key in _TEXTS},
+    **{key: (key != "rival", _is_text, "a text") for key in _TEXTS},
     "prompt_ids": (False, _is_ids, "a list of token ids"),
     **dict.fromkeys(_IDS[1:], (False, _is_id, "a token id")),
     "note": (False, _is_text, "a text"),
@@ -63,10 +63,10 @@ class Context:
     Attributes:
         prompt: the text before the word, not empty.
         gold: the right next word, with its leading space if it has one.
-        competitor: its near-synonym; None to have it chosen by the model's geometry.
+        rival: its near-synonym; None to have it chosen by the model's geometry.
         prompt_ids: token ids of the prompt, special tokens included; None to tokenise the text.
         gold_id: the token that is measured for gold; given with ``prompt_ids``.
-        competitor_id: the same for the competitor; given with ``prompt_ids`` where a competitor is named.
+        rival_id: the same for the rival; given with ``prompt_ids`` where a rival is named.
         note: where it comes from, for the reader.
 
     Raises:
@@ -75,10 +75,10 @@ class Context:
 
     prompt: str
     gold: str
-    competitor: str | None = None
+    rival: str | None = None
     prompt_ids: tuple[int, ...] | None = None
     gold_id: int | None = None
-    competitor_id: int | None = None
+    rival_id: int | None = None
     note: str | None = None
 
     def __post_init__(self) -> None:
@@ -90,9 +90,9 @@ class Context:
         if self.prompt_ids is not None:
             object.__setattr__(self, "prompt_ids", tuple(map(int, self.prompt_ids)))
         tokenised = self.prompt_ids is not None
-        needed = (tokenised, tokenised and self.competitor is not None)
-        if (self.gold_id is not None, self.competitor_id is not None) != needed:
-            rule = "prompt_ids and gold_id, and competitor_id where a competitor is named; or none of them"
+        needed = (tokenised, tokenised and self.rival is not None)
+        if (self.gold_id is not None, self.rival_id is not None) != needed:
+            rule = "prompt_ids and gold_id, and rival_id where a rival is named; or none of them"
             found = ", ".join(key for key in _IDS if getattr(self, key) is not None)
             raise UserError("token ids are given in part", rule=rule, found=found)
 
@@ -108,9 +108,9 @@ class Target:
 
     Attributes:
         context: the context.
-        ids: prompt token ids, with the tokens that gold and competitor share moved in.
+        ids: prompt token ids, with the tokens that gold and rival share moved in.
         gold_id: the token that is measured for gold.
-        competitor_id: the same for the competitor; None if it is yet to be chosen.
+        rival_id: the same for the rival; None if it is yet to be chosen.
         notes: what the reader must know, by field: moved tokens, words measured by a fragment.
         fragment: whether a token that is measured is only a part of its word.
     """
@@ -118,15 +118,15 @@ class Target:
     context: Context
     ids: tuple[int, ...]
     gold_id: int
-    competitor_id: int | None
+    rival_id: int | None
     notes: dict[str, str]
     fragment: bool
 
     @property
     def words(self) -> str:
-        """Gold and its competitor, in a few words."""
+        """Gold and its rival, in a few words."""
         c = self.context
-        return " over ".join("its neighbour" if w is None else quoted(w) for w in (c.gold, c.competitor))
+        return " over ".join("its neighbour" if w is None else quoted(w) for w in (c.gold, c.rival))
 
 
 def read_contexts(source: str | Path) -> list[Context]:
@@ -134,8 +134,8 @@ def read_contexts(source: str | Path) -> list[Context]:
 
     Args:
         source: ``docs10``, ``docs40``, ``paper10``, ``-``, or the path of a JSON Lines or CSV file with the fields
-            ``prompt``, ``gold`` and, optionally, ``competitor``, ``note``, and the token ids ``prompt_ids``,
-            ``gold_id`` and ``competitor_id``.
+            ``prompt``, ``gold`` and, optionally, ``rival``, ``note``, and the token ids ``prompt_ids``,
+            ``gold_id`` and ``rival_id``.
 
     Returns:
         The contexts, at least one.
@@ -183,7 +183,7 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
 
     Ids are those that the context gives, if they are this tokenizer's. Else they are those of prompt + word minus the
     prefix of the prompt's own ids, with the tokenizer's default special tokens, no start token twice and no trailing
-    end-of-text. Of words of several tokens the first token at which gold and competitor differ counts; the tokens they
+    end-of-text. Of words of several tokens the first token at which gold and rival differ counts; the tokens they
     share move into the prompt.
 
     Args:
@@ -203,28 +203,28 @@ def tokenize(context: Context, tokenizer: Any) -> Target:
     if not prompt:
         raise UserError("the prompt has no tokens", rule="at least one token", found=repr(context.prompt))
     gold = _word_ids(context.prompt, prompt, context.gold, tokenizer)
-    if context.competitor is None:
+    if context.rival is None:
         notes = _own_note(context) | _glued_note("gold", context.prompt, context.gold, tokenizer)
         notes |= _fragment_note("gold", context.gold, gold[:1], gold, tokenizer)
         return Target(context, tuple(prompt), gold[0], None, notes, fragment=len(gold) > 1)
-    competitor = _word_ids(context.prompt, prompt, context.competitor, tokenizer)
-    shared = next((i for i, (a, b) in enumerate(zip(gold, competitor, strict=False)) if a != b), None)
+    rival = _word_ids(context.prompt, prompt, context.rival, tokenizer)
+    shared = next((i for i, (a, b) in enumerate(zip(gold, rival, strict=False)) if a != b), None)
     if shared is None:
         raise UserError(
-            "gold and competitor can't be told apart by one token",
+            "gold and rival can't be told apart by one token",
             rule="they differ at a token that both have",
-            found=" and ".join(_tokens(ids, tokenizer) for ids in (gold, competitor)),
+            found=" and ".join(_tokens(ids, tokenizer) for ids in (gold, rival)),
             fix="choose words of which neither is the beginning of the other",
         )
     notes = _own_note(context)
     if shared:
         moved = _tokens(gold[:shared], tokenizer)
         notes["prompt"] = f"the tokens that both words share were moved into the prompt: {moved}"
-    for name, word, ids in (("gold", context.gold, gold), ("competitor", context.competitor, competitor)):
+    for name, word, ids in (("gold", context.gold, gold), ("rival", context.rival, rival)):
         notes |= _glued_note(name, context.prompt, word, tokenizer)
         notes |= _fragment_note(name, word, ids[shared : shared + 1], ids, tokenizer)
-    prefix, fragment = (*prompt, *gold[:shared]), max(len(gold), len(competitor)) > 1
-    return Target(context, prefix, gold[shared], competitor[shared], notes, fragment)
+    prefix, fragment = (*prompt, *gold[:shared]), max(len(gold), len(rival)) > 1
+    return Target(context, prefix, gold[shared], rival[shared], notes, fragment)
 
 
 def _parse(text: str, name: str) -> list[Context]:
@@ -250,7 +250,7 @@ def _csv_rows(text: str, name: str) -> list[tuple[int, Any]]:
     headings, records = delimited(io.StringIO(text, newline=""), name)
     _refuse_data(headings, name)
     if "prompt" not in headings or "gold" not in headings:
-        fix = f"a first line prompt,gold,competitor; or JSON Lines, one a line: {_FORMAT}"
+        fix = f"a first line prompt,gold,rival; or JSON Lines, one a line: {_FORMAT}"
         raise UserError(
             f"{name} is neither JSON Lines nor CSV", found=f"line 1 reads {text.splitlines()[0]!r}", fix=fix
         )
@@ -288,8 +288,8 @@ def _context(row: Any, where: str) -> Context:
     for key in _WORDS if row.get("prompt_ids") else _TEXTS:  # a prompt of ids may be blank as text
         if row.get(key) is not None and not row[key].strip():
             raise UserError(f"empty {key} in {where}", rule="not empty", found=repr(row[key]))
-    if row.get("competitor") == row["gold"]:
-        raise UserError(f"gold and competitor are the same word in {where}", rule="two words", found=repr(row["gold"]))
+    if row.get("rival") == row["gold"]:
+        raise UserError(f"gold and rival are the same word in {where}", rule="two words", found=repr(row["gold"]))
     try:
         return Context(**row)
     except UserError as error:
@@ -307,17 +307,17 @@ def _refuse_data(fields: Iterable[str], where: str) -> None:
 
 def _given(context: Context, tokenizer: Any) -> Target:
     """A context's own token ids, once it is sure that they are this tokenizer's."""
-    prompt, gold, competitor = context.prompt_ids or (), int(context.gold_id or 0), context.competitor_id
-    if not prompt or gold == competitor:
-        found = f"{len(prompt)} tokens of prompt, gold {gold}, competitor {competitor}"
+    prompt, gold, rival = context.prompt_ids or (), int(context.gold_id or 0), context.rival_id
+    if not prompt or gold == rival:
+        found = f"{len(prompt)} tokens of prompt, gold {gold}, rival {rival}"
         raise UserError("these token ids make no context", rule="a prompt, and two tokens after it", found=found)
     # a prompt written by hand lacks the start token, and some tokenizers' words lose their space when they stand alone
     if text_ids(context.prompt, tokenizer) != list(prompt):
         _refuse_foreign("prompt", context.prompt, prompt, tokenizer)
-    for word, token in ((context.gold, gold), (context.competitor, competitor)):
+    for word, token in ((context.gold, gold), (context.rival, rival)):
         if word is not None and token is not None:
             _refuse_foreign("word", word.strip(), (token,), tokenizer, str.strip)
-    return Target(context, prompt, gold, competitor, _own_note(context), fragment=False)
+    return Target(context, prompt, gold, rival, _own_note(context), fragment=False)
 
 
 def _refuse_foreign(kind: str, text: str, ids: Sequence[int], tokenizer: Any, tidy: Callable[[str], str] = str) -> None:

@@ -25,7 +25,7 @@ _SWEEPS = 6
 _MOST_PIECES = 24
 _SETTLED = 0.02
 _ENDS = (
-    "born_gap", "signal", "drag", "logit_gap", "top1_margin", "gold_probability", "competitor_probability",
+    "born_gap", "signal", "drag", "logit_gap", "top1_margin", "gold_probability", "rival_probability",
 )  # fmt: skip
 
 

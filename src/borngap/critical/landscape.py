@@ -160,8 +160,8 @@ class Landscape:
         if not bool(torch.isfinite(row.max())):
             return math.nan
         if criterion == "rank":
-            return float(row[target.gold_id] - row[target.competitor_id])
-        gold, rival = torch.tensor([target.gold_id]), torch.tensor([target.competitor_id])
+            return float(row[target.gold_id] - row[target.rival_id])
+        gold, rival = torch.tensor([target.gold_id]), torch.tensor([target.rival_id])
         name = "top1_margin" if criterion == "top1" else "born_gap"
         geometry, top_p = self._observer.geometry(), self.tuner.training.top_p
         return float(measure(logits, geometry, gold, rival, only=[name], top_p=top_p)[name])

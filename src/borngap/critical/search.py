@@ -81,7 +81,7 @@ class Searcher:
         self._class: str | None = None
         self._solved: list[float] = []
         self._geometry = geometry_of(self.tuner.model, training.geometry, self.tuner.tokenizer)
-        pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in self.tuner.targets])
+        pairs = torch.tensor([[t.gold_id, t.rival_id] for t in self.tuner.targets])
         self.overlaps: list[float] = self._geometry.overlap(pairs[:, 0], pairs[:, 1]).double().tolist()
 
     @property
@@ -346,11 +346,11 @@ def critical_entry(index: int, entry: Threshold) -> dict[str, Any]:
         entry: the context and its critical rate.
 
     Returns:
-        ``context``, ``prompt``, ``gold``, ``competitor``, ``gold_overlap``, ``critical_rate``, ``low``, ``high``,
+        ``context``, ``prompt``, ``gold``, ``rival``, ``gold_overlap``, ``critical_rate``, ``low``, ``high``,
         ``status``, ``why``, ``by``, ``optimizer_steps``, ``forward_passes``.
     """
     context, c = entry.target.context, entry.critical
-    head = {"context": index, "prompt": context.prompt, "gold": context.gold, "competitor": context.competitor}
+    head = {"context": index, "prompt": context.prompt, "gold": context.gold, "rival": context.rival}
     rates = {"gold_overlap": entry.overlap, "critical_rate": c.rate, "low": c.low, "high": c.high}
     how = {"status": c.status, "why": c.why, "by": c.by}
     return head | rates | how | {"optimizer_steps": c.optimizer_steps, "forward_passes": c.forward_passes}

@@ -128,7 +128,7 @@ def settings_of(method: Method, scope: Scope, criterion: Criterion, targets: tup
 def _entry(index: int, threshold: Threshold, training: Training) -> dict[str, Any]:
     entry = critical_entry(index, threshold)
     settings = {"method": training.method, "criterion": training.criterion, "seed": training.seed}
-    return settings | {key: entry[key] for key in entry if key not in {"prompt", "gold", "competitor"}}
+    return settings | {key: entry[key] for key in entry if key not in {"prompt", "gold", "rival"}}
 
 
 def _bulk(model: Any, kind: Kind, tokenizer: Any, pairs: int) -> dict[str, Any]:

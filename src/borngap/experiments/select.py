@@ -41,5 +41,5 @@ def transitions(rows: pl.DataFrame, criterion: str = "born") -> pl.DataFrame:
 
 def short(rows: pl.DataFrame) -> pl.DataFrame:
     """Return a table with its words without their leading spaces."""
-    words = [name for name in ("gold", "competitor") if name in rows.columns]
+    words = [name for name in ("gold", "rival") if name in rows.columns]
     return rows.with_columns(pl.col(name).str.strip_chars() for name in words)

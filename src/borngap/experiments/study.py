@@ -36,15 +36,15 @@ END_COLUMNS: dict[str, Any] = {
     "final_born_gap": _F, "final_logit_gap": _F, "final_drag": _F, "final_gold_probability": _F,
 }  # fmt: skip
 BASE_COLUMNS: dict[str, Any] = {
-    "model": _S, "context": _I, "gold": _S, "competitor": _S, "fragment": _B,
+    "model": _S, "context": _I, "gold": _S, "rival": _S, "fragment": _B,
     **{name: COLUMNS[name] for name in (
         "gold_overlap", "born_gap", "logit_gap", "signal", "drag", "gold_rank", "born_rank", "burial_depth",
-        "geometric_efficiency", "participation_ratio", "pool_size", "gold_probability", "competitor_probability",
+        "geometric_efficiency", "participation_ratio", "pool_size", "gold_probability", "rival_probability",
         "drive", "cross_entropy", "entropy")},
 }  # fmt: skip
 RUN_COLUMNS: dict[str, Any] = {
     "model": _S, "tied": _B, "group": _S, "arm": _S, "method": _S, "label": _S, "rate": _F, "seed": _I,
-    "context": _I, "run": _I, "gold": _S, "competitor": _S, "gold_overlap": _F, "steps": _I, "last_step": _I,
+    "context": _I, "run": _I, "gold": _S, "rival": _S, "gold_overlap": _F, "steps": _I, "last_step": _I,
     **{f"{what}_{name}": kind for name in ("rank", "top1", "born")
        for what, kind in (("outcome", _S), ("flip_step", _I), ("flip_time", _F))},
     "character": _S, "jump_ratio": _F, "jump_share": _F, "jump_step": _I, "amplification": _F, "readout_share": _F,
@@ -53,7 +53,7 @@ RUN_COLUMNS: dict[str, Any] = {
     "changed_gold_rank": _B, "changed_order": _B,
     "gold_standard": _F, "gold_ablated": _F,
     **{f"{end}_{name}": _F for name in ("born_gap", "logit_gap", "drag", "signal", "gold_probability",
-                                        "competitor_probability", "cross_entropy", "participation_ratio",
+                                        "rival_probability", "cross_entropy", "participation_ratio",
                                         "burial_depth", "born_rank", "gold_rank", "geometric_efficiency")
        for end in ("base", "final")},
     "largest_drift": _F, "rotation": _F, "early_drag": _F, "collapse": _F, "logit_step_at_jump": _F,
@@ -220,7 +220,7 @@ def movements(steps: pl.DataFrame) -> pl.DataFrame:
         over the first 5 steps; ``collapse``, the largest factor by which the participation ratio fell within 5 steps;
         ``cross_entropy_rise``, the largest rise of the loss in one step, unit nat (negative where it fell throughout).
     """
-    names = ("signal", "competitor_probability", "participation_ratio", "burial_depth", "born_rank", "gold_rank",
+    names = ("signal", "rival_probability", "participation_ratio", "burial_depth", "born_rank", "gold_rank",
              "geometric_efficiency")  # fmt: skip
     ordered = steps.sort("run", "step")
     ends = [

@@ -241,7 +241,7 @@ def drag_worsened(trajectory: Trajectory) -> bool | None:
 
 
 def ablation(trajectory: Trajectory) -> tuple[float, float] | None:
-    """Competitor ablation: gold's final probability, before and after the rival's is set to 0, renormalised.
+    """Rival ablation: gold's final probability, before and after the rival's is set to 0, renormalised.
 
     ``p_g`` and ``p_g / (1 - p_c)``. Source: table 5.
 
@@ -251,9 +251,9 @@ def ablation(trajectory: Trajectory) -> tuple[float, float] | None:
     Returns:
         Both probabilities, unit 1, in [0, 1]; None if a probability is missing or the rival has it all.
     """
-    if not {"gold_probability", "competitor_probability"} <= set(trajectory.values):
+    if not {"gold_probability", "rival_probability"} <= set(trajectory.values):
         return None
-    gold, rival = (trajectory.series(f"{name}_probability")[-1] for name in ("gold", "competitor"))
+    gold, rival = (trajectory.series(f"{name}_probability")[-1] for name in ("gold", "rival"))
     return (gold, gold / (1 - rival)) if math.isfinite(gold + rival) and rival < 1 else None
 
 

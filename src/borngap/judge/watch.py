@@ -168,8 +168,8 @@ def judge(
     Returns:
         Words and token ids, notes, the verdict, and what stopping on saturation would have saved; JSON-ready.
     """
-    head = {key: getattr(target.context, key) for key in ("prompt", "gold", "competitor")}
-    head |= {"gold_id": target.gold_id, "competitor_id": target.competitor_id, "notes": target.notes}
+    head = {key: getattr(target.context, key) for key in ("prompt", "gold", "rival")}
+    head |= {"gold_id": target.gold_id, "rival_id": target.rival_id, "notes": target.notes}
     pace = max(EVALUATION, spacing or 1)
     # a host may evaluate at steps of its own choice: then its records are the evaluations
     saved = saving(path, pace if len(path.every(pace).steps) > 1 else None)

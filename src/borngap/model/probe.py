@@ -21,10 +21,10 @@ from borngap.model.vocabulary import tokenizer_of
 from borngap.observables.catalogue import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES
 from borngap.observables.geometry import Geometry, Kind
 from borngap.observables.measure import measure
-from borngap.observables.rival import choose_competitor
+from borngap.observables.rival import choose_rival
 from borngap.tokens import decoded, starts_word, word_text
 
-LEADING = ("prompt", "gold", "competitor", "gold_id", "competitor_id")
+LEADING = ("prompt", "gold", "rival", "gold_id", "rival_id")
 TRAILING = ("fragment", "notes")
 
 
@@ -43,13 +43,13 @@ def probe(
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT, on any device.
         tokenizer: its tokenizer, or a processor that has one.
-        contexts: what to predict; a context without competitor gets the one that the geometry names.
+        contexts: what to predict; a context without rival gets the one that the geometry names.
         geometry: the geometry matrix, ``readout``, ``input`` or ``centered``.
         top_p: nucleus mass in (0, 1].
         only: ids of the observables wanted; all unless given.
 
     Returns:
-        One row a context: ``prompt``, ``gold``, ``competitor``, ``gold_id``, ``competitor_id``, the observables'
+        One row a context: ``prompt``, ``gold``, ``rival``, ``gold_id``, ``rival_id``, the observables'
         ids, ``fragment`` (a word is measured by a part of it) and ``notes``, a JSON object of field and reason. A
         number that does not exist is null, with its reason in ``notes``.
 
@@ -60,8 +60,8 @@ def probe(
     matrix = geometry_of(model, geometry, tokenizer, readout)
     named_targets = [named(context, tokenizer) for context in contexts]
     targets, logits, hidden = prepare(model, tokenizer, named_targets, matrix, top_p)
-    gold, competitor = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "competitor_id"))
-    values = measure(logits, matrix, gold, competitor, hidden=hidden, top_p=top_p, only=only)
+    gold, rival = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "rival_id"))
+    values = measure(logits, matrix, gold, rival, hidden=hidden, top_p=top_p, only=only)
     general = transform_note(readout, hidden, logits) if hidden is not None else None
     return _table(targets, values, general)
 
@@ -69,17 +69,17 @@ def probe(
 def prepare(
     model: Any, tokenizer: Any, targets: Sequence[Target], geometry: Geometry, top_p: float = DEFAULT_TOP_P
 ) -> tuple[list[Target], Tensor, Tensor | None]:
-    """Run the model on every target and choose the competitors that are missing.
+    """Run the model on every target and choose the rivals that are missing.
 
     Args:
         model: a Hugging Face causal LM.
         tokenizer: its tokenizer.
         targets: tokenised contexts.
-        geometry: names the competitors.
+        geometry: names the rivals.
         top_p: nucleus mass.
 
     Returns:
-        Targets with competitors, logits and hidden states as ``forward`` gives them.
+        Targets with rivals, logits and hidden states as ``forward`` gives them.
 
     Raises:
         UserError: there are no targets, or a context has a token that the model can't read or measure.
@@ -89,7 +89,7 @@ def prepare(
     for target in targets:
         _check_tokens(target, geometry, model.get_input_embeddings().weight.shape[0], tokenizer)
     logits, hidden = forward(model, targets)
-    chosen = [_with_competitor(t, row, geometry, tokenizer, top_p) for t, row in zip(targets, logits, strict=True)]
+    chosen = [_with_rival(t, row, geometry, tokenizer, top_p) for t, row in zip(targets, logits, strict=True)]
     notes = {"geometry": "; ".join(geometry.notes)} if geometry.notes else {}
     return [replace(t, notes=t.notes | notes) for t in chosen], logits, hidden
 
@@ -103,7 +103,7 @@ def _check_tokens(target: Target, geometry: Geometry, rows: int, tokenizer: Any)
             found=", ".join(f"{tokenizer.convert_ids_to_tokens(i)!r} ({i})" for i in strange),
             fix="use the tokenizer that the model was trained with",
         )
-    for name, token in (("gold", target.gold_id), ("competitor", target.competitor_id)):
+    for name, token in (("gold", target.gold_id), ("rival", target.rival_id)):
         if token is not None:
             geometry.check(f"the {name} {getattr(target.context, name)!r}", torch.tensor([token]))
 
@@ -122,25 +122,23 @@ def named(context: Context, tokenizer: Any) -> Target:
         raise UserError(where, rule=error.rule, found=error.found, fix=error.fix) from None
 
 
-def _with_competitor(target: Target, logits: Tensor, geometry: Geometry, tokenizer: Any, top_p: float) -> Target:
-    if target.competitor_id is not None:
+def _with_rival(target: Target, logits: Tensor, geometry: Geometry, tokenizer: Any, top_p: float) -> Target:
+    if target.rival_id is not None:
         return target
 
     def describe(token: int) -> tuple[str, bool]:
         return decoded([token], tokenizer), starts_word(token, tokenizer)
 
-    rival = choose_competitor(logits.float().softmax(0), geometry, target.gold_id, top_p, describe)
+    rival = choose_rival(logits.float().softmax(0), geometry, target.gold_id, top_p, describe)
     own = None if target.context.prompt_ids is None else rival
-    context = replace(target.context, competitor=word_text(rival, tokenizer), competitor_id=own)
-    note = {"competitor": "chosen: the most overlapping other word of the nucleus"}
-    return replace(target, context=context, competitor_id=rival, notes=target.notes | note)
+    context = replace(target.context, rival=word_text(rival, tokenizer), rival_id=own)
+    note = {"rival": "chosen: the most overlapping other word of the nucleus"}
+    return replace(target, context=context, rival_id=rival, notes=target.notes | note)
 
 
 def _table(targets: list[Target], values: dict[str, Tensor], general: str | None) -> pl.DataFrame:
-    columns: dict[str, Any] = {
-        key: [getattr(t.context, key) for t in targets] for key in ("prompt", "gold", "competitor")
-    }
-    columns |= {key: [getattr(t, key) for t in targets] for key in ("gold_id", "competitor_id")}
+    columns: dict[str, Any] = {key: [getattr(t.context, key) for t in targets] for key in ("prompt", "gold", "rival")}
+    columns |= {key: [getattr(t, key) for t in targets] for key in ("gold_id", "rival_id")}
     notes = [dict(t.notes) | ({"logits": general} if general else {}) for t in targets]
     for name, value in values.items():
         numbers = value.tolist()

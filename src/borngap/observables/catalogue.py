@@ -28,7 +28,7 @@ class Prediction:
         tail_entropy: entropy carried by padding rows, shape (batch,), unit nat.
         geometry: the geometry matrix.
         gold: token ids, int64, shape (batch,).
-        competitor: token ids, int64, shape (batch,).
+        rival: token ids, int64, shape (batch,).
         pool: the nucleus pools.
         hidden: hidden states that the readout multiplies, shape (batch, d), or None.
         with_angles: whether the localisation length is wanted: its pass over the pairs then gives the purity too.
@@ -40,7 +40,7 @@ class Prediction:
     tail_entropy: Tensor
     geometry: Geometry
     gold: Tensor
-    competitor: Tensor
+    rival: Tensor
     pool: Pool
     hidden: Tensor | None
     with_angles: bool
@@ -53,8 +53,8 @@ class Prediction:
 
     @cached_property
     def pair(self) -> tuple[Tensor, Tensor]:
-        """Unit rows of gold and competitor in float64, shape (batch, d) each."""
-        return self.geometry.unit(self.gold, torch.float64), self.geometry.unit(self.competitor, torch.float64)
+        """Unit rows of gold and rival in float64, shape (batch, d) each."""
+        return self.geometry.unit(self.gold, torch.float64), self.geometry.unit(self.rival, torch.float64)
 
     @cached_property
     def overlaps(self) -> tuple[Tensor, Tensor]:
@@ -62,18 +62,16 @@ class Prediction:
         if self.pairs is not None:
             on = self.geometry.matrix.device
             ids, mask = self.pool.ids.to(on), self.pool.mask.to(on)  # empty slots overlap with nothing
-            tokens = (self.gold.to(on), self.competitor.to(on))
-            gold, competitor = (self.pairs.overlaps(token, ids) * mask for token in tokens)
-            return self._exact(gold, competitor)
-        gold, competitor = (
-            (self.rows @ row.to(self.rows.dtype).unsqueeze(-1)).squeeze(-1).double() for row in self.pair
-        )
-        return self._exact(gold, competitor)
+            tokens = (self.gold.to(on), self.rival.to(on))
+            gold, rival = (self.pairs.overlaps(token, ids) * mask for token in tokens)
+            return self._exact(gold, rival)
+        gold, rival = ((self.rows @ row.to(self.rows.dtype).unsqueeze(-1)).squeeze(-1).double() for row in self.pair)
+        return self._exact(gold, rival)
 
-    def _exact(self, gold: Tensor, competitor: Tensor) -> tuple[Tensor, Tensor]:
-        """Overlaps with gold and competitor, those of both with each other and with themselves as they are exactly."""
+    def _exact(self, gold: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
+        """Overlaps with gold and rival, those of both with each other and with themselves as they are exactly."""
         both, one = self.gold_overlap.unsqueeze(1), torch.ones_like(gold[:, :1])
-        return torch.cat([one, both, gold[:, 2:]], 1), torch.cat([both, one, competitor[:, 2:]], 1)
+        return torch.cat([one, both, gold[:, 2:]], 1), torch.cat([both, one, rival[:, 2:]], 1)
 
     @cached_property
     def gold_overlap(self) -> Tensor:
@@ -112,7 +110,7 @@ class Prediction:
         """Tr rho^2 and xi by pairs that are kept, and by a pass over the pairs of pools that are too large for that."""
         on = self.geometry.matrix.device
         ids, mask = self.pool.ids.to(on), self.pool.mask.to(on)
-        purity, localisation_length = pairs.spread(self.gold.to(on), self.competitor.to(on), ids, mask, self.probs)
+        purity, localisation_length = pairs.spread(self.gold.to(on), self.rival.to(on), ids, mask, self.probs)
         left = purity.isnan().nonzero().flatten()
         if len(left):
             rows = self.geometry.unit(ids[left]) * mask[left].unsqueeze(-1)
@@ -214,7 +212,7 @@ _INF = float("inf")
 _TABLE = (
     Observable("gold_born_probability", "P_B(g)", "1", 0, 1, "sum_k p_k G_kg^2", "1-3",
                lambda x: density.born_probability(x.probs, x.overlaps[0])),
-    Observable("competitor_born_probability", "P_B(c)", "1", 0, 1, "sum_k p_k G_kc^2", "1-3",
+    Observable("rival_born_probability", "P_B(c)", "1", 0, 1, "sum_k p_k G_kc^2", "1-3",
                lambda x: density.born_probability(x.probs, x.overlaps[1])),
     Observable("born_gap", "Phi", "1", -1, 1, "P_B(g) - P_B(c) = signal + drag", "4",
                lambda x: gap.born_gap(x.signal, x.drag)),
@@ -223,12 +221,12 @@ _TABLE = (
     Observable("signal", "S", "1", -1, 1, "(1 - Gmax^2)(p_g - p_c)", "6", lambda x: x.signal),
     Observable("drag", "D", "1", -1, 1, "sum over k not in {g,c} of p_k (G_kg^2 - G_kc^2)", "6", lambda x: x.drag),
     Observable("logit_gap", "Delta", "nat", -_INF, _INF, "logit_g - logit_c", "8",
-               lambda x: x.logit(x.gold) - x.logit(x.competitor)),
+               lambda x: x.logit(x.gold) - x.logit(x.rival)),
     Observable("top1_margin", "M", "nat", -_INF, _INF, "logit_g - max over k != g of logit_k", "",
                lambda x: gap.top1_margin(x.logits, x.gold)),
     Observable("gold_alignment", "e_g . h", "model units", -_INF, _INF, "projection of h on e_g", "fig 5",
                lambda x: x.alignment(x.pair[0]), _NO_HIDDEN),
-    Observable("competitor_alignment", "e_c . h", "model units", -_INF, _INF, "projection of h on e_c", "fig 5",
+    Observable("rival_alignment", "e_c . h", "model units", -_INF, _INF, "projection of h on e_c", "fig 5",
                lambda x: x.alignment(x.pair[1]), _NO_HIDDEN),
     Observable("hidden_norm", "|h|", "model units", 0, _INF, "norm of the hidden state that the readout multiplies",
                "fig 5", lambda x: None if x.hidden is None else x.hidden.double().norm(dim=-1), _NO_HIDDEN),
@@ -245,17 +243,17 @@ _TABLE = (
     Observable("localisation_length", "xi", "rad", 0, torch.pi, "sqrt(sum_jk p_j p_k theta_jk^2)", "16",
                lambda x: x.localisation_length),
     Observable("burial_depth", "B", "1", 0, _INF, "xi / arccos(Gmax)", "19", _burial_depth,
-               "gold and competitor have the same direction: the angle between them is 0"),
+               "gold and rival have the same direction: the angle between them is 0"),
     Observable("geometric_efficiency", "eta_geo", "1", 0, 1, "Gmax^2 / sum over k != g of G_kg^2", "20",
                _geometric_efficiency, "no token of the pool overlaps with gold"),
     Observable("gold_rank", "r_g", "1", 1, _INF, "1 + number of tokens with larger p", "", lambda x: x.rank(x.gold)),
-    Observable("competitor_rank", "r_c", "1", 1, _INF, "1 + number of tokens with larger p", "",
-               lambda x: x.rank(x.competitor)),
+    Observable("rival_rank", "r_c", "1", 1, _INF, "1 + number of tokens with larger p", "",
+               lambda x: x.rank(x.rival)),
     Observable("born_rank", "r_B", "1", 1, _INF, "1 + number of tokens t with P_B(t) > P_B(g)", "", _born_rank),
     Observable("gold_probability", "p_g", "1", 0, 1, "softmax of the model's logits", "",
                lambda x: x.log_probability(x.gold).exp()),
-    Observable("competitor_probability", "p_c", "1", 0, 1, "softmax of the model's logits", "",
-               lambda x: x.log_probability(x.competitor).exp()),
+    Observable("rival_probability", "p_c", "1", 0, 1, "softmax of the model's logits", "",
+               lambda x: x.log_probability(x.rival).exp()),
     Observable("cross_entropy", "CE", "nat", 0, _INF, "-log p_g", "", lambda x: -x.log_probability(x.gold)),
     Observable("entropy", "H_S", "nat", 0, _INF, "-sum_k p_k log p_k over the whole vocabulary", "", _entropy),
     Observable("pool_size", "n", "tokens", 2, _INF, "tokens in the pool", "", lambda x: x.pool.mask.sum(1)),
@@ -263,4 +261,4 @@ _TABLE = (
                lambda x: x.pool.mass),
 )  # fmt: skip
 OBSERVABLES = {observable.id: observable for observable in _TABLE}
-INTEGER_IDS = frozenset({"gold_rank", "competitor_rank", "born_rank", "pool_size"})
+INTEGER_IDS = frozenset({"gold_rank", "rival_rank", "born_rank", "pool_size"})

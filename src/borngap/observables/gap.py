@@ -1,4 +1,4 @@
-"""The Born gap of gold over its competitor, its split into signal and drag, and the logit gap's drive."""
+"""The Born gap of gold over its rival, its split into signal and drag, and the logit gap's drive."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def throttle(gold_row: Tensor, competitor_row: Tensor) -> Tensor:
+def throttle(gold_row: Tensor, rival_row: Tensor) -> Tensor:
     r"""Self-sabotage factor ``1 - Gmax^2 = d Phi / d p_g``, the share of a rise of p_g that reaches the Born gap.
 
     Source: eq 5. Evaluated as ``|u - v|^2 |u + v|^2 / 4``, exact also for nearly equal rows.
 
     Args:
         gold_row: unit row of gold, shape (..., d).
-        competitor_row: unit row of the competitor, shape (..., d).
+        rival_row: unit row of the rival, shape (..., d).
 
     Returns:
         Shape (...), unit 1, in [0, 1]; exactly 0 for equal rows.
@@ -23,11 +23,11 @@ def throttle(gold_row: Tensor, competitor_row: Tensor) -> Tensor:
         >>> round(float(throttle(u, v)), 6)
         0.64
     """
-    apart, together = (gold_row - competitor_row).square().sum(-1), (gold_row + competitor_row).square().sum(-1)
+    apart, together = (gold_row - rival_row).square().sum(-1), (gold_row + rival_row).square().sum(-1)
     return apart * together / 4
 
 
-def signal(throttle: Tensor, gold_probability: Tensor, competitor_probability: Tensor) -> Tensor:
+def signal(throttle: Tensor, gold_probability: Tensor, rival_probability: Tensor) -> Tensor:
     r"""Signal ``(1 - Gmax^2)(p_g - p_c)``: the probability lead of gold, throttled by the overlap.
 
     Source: eq 6.
@@ -35,7 +35,7 @@ def signal(throttle: Tensor, gold_probability: Tensor, competitor_probability: T
     Args:
         throttle: 1 - Gmax^2, any shape.
         gold_probability: p_g within the pool.
-        competitor_probability: p_c within the pool.
+        rival_probability: p_c within the pool.
 
     Returns:
         Same shape, unit 1, in [-1, 1].
@@ -44,27 +44,27 @@ def signal(throttle: Tensor, gold_probability: Tensor, competitor_probability: T
         >>> round(float(signal(torch.tensor(0.5), torch.tensor(0.6), torch.tensor(0.2))), 6)
         0.2
     """
-    return throttle * (gold_probability - competitor_probability)
+    return throttle * (gold_probability - rival_probability)
 
 
-def drag(probs: Tensor, gold_overlaps: Tensor, competitor_overlaps: Tensor) -> Tensor:
-    r"""Background drag ``sum_k p_k (G_kg^2 - G_kc^2)`` over the pool without gold and competitor.
+def drag(probs: Tensor, gold_overlaps: Tensor, rival_overlaps: Tensor) -> Tensor:
+    r"""Background drag ``sum_k p_k (G_kg^2 - G_kc^2)`` over the pool without gold and rival.
 
     Source: eq 6.
 
     Args:
         probs: probabilities of the background tokens, shape (..., n - 2).
         gold_overlaps: their overlaps with gold, same shape.
-        competitor_overlaps: their overlaps with the competitor, same shape.
+        rival_overlaps: their overlaps with the rival, same shape.
 
     Returns:
-        Shape (...), unit 1, in [-1, 1]; negative where the background sides with the competitor.
+        Shape (...), unit 1, in [-1, 1]; negative where the background sides with the rival.
 
     Example:
         >>> round(float(drag(torch.tensor([0.5]), torch.tensor([0.2]), torch.tensor([0.6]))), 6)
         -0.16
     """
-    return (probs * (gold_overlaps.square() - competitor_overlaps.square())).sum(-1)
+    return (probs * (gold_overlaps.square() - rival_overlaps.square())).sum(-1)
 
 
 def born_gap(signal: Tensor, drag: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def born_gap(signal: Tensor, drag: Tensor) -> Tensor:
     return signal + drag
 
 
-def drive(probs: Tensor, gold_overlaps: Tensor, competitor_overlaps: Tensor, separation: Tensor) -> Tensor:
+def drive(probs: Tensor, gold_overlaps: Tensor, rival_overlaps: Tensor, separation: Tensor) -> Tensor:
     r"""Drive of the logit gap under gradient flow on h with unit rows, per unit rate.
 
     ``(1 - Gmax)(1 - p_g + p_c) - b`` with ``b = sum over k not in {g, c} of p_k (G_kg - G_kc)``.
@@ -94,9 +94,9 @@ def drive(probs: Tensor, gold_overlaps: Tensor, competitor_overlaps: Tensor, sep
     Source: eq 10 and appendix B. Exact when the pool is the whole vocabulary.
 
     Args:
-        probs: pool probabilities, gold first, competitor second, shape (..., n).
+        probs: pool probabilities, gold first, rival second, shape (..., n).
         gold_overlaps: G_kg, shape (..., n).
-        competitor_overlaps: G_kc, shape (..., n).
+        rival_overlaps: G_kc, shape (..., n).
         separation: 1 - Gmax, shape (...).
 
     Returns:
@@ -107,18 +107,18 @@ def drive(probs: Tensor, gold_overlaps: Tensor, competitor_overlaps: Tensor, sep
         >>> float(drive(probs, torch.tensor([1.0, 0.5]), torch.tensor([0.5, 1.0]), torch.tensor(0.5)))
         0.75
     """
-    background = (probs * (gold_overlaps - competitor_overlaps))[..., 2:].sum(-1)
+    background = (probs * (gold_overlaps - rival_overlaps))[..., 2:].sum(-1)
     return separation * (1 - probs[..., 0] + probs[..., 1]) - background
 
 
-def separation(gold_row: Tensor, competitor_row: Tensor) -> Tensor:
+def separation(gold_row: Tensor, rival_row: Tensor) -> Tensor:
     r"""Flat-shoulder drive ``1 - Gmax``, evaluated as ``|u - v|^2 / 2``.
 
     Source: eq 11.
 
     Args:
         gold_row: unit row of gold, shape (..., d).
-        competitor_row: unit row of the competitor, shape (..., d).
+        rival_row: unit row of the rival, shape (..., d).
 
     Returns:
         Shape (...), unit 1, in [0, 2]; exactly 0 for equal rows.
@@ -127,7 +127,7 @@ def separation(gold_row: Tensor, competitor_row: Tensor) -> Tensor:
         >>> round(float(separation(torch.tensor([1.0, 0.0]), torch.tensor([0.6, 0.8]))), 6)
         0.4
     """
-    return (gold_row - competitor_row).square().sum(-1) / 2
+    return (gold_row - rival_row).square().sum(-1) / 2
 
 
 def top1_margin(logits: Tensor, gold: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def measure(
     logits: Tensor,
     geometry: Geometry | Tensor,
     gold: Tensor | int,
-    competitor: Tensor | int,
+    rival: Tensor | int,
     *,
     hidden: Tensor | None = None,
     top_p: float = DEFAULT_TOP_P,
@@ -46,7 +46,7 @@ def measure(
         logits: the model's own logits, shape (batch, V) or (V,); float64, float32, bfloat16 or float16.
         geometry: a ``Geometry``, or embedding rows, shape (V, d), read as a readout matrix.
         gold: token ids, int64, shape (batch,), or one id.
-        competitor: token ids, int64, shape (batch,), or one id.
+        rival: token ids, int64, shape (batch,), or one id.
         hidden: hidden states that the readout multiplies, shape (batch, d) or (d,).
         top_p: nucleus mass in (0, 1]; 1 is the whole vocabulary.
         only: ids of the observables wanted; all unless given. ``born_rank`` is by far the dearest.
@@ -57,21 +57,21 @@ def measure(
         otherwise; NaN where a number does not exist. Differentiable where the mathematics is.
 
     Raises:
-        UserError: shapes do not fit, an id is out of range, gold equals competitor, logits are NaN or +inf,
-            an observable is unknown, gold or competitor has no direction, or ordinary tokens without one hold more
+        UserError: shapes do not fit, an id is out of range, gold equals rival, logits are NaN or +inf,
+            an observable is unknown, gold or rival has no direction, or ordinary tokens without one hold more
             than a twentieth of the nucleus.
 
     Example:
         >>> rows = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
         >>> logits = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
-        >>> float(measure(logits, rows, gold=0, competitor=1, top_p=1.0)["born_gap"].round(decimals=9))
+        >>> float(measure(logits, rows, gold=0, rival=1, top_p=1.0)["born_gap"].round(decimals=9))
         0.0
     """
     geometry = geometry if isinstance(geometry, Geometry) else Geometry(geometry)
-    logits, gold, competitor, hidden = _batched(logits, gold, competitor, hidden)
+    logits, gold, rival, hidden = _batched(logits, gold, rival, hidden)
     wanted = _wanted(only)
-    _check(logits, geometry, gold, competitor, hidden)
-    parts = _predictions(logits, geometry, gold, competitor, hidden, top_p, frozenset(wanted), pairs)
+    _check(logits, geometry, gold, rival, hidden)
+    parts = _predictions(logits, geometry, gold, rival, hidden, top_p, frozenset(wanted), pairs)
     results = [_evaluate(part, wanted) for part in parts]
     order = torch.cat([index for index, _ in results]).argsort()
     return {name: torch.cat([values[name] for _, values in results])[order].to(logits.device) for name in wanted}
@@ -80,11 +80,11 @@ def measure(
 _Batch = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
-def _batched(logits: Tensor, gold: Tensor | int, competitor: Tensor | int, hidden: Tensor | None) -> _Batch:
+def _batched(logits: Tensor, gold: Tensor | int, rival: Tensor | int, hidden: Tensor | None) -> _Batch:
     logits = logits.unsqueeze(0) if logits.ndim == 1 else logits
     hidden = hidden.unsqueeze(0) if hidden is not None and hidden.ndim == 1 else hidden
-    gold, competitor = _ids("gold", gold, logits), _ids("competitor", competitor, logits)
-    return logits, gold, competitor, hidden
+    gold, rival = _ids("gold", gold, logits), _ids("rival", rival, logits)
+    return logits, gold, rival, hidden
 
 
 def _ids(name: str, tokens: Tensor | int, logits: Tensor) -> Tensor:
@@ -102,18 +102,18 @@ def _wanted(only: Iterable[str] | None) -> list[str]:
     return names
 
 
-def _check(logits: Tensor, geometry: Geometry, gold: Tensor, competitor: Tensor, hidden: Tensor | None) -> None:
+def _check(logits: Tensor, geometry: Geometry, gold: Tensor, rival: Tensor, hidden: Tensor | None) -> None:
     if logits.ndim != 2 or len(logits) == 0 or logits.shape[1] < geometry.size:
         rule = f"(batch, at least {geometry.size}), batch at least 1"
         raise UserError("logits have a wrong shape", rule=rule, found=tuple(logits.shape))
     if hidden is not None and (hidden.ndim != 2 or hidden.shape != (len(logits), geometry.dimension)):
         rule = f"(batch, {geometry.dimension}), as wide as the geometry"
         raise UserError("hidden states have a wrong shape", rule=rule, found=tuple(hidden.shape))
-    for name, ids in (("gold", gold), ("competitor", competitor)):
+    for name, ids in (("gold", gold), ("rival", rival)):
         geometry.check(name, ids)
-    if bool((gold == competitor).any()):
-        same = (gold == competitor).nonzero().flatten().tolist()
-        raise UserError("gold and competitor are the same token", rule="two tokens", found=f"predictions {same}")
+    if bool((gold == rival).any()):
+        same = (gold == rival).nonzero().flatten().tolist()
+        raise UserError("gold and rival are the same token", rule="two tokens", found=f"predictions {same}")
     # a maximum is NaN where any logit is, inf where one is, and -inf only where all are
     broken = (~logits.amax(1).isfinite()).nonzero().flatten().tolist()
     if broken:
@@ -125,7 +125,7 @@ def _predictions(
     logits: Tensor,
     geometry: Geometry,
     gold: Tensor,
-    competitor: Tensor,
+    rival: Tensor,
     hidden: Tensor | None,
     top_p: float,
     wanted: frozenset[str],
@@ -138,7 +138,7 @@ def _predictions(
     probs, tail = ((x - normaliser.unsqueeze(1)).exp() for x in (logits, rest))
     tail_entropy = -torch.special.xlogy(tail, tail).sum(1, dtype=torch.float64)
     _check_nucleus(probs, geometry, top_p)
-    pools = pool(probs, gold, competitor, top_p, geometry.left_out)
+    pools = pool(probs, gold, rival, top_p, geometry.left_out)
     sizes, angles = pools.mask.sum(1), not wanted.isdisjoint(_OF_ANGLES)
     # what is looked up by token costs little where a pool is padded; sums over pairs and gathered rows do
     similar = 0.0 if pairs is not None and wanted.isdisjoint(_OF_PAIRS) else _SIMILAR
@@ -148,7 +148,7 @@ def _predictions(
         kept = Pool(pools.ids[on, :width], pools.mask[on, :width], pools.probs[on, :width], pools.mass[on])
         state = None if hidden is None else hidden[on]
         whole = (logits[on], normaliser[on].double(), tail_entropy[on])
-        yield index, Prediction(*whole, geometry, gold[on], competitor[on], kept, state, angles, pairs)
+        yield index, Prediction(*whole, geometry, gold[on], rival[on], kept, state, angles, pairs)
 
 
 def _check_nucleus(probs: Tensor, geometry: Geometry, top_p: float) -> None:

@@ -13,7 +13,7 @@ WIDEST = 2048  # tokens: beyond that reading a table takes as long as a pass ove
 
 
 class PairTable:
-    """Overlaps with gold and competitor; purity and localisation length by tables of ``G_jk^2`` and ``theta_jk^2``.
+    """Overlaps with gold and rival; purity and localisation length by tables of ``G_jk^2`` and ``theta_jk^2``.
 
     A pool changes by a few tokens a step, its pairs hardly at all. Looking them up turns n^2 d multiply-adds and n^2
     angles into n^2 multiply-adds; runs of one context share a table. Not differentiable.
@@ -45,14 +45,12 @@ class PairTable:
             self._overlaps[one] = torch.cat([block @ row for _, block in self._geometry.unit_blocks()])
         return torch.stack([self._overlaps[one][row] for one, row in zip(token.tolist(), ids, strict=True)]).double()
 
-    def spread(
-        self, gold: Tensor, competitor: Tensor, ids: Tensor, mask: Tensor, probs: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def spread(self, gold: Tensor, rival: Tensor, ids: Tensor, mask: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
         """Return purity and localisation length as ``density.spread`` does.
 
         Args:
-            gold: token ids, shape (batch,); with the competitor's they name the table.
-            competitor: token ids, shape (batch,).
+            gold: token ids, shape (batch,); with the rival's they name the table.
+            rival: token ids, shape (batch,).
             ids: tokens of the pools, shape (batch, n).
             mask: which slots hold one, shape (batch, n).
             probs: their probabilities, float64, 0 in empty slots, shape (batch, n).
@@ -61,7 +59,7 @@ class PairTable:
             Both, float64, shape (batch,) each; NaN where a table would become too large.
         """
         found = [probs.new_full((len(ids),), torch.nan) for _ in range(2)]
-        pairs = torch.stack([gold, competitor], 1)
+        pairs = torch.stack([gold, rival], 1)
         for key in dict.fromkeys(map(tuple, pairs.tolist())):
             rows = (pairs == pairs.new_tensor(key)).all(1).nonzero().flatten()
             table = self._table(key, ids[rows][mask[rows]])

@@ -20,7 +20,7 @@ class Pool:
     """Pools of a batch of predictions, padded to the largest.
 
     Attributes:
-        ids: token ids, int64, shape (batch, n): gold first, competitor second, then the background in id order.
+        ids: token ids, int64, shape (batch, n): gold first, rival second, then the background in id order.
         mask: True where a slot holds a token, shape (batch, n).
         probs: probabilities renormalised to sum 1 over the pool, float64, shape (batch, n), 0 in empty slots.
         mass: what the probabilities summed to before, shape (batch,), in (0, 1].
@@ -59,20 +59,20 @@ def nucleus(probs: Tensor, top_p: float) -> Tensor:
     return probs >= _smallest_kept(probs.detach(), top_p).unsqueeze(-1)
 
 
-def pool(probs: Tensor, gold: Tensor, competitor: Tensor, top_p: float = 0.9, left_out: Collection[int] = ()) -> Pool:
-    """Return the pool of each prediction: its nucleus with gold and competitor forced in.
+def pool(probs: Tensor, gold: Tensor, rival: Tensor, top_p: float = 0.9, left_out: Collection[int] = ()) -> Pool:
+    """Return the pool of each prediction: its nucleus with gold and rival forced in.
 
     Args:
         probs: the model's probabilities over the vocabulary, shape (batch, V).
         gold: token ids, int64, shape (batch,).
-        competitor: token ids, int64, shape (batch,).
+        rival: token ids, int64, shape (batch,).
         top_p: nucleus mass, in (0, 1].
         left_out: ids that are in no pool; the nucleus is that of all tokens all the same.
 
     Returns:
         The pools, padded to the largest.
     """
-    pair = torch.stack([gold, competitor], 1)
+    pair = torch.stack([gold, rival], 1)
     background = nucleus(probs, top_p).scatter(1, pair, False)
     if left_out:
         background[:, sorted(left_out)] = False

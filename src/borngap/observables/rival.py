@@ -1,4 +1,4 @@
-"""The choice of a competitor where the user names none (docs/theory.md#objects)."""
+"""The choice of a rival where the user names none (docs/theory.md#objects)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FALLBACK = 50
 Describe = Callable[[int], tuple[str, bool]]
 
 
-def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float, describe: Describe) -> int:
+def choose_rival(probs: Tensor, geometry: Geometry, gold: int, top_p: float, describe: Describe) -> int:
     """Return the nucleus token with the largest overlap with gold that is another word.
 
     Left out: gold, special tokens, tokens without a direction, tokens whose text equals gold's after stripping white
@@ -30,7 +30,7 @@ def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float
         describe: gives a token's decoded text and whether it starts a word.
 
     Returns:
-        The competitor's id.
+        The rival's id.
 
     Raises:
         UserError: neither the nucleus nor the 50 most probable tokens hold another word.
@@ -53,4 +53,4 @@ def choose_competitor(probs: Tensor, geometry: Geometry, gold: int, top_p: float
         if rival is not None:
             return rival
     found = f"no other word among the nucleus and the {len(top)} most probable tokens"
-    raise UserError(f"no competitor for {text!r}", found=found, fix="name the competitor in the contexts file")
+    raise UserError(f"no rival for {text!r}", found=found, fix="name the rival in the contexts file")

@@ -14,12 +14,12 @@ def standing(observation: Mapping[str, Any]) -> str:
     background's drag enters the second only; then the ranking is what a user sees.
 
     Args:
-        observation: a record with ``gold``, ``competitor`` and the observables.
+        observation: a record with ``gold``, ``rival`` and the observables.
 
     Returns:
         One sentence.
     """
-    gold, rival = observation["gold"].strip(), observation["competitor"].strip()
+    gold, rival = observation["gold"].strip(), observation["rival"].strip()
     leads, born_leads = observation["logit_gap"] > 0, observation["born_gap"] > 0
     return _SENTENCES[leads, born_leads](observation, gold, rival)
 

@@ -12,7 +12,7 @@ from borngap.report.wording import needed_text, used_text
 
 _ENDS = {
     "logit_gap": "logit gap / nat", "born_gap": "Born gap", "signal": "signal", "drag": "drag",
-    "gold_probability": "p gold", "competitor_probability": "p rival", "cross_entropy": "cross-entropy / nat",
+    "gold_probability": "p gold", "rival_probability": "p rival", "cross_entropy": "cross-entropy / nat",
     "participation_ratio": "participation ratio",
 }  # fmt: skip
 

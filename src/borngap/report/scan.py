@@ -63,7 +63,7 @@ def _pair(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "number": number,
         "gold": word(row["gold"]),
-        "rival": word(row["competitor"]),
+        "rival": word(row["rival"]),
         "targets": row["targets"],
         "rival_ahead": row["rival_ahead"],
         "share_ahead": rounded(row["rival_ahead"] / row["targets"], 3) if row["targets"] else None,

@@ -13,7 +13,7 @@ from borngap.shown import public, visible
 GLOSSARY = {
     "target": "a token of the data that a trainer would supervise: one prediction",
     "gold": "a target that is a whole word: the right next word",
-    "rival": "of the nucleus, the near-synonym whose overlap with gold is the largest (also called competitor)",
+    "rival": "of the nucleus, the near-synonym whose overlap with gold is the largest",
     "near-synonym": "another whole word whose overlap with gold is above the threshold; near in the model's geometry, "
     "which is not always near in meaning",
     "nucleus": "the smallest set of tokens that hold the probability top p together",

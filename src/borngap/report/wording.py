@@ -19,7 +19,7 @@ _SILENT = "the loss fell smoothly all the while: it alone would not have told"
 GLOSSARY = {
     "context": "a prompt and the word that should come next: one prediction",
     "gold": "the right next word",
-    "rival": "its near-synonym, which competes for the same place (also called competitor)",
+    "rival": "its near-synonym, which competes for the same place",
     "overlap": "how alike gold and rival are to the model: cosine of their embeddings, from −1 to 1",
     "logit gap": "lead of gold over rival in the model's own scores; above 0, gold is the more probable of the two",
     "Born gap": "the same lead under a score that counts overlapping words together; signal + drag, exactly",

@@ -44,7 +44,7 @@ def exported(
     picks = picks_of(positions, leading, by, _SPARE * count)
     found: dict[tuple[Any, ...], Context] = {}
     for pick, ids, where in _prefixes(picks, source, scanner):
-        found.setdefault((*ids, pick["gold_id"], pick["competitor_id"]), _context(ids, pick, where, tokenizer))
+        found.setdefault((*ids, pick["gold_id"], pick["rival_id"]), _context(ids, pick, where, tokenizer))
     return list(found.values())[:count]
 
 
@@ -66,7 +66,7 @@ def _context(ids: list[int], pick: dict[str, Any], where: str, tokenizer: Any) -
     """The context by its text if that gives these tokens again, and else with the token ids beside it."""
     place = "" if pick["ahead"] == 1 else f", number {pick['place']} of {pick['ahead']} from the worst"
     note = f"{where}: logit gap {pick['logit_gap']:+.2f} nat in the scan{place}"
-    gold, rival = pick["gold_id"], pick["competitor_id"]
+    gold, rival = pick["gold_id"], pick["rival_id"]
     words = (word_text(gold, tokenizer), word_text(rival, tokenizer))
     whole = Context(decoded(ids, tokenizer), words[0], words[1], tuple(ids), gold, rival, note)
     plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -82,4 +82,4 @@ def _same(short: Context, whole: Context, tokenizer: Any) -> bool:
         target = tokenize(short, tokenizer)
     except UserError:
         return False
-    return (target.ids, target.gold_id, target.competitor_id) == (whole.prompt_ids, whole.gold_id, whole.competitor_id)
+    return (target.ids, target.gold_id, target.rival_id) == (whole.prompt_ids, whole.gold_id, whole.rival_id)

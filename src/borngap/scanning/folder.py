@@ -48,7 +48,7 @@ class Scan:
         pairs = f"{len(self.pairs)} pairs"
         if len(self.pairs):
             worst = self.pairs.row(0, named=True)
-            pairs += f", worst{worst['gold']} <{worst['competitor']}"
+            pairs += f", worst{worst['gold']} <{worst['rival']}"
         return f"<Scan {self.folder or 'in memory'} of {self.summary['data']}: {found}; {pairs}>"
 
     @property

@@ -19,7 +19,7 @@ class Given:
 
     Attributes:
         tokens: pairs of token ids.
-        left_out: pairs that can't be looked for: ``gold``, ``competitor``, ``reason``.
+        left_out: pairs that can't be looked for: ``gold``, ``rival``, ``reason``.
     """
 
     tokens: tuple[tuple[int, int], ...]
@@ -46,7 +46,7 @@ def given_pairs(pairs: Sequence[tuple[str, str]], words: Words, tokenizer: Any) 
     tokens = words.tokens()
     known = [pair for pair in pairs if set(pair) <= tokens.keys()]
     others = [pair for pair in pairs if not set(pair) <= tokens.keys()]
-    left_out = [{"gold": a, "competitor": b, "reason": _reason((a, b), tokens, tokenizer)} for a, b in others]
+    left_out = [{"gold": a, "rival": b, "reason": _reason((a, b), tokens, tokenizer)} for a, b in others]
     if not known:
         found = "; ".join(entry["reason"] for entry in left_out[:_SHOWN])
         rule = "pairs of whole words, each a single token of this model"

@@ -14,14 +14,14 @@ from borngap.errors import UserError
 _AT_ONCE = 1_000_000  # positions that are grouped in memory
 _EXAMPLES = 2
 _PLACE = ["row", "start", "offset", "logit_gap"]
-_PAIR = ["gold_id", "competitor_id"]
+_PAIR = ["gold_id", "rival_id"]
 _AHEAD, _BORN_AHEAD = pl.col("logit_gap") <= 0, pl.col("born_gap") <= 0
 EXAMPLE: dict[str, Any] = {
     "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "before": pl.String,
     "logit_gap": pl.Float64, "born_gap": pl.Float64,
 }  # fmt: skip
 PAIRS: dict[str, Any] = {
-    "gold_id": pl.Int32, "competitor_id": pl.Int32, "gold": pl.String, "competitor": pl.String, "targets": pl.Int64,
+    "gold_id": pl.Int32, "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String, "targets": pl.Int64,
     "rival_ahead": pl.Int64, "born_rival_ahead": pl.Int64, "gold_overlap": pl.Float64, "median_logit_gap": pl.Float64,
     "median_born_gap": pl.Float64, "examples": pl.List(pl.Struct(EXAMPLE)),
 }  # fmt: skip
@@ -40,7 +40,7 @@ def pairs_of(positions: Path) -> pl.DataFrame:
         One row a pair, columns as in ``PAIRS``; ``examples`` are its two targets with the lowest logit gap.
     """
     grouped = [_grouped(part) for part in _parts(pl.scan_parquet(positions, glob=False))]
-    keys = ["rival_ahead", "median_logit_gap", "gold_id", "competitor_id"]
+    keys = ["rival_ahead", "median_logit_gap", "gold_id", "rival_id"]
     return pl.concat(grouped).sort(keys, descending=[True, False, False, False]).cast(PAIRS)  # type: ignore[arg-type]
 
 
@@ -55,11 +55,11 @@ def picks_of(positions: Path, pairs: pl.DataFrame, by: str, most: int) -> list[d
         most: how many at most.
 
     Returns:
-        The targets: a pair's ``gold_id``, ``competitor_id`` and texts, ``row``, ``start``, ``offset``, ``logit_gap``,
+        The targets: a pair's ``gold_id``, ``rival_id`` and texts, ``row``, ``start``, ``offset``, ``logit_gap``,
         and ``place`` among the ``ahead`` targets of the pair, 1 the worst.
     """
     wanted = pl.scan_parquet(positions, glob=False).filter(_AHEAD).select(*_PAIR, *_PLACE)
-    wanted = wanted.join(pairs.lazy().select(*_PAIR, "gold", "competitor").with_row_index("pair"), on=_PAIR)
+    wanted = wanted.join(pairs.lazy().select(*_PAIR, "gold", "rival").with_row_index("pair"), on=_PAIR)
     chosen = [pick for part in _parts(wanted) for pick in _picked(part, by, most)]
     return sorted(chosen, key=lambda pick: (pick["turn"], pick["pair"]))[:most]
 
@@ -99,7 +99,7 @@ def _parts(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
 def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
     ordered = frame.sort("logit_gap", "row", "offset")
     return ordered.group_by(_PAIR, maintain_order=True).agg(
-        pl.col("gold", "competitor").first(),
+        pl.col("gold", "rival").first(),
         pl.len().alias("targets"),
         _AHEAD.sum().alias("rival_ahead"),
         _BORN_AHEAD.sum().alias("born_rival_ahead"),
@@ -114,7 +114,7 @@ def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
     """Read pairs of words to look for.
 
     Args:
-        path: JSON Lines or CSV with the fields ``gold`` and ``competitor``; a contexts file will do.
+        path: JSON Lines or CSV with the fields ``gold`` and ``rival``; a contexts file will do.
 
     Returns:
         The pairs, each once.
@@ -124,10 +124,10 @@ def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
     """
     found: dict[tuple[str, str], None] = {}
     for row in open_source(path).rows():
-        pair = [row.value.get(key) for key in ("gold", "competitor")] if isinstance(row.value, dict) else []
+        pair = [row.value.get(key) for key in ("gold", "rival")] if isinstance(row.value, dict) else []
         words = [text.strip() for text in pair if isinstance(text, str) and text.strip()]
         if len(words) != 2 or words[0] == words[1]:
-            rule = '{"gold": "shame", "competitor": "guilt"}, or CSV with these headings'
+            rule = '{"gold": "shame", "rival": "guilt"}, or CSV with these headings'
             raise UserError(f"malformed pair in {row.where}", rule=rule, found=row.error or repr(row.value))
         found[words[0], words[1]] = None
     if not found:

@@ -26,7 +26,7 @@ Wanted = tuple[Window, Tensor]
 """A window and the positions in its example that need a forward."""
 COLUMNS: dict[str, Any] = {
     "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "gold_id": pl.Int32,
-    "competitor_id": pl.Int32, "gold": pl.String, "competitor": pl.String,
+    "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String,
     **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in NUMBERS}, "before": pl.String,
 }  # fmt: skip
 
@@ -186,16 +186,16 @@ class Scanner:
     def _frame(self, batch: Sequence[Wanted], rows: Tensor, at: Tensor, gold: Tensor, found: Found) -> pl.DataFrame:
         index = found.index.cpu()
         held = [batch[i][0] for i in rows[index].tolist()]
-        offsets, golds, rivals = at[index].tolist(), gold[index].tolist(), found.competitor.tolist()
+        offsets, golds, rivals = at[index].tolist(), gold[index].tolist(), found.rival.tolist()
         columns = {
             "row": [w.example.row.number for w in held],
             "offset": offsets,
             "start": [w.start for w in held],
             "where": [w.example.row.where for w in held],
             "gold_id": golds,
-            "competitor_id": rivals,
+            "rival_id": rivals,
             "gold": [self._words.text[i] for i in golds],
-            "competitor": [self._words.text[i] for i in rivals],
+            "rival": [self._words.text[i] for i in rivals],
             **{name: value.tolist() for name, value in found.numbers.items()},
             "before": self._before(
                 [w.example.ids[max(w.start, i - _BEFORE_TOKENS) : i] for w, i in zip(held, offsets, strict=True)]

@@ -21,7 +21,7 @@ _TABLE_ELEMENTS = 1 << 26
 _BLOCK_ELEMENTS = 1 << 22
 _DOT_ELEMENTS = 1 << 17  # what a core's cache holds
 NUMBERS = (
-    "gold_overlap", "gold_probability", "competitor_probability", "gold_rank", "competitor_rank", "logit_gap",
+    "gold_overlap", "gold_probability", "rival_probability", "gold_rank", "rival_rank", "logit_gap",
     "born_gap", "signal", "drag",
 )  # fmt: skip
 
@@ -32,12 +32,12 @@ class Found:
 
     Attributes:
         index: which predictions of the batch, int64, ascending, shape (n,).
-        competitor: their rivals' token ids, int64, shape (n,).
+        rival: their rivals' token ids, int64, shape (n,).
         numbers: id of an observable -> values, shape (n,) each.
     """
 
     index: Tensor
-    competitor: Tensor
+    rival: Tensor
     numbers: Mapping[str, Tensor]
 
 
@@ -106,7 +106,7 @@ class Rivals:
         starts = range(0, len(gold), step)
         index = torch.cat([part.index + start for part, start in zip(parts, starts, strict=True)])
         numbers = {name: torch.cat([part.numbers[name] for part in parts]) for name in NUMBERS}
-        return Found(index, torch.cat([part.competitor for part in parts]), numbers)
+        return Found(index, torch.cat([part.rival for part in parts]), numbers)
 
     def _find(self, logits: Tensor, gold: Tensor) -> Found:
         logits = logits.float()
@@ -126,37 +126,35 @@ class Rivals:
         index, ids = index[first], ids[first]
         return Found(index, ids, self._measure(logits[index], order, index, gold[index], ids))
 
-    def _measure(
-        self, logits: Tensor, order: Ranking, rows: Tensor, gold: Tensor, competitor: Tensor
-    ) -> dict[str, Tensor]:
-        gold_logit, competitor_logit = (logits.gather(1, t.unsqueeze(1)).squeeze(1) for t in (gold, competitor))
+    def _measure(self, logits: Tensor, order: Ranking, rows: Tensor, gold: Tensor, rival: Tensor) -> dict[str, Tensor]:
+        gold_logit, rival_logit = (logits.gather(1, t.unsqueeze(1)).squeeze(1) for t in (gold, rival))
         normaliser = order.log_normaliser[rows]
-        gold_p, competitor_p = ((x.double() - normaliser).exp() for x in (gold_logit, competitor_logit))
-        background = self._background(logits, order.edge[rows], normaliser, gold, competitor)
-        mass = background[0] + gold_p + competitor_p
-        left, right = (self._geometry.unit(t, torch.float64).to(logits.device) for t in (gold, competitor))
-        signal = gap.signal(gap.throttle(left, right), gold_p / mass, competitor_p / mass)
+        gold_p, rival_p = ((x.double() - normaliser).exp() for x in (gold_logit, rival_logit))
+        background = self._background(logits, order.edge[rows], normaliser, gold, rival)
+        mass = background[0] + gold_p + rival_p
+        left, right = (self._geometry.unit(t, torch.float64).to(logits.device) for t in (gold, rival))
+        signal = gap.signal(gap.throttle(left, right), gold_p / mass, rival_p / mass)
         drag = background[1] / mass
-        ranks = order.ranks(rows, torch.stack([gold_logit, competitor_logit], 1))
+        ranks = order.ranks(rows, torch.stack([gold_logit, rival_logit], 1))
         values = (
-            (left * right).sum(1).clamp(-1, 1), gold_p, competitor_p, ranks[:, 0], ranks[:, 1],
-            (gold_logit - competitor_logit).double(), gap.born_gap(signal, drag),
+            (left * right).sum(1).clamp(-1, 1), gold_p, rival_p, ranks[:, 0], ranks[:, 1],
+            (gold_logit - rival_logit).double(), gap.born_gap(signal, drag),
             signal, drag,
         )  # fmt: skip
         return dict(zip(NUMBERS, values, strict=True))
 
     def _background(
-        self, logits: Tensor, edge: Tensor, normaliser: Tensor, gold: Tensor, competitor: Tensor
+        self, logits: Tensor, edge: Tensor, normaliser: Tensor, gold: Tensor, rival: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mass and unnormalised drag of the nucleus without gold and competitor, float64, shape (batch,) each."""
-        table, slots = self._squares.of(torch.stack([gold, competitor]))
+        """Mass and unnormalised drag of the nucleus without gold and rival, float64, shape (batch,) each."""
+        table, slots = self._squares.of(torch.stack([gold, rival]))
         mass, drag = normaliser.new_zeros(len(logits)), normaliser.new_zeros(len(logits))
         step = max(1, _DOT_ELEMENTS // logits.shape[1])
         for start in range(0, len(logits), step):
             part = slice(start, start + step)
             x = logits[part]
             kept = (x - normaliser[part, None].to(x.dtype)).exp_().mul_(x >= edge[part, None])
-            kept.scatter_(1, torch.stack([gold[part], competitor[part]], 1), 0)
+            kept.scatter_(1, torch.stack([gold[part], rival[part]], 1), 0)
             if self._blank:
                 kept[:, self._blank] = 0  # in no pool
             mass[part] = kept.sum(1).double()

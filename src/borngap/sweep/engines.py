@@ -32,7 +32,7 @@ class Worker:
     """
 
     def __init__(self, plan: SweepPlan, device: str = "cpu") -> None:
-        """Load the model and choose the competitors.
+        """Load the model and choose the rivals.
 
         Args:
             plan: the plan.

@@ -27,7 +27,7 @@ SWEEP_FILE, RUNS_FILE, STEPS_FILE, PARTS = SWEEP.head, "runs.json", "steps.parqu
 STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | COLUMNS
 _ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
 RUN_COLUMNS: dict[str, Any] = {
-    "run": pl.Int64, "context": pl.Int64, "gold": pl.String, "competitor": pl.String, "method": pl.String,
+    "run": pl.Int64, "context": pl.Int64, "gold": pl.String, "rival": pl.String, "method": pl.String,
     "rate": pl.Float64, "seed": pl.Int64, "steps": pl.Int64, "last_step": pl.Int64, "gold_overlap": pl.Float64,
     **{f"outcome_{name}": pl.String for name in CRITERIA},
     **{f"flip_step_{name}": pl.Int64 for name in CRITERIA},

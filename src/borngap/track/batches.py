@@ -12,7 +12,7 @@ from torch import Tensor
 from borngap.data.tokenised import IGNORED
 from borngap.errors import UserError
 
-GIVE_CONTEXTS = "give contexts: BornGapCallback([Context(prompt, gold, competitor), ...])"
+GIVE_CONTEXTS = "give contexts: BornGapCallback([Context(prompt, gold, rival), ...])"
 _SENSES = ("pixel", "image", "video", "audio", "input_features", "input_values")
 Document = tuple[Tensor, Tensor]
 """Token ids and labels, each of shape (length,); the label is -100 where nothing is learnt."""

@@ -10,7 +10,7 @@ from borngap.train.observe import Record
 
 PREFIX = "born_gap"
 _AVERAGED = (
-    "born_gap", "logit_gap", "top1_margin", "signal", "drag", "gold_probability", "competitor_probability",
+    "born_gap", "logit_gap", "top1_margin", "signal", "drag", "gold_probability", "rival_probability",
     "cross_entropy", "gold_rank", "participation_ratio", "overlap_drift", "embedding_rotation",
 )  # fmt: skip
 _WORST = ("born_gap", "logit_gap")

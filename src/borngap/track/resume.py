@@ -20,7 +20,7 @@ def kept(targets: Sequence[Target]) -> list[dict[str, Any]]:
             "context": target.context.to_json(),
             "ids": list(target.ids),
             "gold_id": target.gold_id,
-            "competitor_id": target.competitor_id,
+            "rival_id": target.rival_id,
             "notes": target.notes,
             "fragment": target.fragment,
         }
@@ -69,13 +69,13 @@ def _other_contexts(there: Sequence[Target], now: Sequence[Target]) -> Iterator[
 
 
 def _same(old: Target, new: Target) -> bool:
-    return (old.ids, old.gold_id) == (new.ids, new.gold_id) and new.competitor_id in {None, old.competitor_id}
+    return (old.ids, old.gold_id) == (new.ids, new.gold_id) and new.rival_id in {None, old.rival_id}
 
 
 def _named(target: Target | None) -> str:
     if target is None:
         return "none"
-    rival = "" if target.context.competitor is None else f" over {target.context.competitor!r}"
+    rival = "" if target.context.rival is None else f" over {target.context.rival!r}"
     return f"{target.context.gold!r}{rival} after {target.context.prompt[-_SHOWN:]!r}"
 
 

@@ -43,7 +43,7 @@ def sample_targets(
         apart: whether the model keeps packed documents apart by their ``position_ids``.
 
     Returns:
-        At most ``count`` targets; competitors are yet to be chosen.
+        At most ``count`` targets; rivals are yet to be chosen.
 
     Raises:
         UserError: no example has a position to learn, or examples don't fit the collator.

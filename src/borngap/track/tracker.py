@@ -181,7 +181,7 @@ class Tracker:
 
     @property
     def targets(self) -> list[Target]:
-        """The targets, with competitors."""
+        """The targets, with rivals."""
         return list(self._follower.targets.values())
 
     @property
@@ -363,7 +363,7 @@ class Tracker:
         for index in sorted(self._follower.watch.worsening - self._warned):
             self._warned.add(index)
             words = self._follower.targets[index].context
-            text = f"structural failure at step {step}: the drag of {words.gold!r} against {words.competitor!r} worsens"
+            text = f"structural failure at step {step}: the drag of {words.gold!r} against {words.rival!r} worsens"
             warnings.warn(text, BornGapWarning, stacklevel=2)
 
     def _open(self, out: str | Path | None, host: Mapping[str, Any] | None, *, resumed: bool) -> Store | None:

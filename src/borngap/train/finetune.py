@@ -55,13 +55,13 @@ class FineTune:
 
     Attributes:
         model: the model as it is trained, wrapped by PEFT for LoRA.
-        targets: tokenised contexts, competitors chosen at the base model.
+        targets: tokenised contexts, rivals chosen at the base model.
         notes: what the user must know.
         digest: fingerprint of the base weights.
     """
 
     def __init__(self, loaded: Loaded, contexts: Sequence[Context], training: Training) -> None:
-        """Choose the competitors at the base model, then prepare it for training.
+        """Choose the rivals at the base model, then prepare it for training.
 
         Args:
             loaded: model and tokenizer; the model is changed.

@@ -50,14 +50,14 @@ class Observer:
         Args:
             model: a Hugging Face causal LM, with its adapters in place and requires_grad set.
             tokenizer: its tokenizer.
-            targets: tokenised contexts with competitors.
+            targets: tokenised contexts with rivals.
             kind: geometry matrix.
             top_p: nucleus mass.
             only: ids measured at every record.
         """
         self._model, self._kind, self._top_p = model, kind, top_p
         self._only = tuple(only)
-        self._pairs = torch.tensor([[t.gold_id, t.competitor_id] for t in targets])
+        self._pairs = torch.tensor([[t.gold_id, t.rival_id] for t in targets])
         readout = readout_of(model)
         self.moving = (readout.input if kind == "input" else readout.output).trained
         start = geometry_of(model, kind, tokenizer, readout)
@@ -71,7 +71,7 @@ class Observer:
 
     @property
     def start_rows(self) -> Tensor:
-        """Unit rows of gold and competitor at the start, float64, shape (contexts, 2, d)."""
+        """Unit rows of gold and rival at the start, float64, shape (contexts, 2, d)."""
         return self._start_rows
 
     def restore(self, rows: Tensor) -> None:
@@ -118,21 +118,21 @@ class Observer:
         Returns:
             One record a prediction.
         """
-        gold, competitor = self._pairs[list(index)].T
+        gold, rival = self._pairs[list(index)].T
         names = [name for name in OBSERVABLES if name not in self._only]
-        values = measure(logits.detach(), self.geometry(), gold, competitor, top_p=self._top_p, only=names)
+        values = measure(logits.detach(), self.geometry(), gold, rival, top_p=self._top_p, only=names)
         return _rows(values, len(index))
 
     def _measure(self, logits: Tensor, hidden: Tensor | None, index: list[int]) -> list[Record]:
         if not index:
             return []
-        gold, competitor = self._pairs[index].T
+        gold, rival = self._pairs[index].T
         now = self.geometry()
         options: dict[str, Any] = {"only": self._only, "top_p": self._top_p, "pairs": self._kept}
-        values = measure(logits, now, gold, competitor, hidden=hidden, **options)
+        values = measure(logits, now, gold, rival, hidden=hidden, **options)
         values |= self._movement(now, index, values["born_gap"])
         if self.moving and self._start_known:
-            frozen = measure(logits, self.start, gold, competitor, only=["born_gap"], top_p=self._top_p)
+            frozen = measure(logits, self.start, gold, rival, only=["born_gap"], top_p=self._top_p)
             values["frozen_born_gap"] = frozen["born_gap"]
         return _rows(values, len(index))
 

@@ -70,9 +70,7 @@ def choose_docs40(models: Iterable[Loaded]) -> list[Context]:
             mean = statistics.mean(row["gold_overlap"] for row in rows)
             fit.append(rows[0] | {"gold_overlap": mean, "behind": 2 * behind > len(rows)})
     return [
-        Context(
-            row["prompt"], *((row["gold"], row["competitor"]) if row["behind"] else (row["competitor"], row["gold"]))
-        )
+        Context(row["prompt"], *((row["gold"], row["rival"]) if row["behind"] else (row["rival"], row["gold"])))
         for row in _spread(fit, MANY)
     ]
 
@@ -87,14 +85,12 @@ def _spread(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     rows = sorted(rows, key=lambda row: row["gold_overlap"])
     chosen: list[dict[str, Any]] = []
     for target in torch.linspace(rows[0]["gold_overlap"], rows[-1]["gold_overlap"], count).tolist():
-        left = [
-            row for row in rows if all({row["gold"], row["competitor"]} != {c["gold"], c["competitor"]} for c in chosen)
-        ]
+        left = [row for row in rows if all({row["gold"], row["rival"]} != {c["gold"], c["rival"]} for c in chosen)]
         chosen.append(min(left, key=lambda row: abs(row["gold_overlap"] - target)))
     return sorted(chosen, key=lambda row: row["gold_overlap"])
 
 
 def _directed(row: dict[str, Any], control: bool) -> Context:
-    first, second = row["gold"], row["competitor"]
+    first, second = row["gold"], row["rival"]
     ahead, behind = (first, second) if row["logit_gap"] > 0 else (second, first)
     return Context(row["prompt"], ahead, behind) if control else Context(row["prompt"], behind, ahead)

@@ -149,7 +149,7 @@ def _table(found: list[Threshold], asked: str) -> Any:
     rows = []
     for index, entry in enumerate(found, 1):
         c, context = entry.critical, entry.target.context
-        words = [word(context.gold), word(context.competitor or "")]
+        words = [word(context.gold), word(context.rival or "")]
         rates = [number(value, 3) if value is None else f"{value:.3g}" for value in (c.rate, c.low, c.high)]
         rows.append([index, *words, c.status, *[c.by][:other], number(entry.overlap, 3), *rates])
     return table(

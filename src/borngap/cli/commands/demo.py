@@ -67,12 +67,12 @@ def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> No
 
 def _contexts_table(rows: list[dict[str, Any]]) -> Any:
     headings = ["", "gold", "rival", "overlap", "p gold", "p rival", "logit gap", "Born gap", "ahead", "by Born gap"]
-    numbers = ("gold_overlap", "gold_probability", "competitor_probability", "logit_gap", "born_gap")
+    numbers = ("gold_overlap", "gold_probability", "rival_probability", "logit_gap", "born_gap")
     lines = [
         [
             index,
             word(row["gold"]),
-            word(row["competitor"]),
+            word(row["rival"]),
             *(number(row[key], 3) for key in numbers),
             "gold" if row["logit_gap"] > 0 else "rival",
             "gold" if row["born_gap"] > 0 else "rival",

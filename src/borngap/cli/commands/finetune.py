@@ -172,7 +172,7 @@ def _title(plan: dict[str, Any]) -> str:
 
 
 def _outcome(entry: dict[str, Any], criterion: str) -> list[Any]:
-    words = [word(entry["gold"]), word(entry["competitor"] or MISSING)]
+    words = [word(entry["gold"]), word(entry["rival"] or MISSING)]
     outcomes = [entry["outcomes"][name] for name in ("rank", "top1", "born")]
     return [entry["context"] + 1, *words, *outcomes, number(entry["flip_steps"][criterion])]
 

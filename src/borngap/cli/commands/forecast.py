@@ -164,13 +164,13 @@ def _table(found: list[Forecast], *, lora: bool, paper: bool) -> Any:
         c, context = entry.critical, entry.target.context
         ratio = MISSING if c.rate is None else f"{entry.planned / c.rate:.2f}"
         shown = c.status if c.status in {"beyond", "diverged"} else _rate(c.rate)
-        head = [index, word(context.gold), word(context.competitor or ""), _PROSPECTS[entry.prospect]]
+        head = [index, word(context.gold), word(context.rival or ""), _PROSPECTS[entry.prospect]]
         rows.append([*head, shown, _rate(c.low), _rate(c.high), ratio, *(_rate(get(entry)) for get in extra.values())])
     return table("\nWhat it takes", [*headings, *extra], rows, 4, keys=2)
 
 
 def _at_the_end(found: list[Forecast]) -> Any:
-    ids = ("born_gap", "signal", "drag", "logit_gap", "gold_probability", "competitor_probability")
+    ids = ("born_gap", "signal", "drag", "logit_gap", "gold_probability", "rival_probability")
     headings = ["", "gold", "outcome", "Born gap", "signal", "drag", "logit gap", "p gold", "p rival"]
     settled = all(entry.outcome_by == "collocation" for entry in found)
     headings += [] if settled else ["by"]

@@ -44,7 +44,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from borngap.observables.catalogue import OBSERVABLES
     from borngap.observables.standing import standing
 
-    lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "competitor")]
+    lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "rival")]
     lines += [[key, o.unit, *(number(r[key]) for r in rows)] for key, o in OBSERVABLES.items()]
     headings = ["observable", "unit", *map(str, range(1, len(rows) + 1))]
     print_table(table("\ncontexts, a column each", headings, lines, 2, keys=2))

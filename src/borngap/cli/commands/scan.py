@@ -70,7 +70,7 @@ def scan(
     ] = None,
     percentile: Annotated[float, typer.Option(help="Percentile of the bulk that a rival's overlap is above.")] = 99.0,
     min_overlap: Annotated[float | None, typer.Option(help="The same as a number, instead.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and competitor: look for these only.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and rival: look for these only.")] = None,
     text_field: Annotated[str | None, typer.Option(help="Field of the text.")] = None,
     prompt_field: Annotated[str | None, typer.Option(help="Field of the prompt.")] = None,
     completion_field: Annotated[str | None, typer.Option(help="Field of the completion.")] = None,
@@ -222,7 +222,7 @@ def _bulk_line(summary: dict[str, Any]) -> str:
 
 
 def _left_out(pairs: list[dict[str, str]]) -> str:
-    named = "; ".join(f"{pair['gold']} < {pair['competitor']} ({pair['reason']})" for pair in pairs[:3])
+    named = "; ".join(f"{pair['gold']} < {pair['rival']} ({pair['reason']})" for pair in pairs[:3])
     return f"; {len(pairs)} left out: {named}{'; ...' if len(pairs) > 3 else ''}" if pairs else ""
 
 
@@ -242,7 +242,7 @@ def _counts_lines(counts: dict[str, int]) -> list[str]:
 
 
 def _pair_lines(pair: dict[str, Any]) -> list[str]:
-    gold, rival = (word(pair[name]) for name in ("gold", "competitor"))
+    gold, rival = (word(pair[name]) for name in ("gold", "rival"))
     head = (
         f"{gold} < {rival}: {pair['targets']} target{'s'[: pair['targets'] != 1]}, rival ahead in "
         f"{pair['rival_ahead']}, overlap {pair['gold_overlap']:.2f}, "

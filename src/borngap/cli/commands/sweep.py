@@ -200,7 +200,7 @@ def _flips(result: Sweep, criterion: str) -> list[list[Any]]:
         "context", "rate", maintain_order=True
     ):
         runs = group.to_dicts()
-        head = [int(str(context)) + 1, word(runs[0]["gold"]), word(runs[0]["competitor"] or MISSING)]
+        head = [int(str(context)) + 1, word(runs[0]["gold"]), word(runs[0]["rival"] or MISSING)]
         rows.setdefault(int(str(context)), head).append(_cell(runs, criterion))
     return list(rows.values())
 

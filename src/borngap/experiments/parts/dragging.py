@@ -63,7 +63,7 @@ def tables(study: Study) -> list[Table]:
     note = "Gold's probability at the end of the run, and the same with the rival's set to 0 and the rest renormalised."
     fifth = Table(
         "table5",
-        "Table 5. Competitor ablation",
+        "Table 5. Rival ablation",
         note,
         removed,
         paper_table(5),
@@ -92,7 +92,7 @@ def _base(study: Study) -> Table:
     rows = short(study.contexts).select(
         "model",
         "gold",
-        "competitor",
+        "rival",
         pl.col("gold_overlap").alias("overlap"),
         "gold_rank",
         "born_rank",

@@ -202,7 +202,7 @@ def _scatter(study: Study) -> Figure:
 def _alignment(study: Study) -> Figure:
     columns = {
         "gold_alignment": "ê·h of gold",
-        "competitor_alignment": "ê·h of the rival",
+        "rival_alignment": "ê·h of the rival",
         "logit_gap": "logit gap / nat",
     }
     rows = []

@@ -70,7 +70,7 @@ PANELS = (
           (Line("signal", "signal", "signal"), Line("drag", "drag", "drag", "dashed")),
           "They add up to the Born gap: drag below 0 works for the rival.", zero=True),
     Panel("probability", "Probability of gold and rival", "probability (0 to 1)",
-          (Line("gold_probability", "gold", "gold"), Line("competitor_probability", "rival", "rival", "dashed")),
+          (Line("gold_probability", "gold", "gold"), Line("rival_probability", "rival", "rival", "dashed")),
           "Which of the two words the model would rather write."),
     Panel("logit_gap", "Logit gap", "logit gap / nat", (Line("logit_gap", "logit gap"),),
           "Above 0, gold is the more probable of the two.", zero=True),

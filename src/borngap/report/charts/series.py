@@ -10,7 +10,7 @@ from typing import Any
 from borngap.judge.trajectory import Trajectory
 
 SERIES = (
-    "born_gap", "signal", "drag", "gold_probability", "competitor_probability", "logit_gap", "cross_entropy",
+    "born_gap", "signal", "drag", "gold_probability", "rival_probability", "logit_gap", "cross_entropy",
     "participation_ratio", "embedding_rotation", "overlap_drift",
 )  # fmt: skip
 CHANGES = {"born_change": "born_gap", "frozen_change": "frozen_born_gap", "logit_change": "logit_gap"}

@@ -17,7 +17,7 @@ from borngap.shown import visible
 
 PROMPT_END = 90
 _ENDS = (
-    "logit_gap", "born_gap", "signal", "drag", "gold_probability", "competitor_probability", "cross_entropy",
+    "logit_gap", "born_gap", "signal", "drag", "gold_probability", "rival_probability", "cross_entropy",
     "participation_ratio", "gold_rank", "gold_overlap",
 )  # fmt: skip
 _NUMBERS = ("jump_ratio", "jump_share", "amplification", "readout_share")
@@ -118,7 +118,7 @@ def _words(entry: Mapping[str, Any], limit: int) -> dict[str, Any]:
         "prompt_length": len(prompt),
         "prompt_cut": max(0, len(prompt) - limit),
         "gold": word(_text(entry.get("gold"))),
-        "rival": word(_text(entry.get("competitor"))),
+        "rival": word(_text(entry.get("rival"))),
         "notes": [visible(f"{key}: {note}") for key, note in sorted(notes.items())],
     }
 

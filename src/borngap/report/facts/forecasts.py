@@ -91,7 +91,7 @@ def _sentence(record: Mapping[str, Any]) -> str:
 
 
 def _same(context: Mapping[str, Any], entry: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    words = word(entry.get("gold")) == context["gold"] and word(entry.get("competitor")) == context["rival"]
+    words = word(entry.get("gold")) == context["gold"] and word(entry.get("rival")) == context["rival"]
     kind = all(entry.get(key) in {None, plan.get(key)} for key in _SHARED if plan.get(key) is not None)
     prompt, where = entry.get("prompt"), entry.get("context")
     if isinstance(prompt, str):

@@ -37,7 +37,7 @@ def phase_record(sweep: Sweep) -> dict[str, Any]:
     diagram = diagrams(sweep, [criterion if criterion in CRITERIA else "rank"])[0]
     rows = list(sweep.runs.head(_MOST).iter_rows(named=True))
     points = [_point(row, diagram.criterion) for row in rows]
-    words = {row["context"]: (row["gold"], row["competitor"]) for row in sweep.runs.iter_rows(named=True)}
+    words = {row["context"]: (row["gold"], row["rival"]) for row in sweep.runs.iter_rows(named=True)}
     return {
         "folder": visible(sweep.folder.name),
         "criterion": diagram.criterion,
@@ -56,7 +56,7 @@ def _point(row: Mapping[str, Any], criterion: str) -> dict[str, Any]:
     character = "pre-resolved" if outcome == "pre-resolved" else row["character"] or "unknown"
     return {
         "gold": word(row["gold"]),
-        "rival": word(row["competitor"]),
+        "rival": word(row["rival"]),
         "rate": rounded(row["rate"]),
         "overlap": rounded(row["gold_overlap"]),
         "character": character,

@@ -65,7 +65,7 @@ def read_scan_source(folder: str | Path) -> ScanSource:
     positions = path / POSITIONS_FILE
     if not told and ((path / PARTS).is_dir() or not positions.exists()):
         missing.append("the scan is not finished: give the same borngap scan command again, and it goes on")
-    whole = _is_table(positions, {"gold_id", "competitor_id", "logit_gap", "born_gap", "gold_overlap"}, missing)
+    whole = _is_table(positions, {"gold_id", "rival_id", "logit_gap", "born_gap", "gold_overlap"}, missing)
     pairs = _pairs(path, told, missing, whole=whole)
     if whole:
         told = {**told, "counts": totals_of(positions) | _dict(told.get("counts"))}

@@ -125,7 +125,7 @@ def _judged(run: Run, missing: list[str]) -> Run:
             told = verdict(run.trajectory(index), criterion if criterion in CRITERIA else "rank").to_json()
         except UserError:
             continue
-        anew.append({"context": index, "prompt": "", "gold": "", "competitor": None} | words | clean(told))
+        anew.append({"context": index, "prompt": "", "gold": "", "rival": None} | words | clean(told))
     if anew:
         missing.append(f"no verdict was kept of {len(anew)} of the contexts: judged anew from the steps")
     entries = sorted([*run.verdicts, *anew], key=lambda entry: entry["context"])
