@@ -1,0 +1,105 @@
+"""English inflection: lemmas, forms, and the form of one word that corresponds to a form of another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from borngap.words.inflection import FORMS, agree, forms, lemmas, related
+
+
+@pytest.mark.parametrize(("word", "expected"), [
+    ("returns", {"return"}), ("Returning", {"return"}), ("left", {"left", "leave"}), ("mice", {"mouse"}),
+    ("was", {"be"}), ("method", {"method"}), ("worse", {"bad", "ill", "wrong", "worse"}),
+    ("datasets", {"dataset"}), ("subclasses", {"subclass"}), ("pull-requests", {"pull-request"}),  # the lexicon lacks
+    ("Wörter", {"wörter"}), ("kubernetes", {"kubernetes"}), ("", {""}), ("...", {"..."}), ("3.5", {"3.5"}),
+])  # fmt: skip
+def test_lemmas(word, expected):
+    assert lemmas(word) == expected
+
+
+@pytest.mark.parametrize(("word", "expected"), [
+    ("run", {"plural": "runs", "third person": "runs", "past": "ran", "past participle": "run", "gerund": "running"}),
+    ("parameter", {"plural": "parameters"}),
+    ("query", {"plural": "queries", "third person": "queries", "past": "queried", "past participle": "queried",
+               "gerund": "querying"}),
+    ("be", {"third person": "is", "past": "was were", "past participle": "been", "gerund": "being",
+            "present": "am are"}),
+    ("index", {"plural": "indexes indices", "third person": "indexes", "past": "indexed", "past participle": "indexed",
+               "gerund": "indexing"}),
+    ("big", {"comparative": "bigger", "superlative": "biggest"}),
+    ("subclass", {"plural": "subclasses"}),  # as its last part, of which the noun alone is known
+    ("tokenize", {"plural": "tokenizes", "third person": "tokenizes", "past": "tokenized",
+                  "past participle": "tokenized", "gerund": "tokenizing"}),
+    ("unpin", {"third person": "unpins", "past": "unpinned", "past participle": "unpinned", "gerund": "unpinning"}),
+    ("embedding", {"plural": "embeddings"}),
+    ("parameters", {}), ("datasets", {}), ("tokenized", {}), ("Haus-", {}), ("Größe", {}), ("x", {}), ("C++", {}),
+])  # fmt: skip
+def test_forms(word, expected):
+    found = {name: " ".join(spelt) for name, spelt in forms(word).items()}
+    assert found == {"base": word, **expected}
+
+
+def test_of_a_term_the_right_word_inflects():
+    assert forms("command line")["plural"] == ("command lines",)
+    assert forms("log in")["past"] == ("logged in",)
+    assert "plural" not in forms("log in")
+    assert forms("double-click")["past"] == ("double-clicked",)
+    assert set(forms("data set")) == {"base", "plural"}
+
+
+def test_a_form_is_written_as_its_word():
+    assert forms("GitHub")["plural"] == ("GitHubs",)
+    assert forms("API")["plural"] == ("APIs",)
+    assert forms("Client")["plural"] == ("Clients",)
+    assert all(set(forms(word)) <= set(FORMS) for word in ("be", "good", "well", "log in"))
+
+
+@pytest.mark.parametrize(("form", "base", "other", "expected"), [
+    ("parameters", "parameter", "argument", "arguments"),
+    ("Parameters", "parameter", "argument", "Arguments"),
+    ("PARAMETERS", "parameter", "argument", "ARGUMENTS"),
+    ("parameter", "parameter", "argument", "argument"),
+    ("A", "a", "the", "The"),
+    ("threw", "throw", "raise", "raised"),
+    ("thrown", "throw", "write", "written"),
+    ("runs", "run", "execute", "executes"),  # a plural or a third person: execute has the latter
+    ("clients", "client", "dataset", "datasets"),
+    ("messages", "message", "e-mail", "e-mails"),  # not its second plural, the bare form
+    ("whitelisted", "whitelist", "allowlist", "allowlisted"),
+    ("logs in", "log in", "sign in", "signs in"),
+    ("Logged in", "log in", "authenticate", "Authenticated"),
+    ("command lines", "command line", "terminal", "terminals"),
+    ("better", "good", "useful", "more useful"),
+    ("Clients", "Client", "Customer", "Customers"),
+    ("clients", "Client", "Customer", "customers"),
+    ("Clients", "client", "GitHub user", "GitHub users"),
+    ("parameters", "parameters", "arguments", "arguments"),
+    ("Kunde", "Kunde", "Käufer", "Käufer"),
+])  # fmt: skip
+def test_agreement(form, base, other, expected):
+    assert agree(form, base, other) == expected
+
+
+def test_what_is_no_form_has_nothing_to_agree_with():
+    with pytest.raises(ValueError, match="'argument' is no form of 'parameter'"):
+        agree("argument", "parameter", "value")
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), [
+    ("return", "Returning", True), ("left", "leaves", True), ("tokenizer", "tokenizers", True),
+    ("embeddings", "embedding", True), ("method", "function", False), ("a", "as", False), ("use", "us", False),
+])  # fmt: skip
+def test_related(first, second, expected):
+    assert related(first, second) is expected
+    assert related(second, first) is expected
+
+
+def test_the_lexicon_is_read_at_the_first_call_and_warns_of_nothing():
+    program = (
+        "import sys\nfrom borngap.words import inflection\nassert 'lemminflect' not in sys.modules\n"
+        "assert inflection.lemmas('words') == {'word'}\nassert 'lemminflect' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
