@@ -22,8 +22,8 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
     "errors", "shown", "tokens", "kinds", "schedule", "data", "words", "observables", "context", "judge", "training",
-    "files", "folder", "ray", "run", "model", "train", "track", "critical", "scanning", "sweep", "zoo", "experiments", "report",
-    "cli",
+    "files", "folder", "ray", "run", "model", "train", "track", "critical", "scanning", "sweep", "zoo", "experiments",
+    "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
 HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
