@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup browser demo test quick check bench corpus clean
+.PHONY: setup browser demo test quick check bench docs corpus clean
 
 setup: $(READY)
 
@@ -43,6 +43,11 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	for script in benchmarks/*.py; do echo "## $$script"; $(BIN)/python $$script; done
 
+# The site, into site/html. Warnings are errors.
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/python docs/make_site.py
+
 # The packages whose docstrings the bundled models are trained on, at their pinned versions, beside the environment.
 corpus: setup
 	$(BIN)/python -c "import json; pins = json.load(open('src/borngap/zoo/packages.json')); \
@@ -50,4 +55,4 @@ corpus: setup
 	$(BIN)/python -m pip install --quiet --no-deps --only-binary=:all: --target .corpus --requirement .corpus.txt
 
 clean:
-	rm -rf .venv .corpus .corpus.txt zoo-work dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .corpus .corpus.txt zoo-work site dist build .pytest_cache .hypothesis .mypy_cache .ruff_cache

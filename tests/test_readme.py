@@ -34,27 +34,3 @@ def test_figures_are_those_of_the_claim(text, claim):
         digits = len(shown.partition(".")[2])
         assert float(shown) == pytest.approx(exact, abs=0.5 * 10**-digits + 1e-12)
     assert re.search(rf"\b{judged['n']}\b", text)
-
-
-def anchors(page):
-    """The anchors of a page's headings, as GitHub makes them."""
-    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
-
-
-def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_anchors_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
-            assert anchor in anchors((page.parent / target) if target else page), f"{page.name}: {target}#{anchor}"
-
-
-def test_docstrings_name_anchors_that_exist():
-    for path in (ROOT / "src").rglob("*.py"):
-        for page, anchor in re.findall(r"(docs/\w+\.md)#([a-z-]+)", path.read_text(encoding="utf-8")):
-            assert anchor in anchors(ROOT / page), f"{path}: {page}#{anchor}"
