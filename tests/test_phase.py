@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from borngap.schedule import factors
-from borngap.sweep.boundary import boundary, compare, fit, interval
+from borngap.sweep.boundary import boundary, compare, fit
 from borngap.sweep.phase import Point, phase
 from borngap.sweep.points import point_of
 
@@ -193,13 +193,6 @@ def test_fit_by_hand():
     assert (cut, above) == (2.5, True)
     assert accuracy == pytest.approx((1 + 2 / 3) / 2)
     assert fit(np.ones(4), np.array([True, False, True, False])) == (1.0, True, 0.5)
-
-
-def test_intervals_of_a_mean():
-    assert interval(np.array([2.0, 2.0, 2.0])) == (2.0, 2.0)
-    low, high = interval(np.random.default_rng(3).normal(5, 1, 400))
-    assert low == pytest.approx(5 - 1.96 / 20, abs=0.12)
-    assert high == pytest.approx(5 + 1.96 / 20, abs=0.12)
 
 
 def test_an_interval_of_the_cut_covers_it():

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from borngap.cuts import DRAG_TOLERANCE
 from borngap.errors import UserError
 from borngap.judge.trajectory import Trajectory
-from borngap.judge.verdicts import DRAG_TOLERANCE
 
 Stop = Literal["none", "saturation", "structural", "resolved"]
 EVALUATION = 5

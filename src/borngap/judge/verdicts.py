@@ -7,6 +7,16 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from borngap.cuts import (
+    CATAPULT,
+    CATAPULT_LIKE,
+    DRAG_TOLERANCE,
+    INTERMEDIATE,
+    JUMP,
+    PHANTOM_SHARES,
+    SILENT_FALL,
+    SILENT_RISE,
+)
 from borngap.errors import UserError
 from borngap.judge.trajectory import CRITERIA, MARGINS, Criterion, Trajectory
 
@@ -15,16 +25,11 @@ Outcome = Literal[
 ]  # fmt: skip
 Character = Literal["catapult", "catapult-like", "intermediate", "borderline", "drift", "pre-resolved"]
 
-DRAG_TOLERANCE = 0.005
-SILENT_FALL = 0.01
-SILENT_RISE = 1e-3
-JUMP_RATIO = 5.0
-READOUT_SHARES = (0.9, 1.1)
 _CHARACTERS: tuple[tuple[float, Character], ...] = (
-    (15.0, "catapult"),
-    (8.0, "catapult-like"),
-    (6.0, "intermediate"),
-    (JUMP_RATIO, "borderline"),
+    (CATAPULT, "catapult"),
+    (CATAPULT_LIKE, "catapult-like"),
+    (INTERMEDIATE, "intermediate"),
+    (JUMP, "borderline"),
 )
 NEVER = frozenset({"structural", "kinematic", "unresolved"})
 _LEADS: dict[Criterion, str] = {
@@ -211,9 +216,9 @@ def phantom(jump_ratio: float | None, readout_share: float | None) -> bool | Non
     """
     if jump_ratio is None:
         return None
-    if jump_ratio < JUMP_RATIO:
+    if jump_ratio < JUMP:
         return False
-    return None if readout_share is None else READOUT_SHARES[0] <= readout_share <= READOUT_SHARES[1]
+    return None if readout_share is None else PHANTOM_SHARES[0] <= readout_share <= PHANTOM_SHARES[1]
 
 
 def silent(trajectory: Trajectory) -> bool | None:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DENSE_CROWDING = 6.0
-SPARSE_CROWDING = 4.0
+from borngap.cuts import DENSE_CROWDING, SPARSE_CROWDING
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from borngap.resample import Array, Interval, mean_interval, percentile_interval
+
 LEAST = 3  # of each kind, and contexts: below that nothing is claimed
-_CUTS, _MEANS = 1000, 2000  # resamples
 
 
 @dataclass(frozen=True)
@@ -93,10 +89,11 @@ def boundary(by: str, values: Array, catapult: Array, contexts: Array, seed: int
     if min(count, len(kind) - count) < LEAST or groups < LEAST:
         return replace(empty, reason=_too_little(by, x, kind, groups))
     cut, above, accuracy = fit(x, kind)
-    low, high = _interval(x, kind, of, cut, seed)
+    low, high = _interval(x, kind, of, seed)
     separable = accuracy > 1 - 1e-12
     if separable:  # anywhere between the kinds is as good
-        low, high = min(low, *_gap(x, kind, above)), max(high, *_gap(x, kind, above))
+        ends = [end for end in (low, high, *_gap(x, kind, above)) if end is not None]
+        low, high = min(ends), max(ends)
     return replace(
         empty, cut=cut, low=low, high=high, side="above" if above else "below", separable=separable,
         accuracy=accuracy, held_out=_balanced(kind, _unseen(x, kind, of)),
@@ -156,44 +153,10 @@ def compare(
         return nothing
     told = [_unseen(values[use], kind, of) == kind for _, values in (first, second)]
     gains = np.array([(told[0][of == g].astype(float) - told[1][of == g]).mean() for g in groups])
-    low, high = interval(gains, seed)
+    low, high = mean_interval(gains, seed)
     verdict = "no difference seen" if low is None or high is None or low <= 0 <= high else None
     verdict = verdict or ("better" if gains.mean() > 0 else "worse")
     return replace(nothing, difference=float(gains.mean()), low=low, high=high, verdict=verdict)
-
-
-def interval(values: Array, seed: int = 0) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of a mean (BCa; percentile where that does not exist).
-
-    Args:
-        values: one a context, at least 2.
-        seed: seeds the resampling.
-
-    Returns:
-        Both ends; equal where all values are.
-    """
-    from scipy import stats
-
-    if np.ptp(values) <= 1e-9 * np.abs(values).max():
-        return float(values[0]), float(values[0])
-    for method in ("BCa", "percentile"):
-        with _quiet():  # where BCa does not exist percentile's turn has come
-            found = stats.bootstrap(
-                (values,), np.mean, n_resamples=_MEANS, method=method, rng=np.random.default_rng(seed)
-            ).confidence_interval
-        if math.isfinite(found.low + found.high):
-            return float(found.low), float(found.high)
-    return None, None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without scipy's warning that a resampled distribution is degenerate."""
-    from scipy import stats
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        yield
 
 
 def _unseen(values: Array, catapult: Array, contexts: Array) -> Array:
@@ -214,30 +177,16 @@ def _balanced(catapult: Array, told: Array) -> float:
     return float((told[catapult].mean() + (~told[~catapult]).mean()) / 2)
 
 
-def _interval(values: Array, catapult: Array, contexts: Array, cut: float, seed: int) -> tuple[float, float]:
+def _interval(values: Array, catapult: Array, contexts: Array, seed: int) -> Interval:
     """95 % percentile interval of the cut, contexts resampled; resamples of one kind have no cut and are left out."""
-    from scipy import stats
-
     groups = [np.flatnonzero(contexts == group) for group in np.unique(contexts)]
 
-    def statistic(chosen: Array) -> float:
-        index = np.concatenate([groups[int(i)] for i in chosen])
+    def cut(drawn: Array) -> float:
+        index = np.concatenate([groups[i] for i in drawn])
         kind = catapult[index]
         return np.nan if kind.all() or not kind.any() else fit(values[index], kind)[0]
 
-    with _quiet():  # resamples without a cut are NaN
-        found = stats.bootstrap(
-            (np.arange(len(groups)),),
-            statistic,
-            n_resamples=_CUTS,
-            vectorized=False,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).bootstrap_distribution
-    if not np.isfinite(found).any():
-        return cut, cut
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    return percentile_interval(cut, len(groups), seed=seed)
 
 
 def _gap(values: Array, catapult: Array, above: bool) -> Iterator[float]:

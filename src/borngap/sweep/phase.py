@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from borngap.judge.trajectory import Criterion
 from borngap.judge.verdicts import character
-from borngap.sweep.boundary import LEAST, Boundary, Comparison, boundary, compare, interval
+from borngap.resample import mean_interval
+from borngap.sweep.boundary import LEAST, Boundary, Comparison, boundary, compare
 
 Status = Literal["ok", "pre-resolved", "beyond", "below", "diverged"]
 _CATAPULTS, _DRIFTS = {"catapult", "catapult-like"}, {"drift"}
@@ -197,7 +198,7 @@ def theta_star(critical: Sequence[Crossing], seed: int = 0) -> Estimate:
     if bounds:
         named = " and ".join(f"{count} {status}" for status, count in sorted(bounds.items()))
         reason = f"{named} the rates tried are left out: the mean of all contexts may lie further that way"
-    low, high = interval(thetas, seed)
+    low, high = mean_interval(thetas, seed)
     return Estimate(float(thetas.mean()), low, high, len(thetas), reason)
 
 

@@ -15,7 +15,7 @@ from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen
 from borngap.experiments.study import Study
 from borngap.experiments.tables import Figure, Table
-from borngap.sweep.boundary import interval
+from borngap.resample import mean_interval
 
 _LEAST = 3
 _FIELDS: dict[str, Any] = {
@@ -178,7 +178,7 @@ def _field(part: pl.DataFrame, overlap: float, standard: float) -> dict[str, Any
     if len(rates) < _LEAST:
         return {"contexts": len(rates)}
     thetas = rates * gmax
-    low, high = interval(thetas)
+    low, high = mean_interval(thetas)
     each = standard / rates
     middle = standard * overlap
     return {
