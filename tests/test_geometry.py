@@ -12,10 +12,11 @@ import torch
 from scipy import stats
 from tests.cases import DEVICES, case
 
+from borngap.choices import KINDS
 from borngap.errors import UserError
 from borngap.observables import geometry as module
 from borngap.observables.bulk import Bulk
-from borngap.observables.geometry import KINDS, Geometry
+from borngap.observables.geometry import Geometry
 from borngap.observables.largest import largest
 
 

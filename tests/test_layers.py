@@ -21,15 +21,17 @@ SOURCE = Path(borngap.__file__).parent
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
-    "errors", "cuts", "resample", "shown", "tokens", "kinds", "schedule", "data", "words", "observables", "context",
-    "judge", "training",
-    "files", "folder", "ray", "run", "model", "train", "track", "critical", "scanning", "sweep", "zoo", "experiments",
-    "report", "cli",
+    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "schedule", "data", "words",
+    "observables", "context", "judge", "training", "files", "folder", "ray", "run", "model", "train", "track",
+    "critical", "scanning", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
 HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
 HOSTED = {"data", "model", "train", "track", "zoo"}
-LIGHT = ("errors", "cuts", "resample", "shown", "tokens", "kinds", "schedule", "words", "observables", "context")
+LIGHT = (
+    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "schedule", "words", "observables",
+    "context",
+)  # fmt: skip
 HEAVY = HOSTS | {"polars", "rich", "typer", "altair", "jinja2", "pydantic", "sklearn", "pandas"}
 
 

@@ -9,11 +9,12 @@ import torch
 from tests.cases import DEVICES, case
 from tests.reference import density_matrix, pool_of, reference, softmax, unit_rows
 
+from borngap.choices import KINDS
 from borngap.errors import UserError
 from borngap.observables import density
 from borngap.observables import measure as observables
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
-from borngap.observables.geometry import KINDS, Geometry
+from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure
 
 SMALL_POOL = {"vocabulary": 30, "dimension": 40}

@@ -6,6 +6,7 @@ import pytest
 from tests.hosts import CONTEXTS
 
 import borngap
+from borngap.choices import CRITERIA
 from borngap.context import Context, Target
 from borngap.errors import UserError
 from borngap.judge.stopping import (
@@ -16,7 +17,7 @@ from borngap.judge.stopping import (
     all_resolved,
     all_saturated,
 )
-from borngap.judge.trajectory import CRITERIA, Trajectory
+from borngap.judge.trajectory import Trajectory
 from borngap.judge.verdicts import outcome, verdict
 from borngap.judge.watch import Watch, judge
 from borngap.track.callback import BornGapCallback

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
-from borngap.judge.stopping import Stop
-from borngap.judge.trajectory import CRITERIA, Criterion
-from borngap.observables.geometry import KINDS, Kind
 from borngap.schedule import SCHEDULES, Schedule, factors
 
 Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]
 Forward = Literal["last", "labels"]
-DTYPES = ("float32", "float64", "bfloat16", "float16", "auto")
+Dtype = Literal["float32", "float64", "bfloat16", "float16", "auto"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 # rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"
 USUAL_LORA_RATES = (1e-4, 1e-3)
 STANDARD_RATES: dict[Method, float] = {"full": 2e-5, "lora": 1e-4, "readout-only": 2e-5}

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.critical.pieces import Piece, State, advance, piece
 from borngap.critical.roots import ROOT, root, secants
-from borngap.judge.trajectory import Criterion
 from borngap.train.observe import Record
 from borngap.training import Method
 

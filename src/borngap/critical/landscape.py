@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from borngap.choices import Criterion
 from borngap.errors import UserError
-from borngap.judge.trajectory import Criterion
 from borngap.model.forward import last_logits
 from borngap.observables.measure import measure
 from borngap.train.finetune import FineTune

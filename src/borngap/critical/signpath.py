@@ -15,9 +15,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.critical.roots import root
-from borngap.judge.trajectory import Criterion
 
 SEGMENTS = 5
 _NUDGE = 1e-5

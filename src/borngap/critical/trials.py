@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import torch
 
+from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
-from borngap.judge.trajectory import MARGINS, Criterion
+from borngap.judge.trajectory import MARGINS
 from borngap.model.forward import last_logits
 from borngap.train.finetune import Step, make_optimiser
 from borngap.train.stacked import Lane, pays, stacked

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from borngap.choices import Criterion
 from borngap.context import Context
 from borngap.critical.rates import By
 from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_of, theta_of
 from borngap.experiments.folder import Plan, entries, home, kept
 from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
 from borngap.files import checked
-from borngap.judge.trajectory import Criterion
 from borngap.model.load import quiet
 from borngap.sweep.folder import PARTS, SWEEP_FILE, read_sweep
 from borngap.sweep.plan import SweepPlan

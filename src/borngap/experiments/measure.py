@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from borngap.choices import KINDS, Criterion, Kind
 from borngap.context import Context
 from borngap.critical.forecast import at_rate
 from borngap.critical.rates import By
@@ -15,11 +16,9 @@ from borngap.critical.search import Searcher, Threshold, critical_entry
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.experiments.claims.paper import lora_targets
-from borngap.judge.trajectory import Criterion
 from borngap.model.load import load, summary
 from borngap.model.probe import named, probe, records
 from borngap.model.readout import geometry_of
-from borngap.observables.geometry import KINDS, Kind
 from borngap.run import clean
 from borngap.training import Method, Training
 

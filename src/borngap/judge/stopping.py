@@ -15,7 +15,6 @@ from borngap.cuts import DRAG_TOLERANCE
 from borngap.errors import UserError
 from borngap.judge.trajectory import Trajectory
 
-Stop = Literal["none", "saturation", "structural", "resolved"]
 EVALUATION = 5
 Require = Literal["both", "born", "rank"]
 

@@ -9,14 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
 
 import polars as pl
 
+from borngap.choices import CRITERIA, Criterion
 from borngap.errors import UserError
 
-Criterion = Literal["rank", "top1", "born"]
-CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 MARGINS: dict[Criterion, str] = {"rank": "logit_gap", "top1": "top1_margin", "born": "born_gap"}
 DRIFT_IDS = ("overlap_drift", "embedding_rotation", "frozen_born_gap")
 

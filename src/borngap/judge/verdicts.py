@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from borngap.choices import CRITERIA, Criterion
 from borngap.cuts import (
     CATAPULT,
     CATAPULT_LIKE,
@@ -18,7 +19,7 @@ from borngap.cuts import (
     SILENT_RISE,
 )
 from borngap.errors import UserError
-from borngap.judge.trajectory import CRITERIA, MARGINS, Criterion, Trajectory
+from borngap.judge.trajectory import MARGINS, Trajectory
 
 Outcome = Literal[
     "pre-resolved", "lost", "resolved", "relapsed", "structural", "kinematic", "unresolved", "diverged"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
 
+from borngap.choices import CRITERIA, Criterion, Stop
 from borngap.context import Target
 from borngap.errors import UserError
 from borngap.judge.stopping import (
@@ -15,14 +16,13 @@ from borngap.judge.stopping import (
     PatienceState,
     SaturationRule,
     SaturationState,
-    Stop,
     all_failing,
     all_resolved,
     all_saturated,
     saving,
     unsaturated,
 )
-from borngap.judge.trajectory import CRITERIA, MARGINS, Criterion, Trajectory
+from borngap.judge.trajectory import MARGINS, Trajectory
 from borngap.judge.verdicts import verdict
 
 Values = Mapping[str, float | None]

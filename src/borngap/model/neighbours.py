@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from borngap.choices import Kind
 from borngap.errors import UserError
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.geometry import Kind
 
 
 def nearest_tokens(

@@ -12,14 +12,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from borngap.choices import DEFAULT_TOP_P, Kind
 from borngap.context import Context, Target, tokenize
 from borngap.errors import UserError
 from borngap.model.forward import _short, forward
 from borngap.model.precision import full_float32
 from borngap.model.readout import geometry_of, readout_of, transform_note
 from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.catalogue import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES
-from borngap.observables.geometry import Geometry, Kind
+from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
+from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure
 from borngap.observables.rival import choose_rival
 from borngap.tokens import decoded, starts_word, word_text

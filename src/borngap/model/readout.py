@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from borngap.choices import KINDS, Kind
 from borngap.errors import UserError
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
-from borngap.observables.geometry import KINDS, Geometry, Kind
+from borngap.observables.geometry import Geometry
 
 _CHECKED_TOKENS = 64
 

@@ -14,8 +14,6 @@ from borngap.observables.geometry import Geometry
 from borngap.observables.pairtable import PairTable
 from borngap.observables.pool import Pool
 
-DEFAULT_TOP_P = 0.9
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:

@@ -6,17 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from borngap.choices import Kind
 from borngap.errors import UserError
 from borngap.observables.bulk import Bulk
 from borngap.observables.largest import largest
 
-Kind = Literal["readout", "input", "centered"]
-KINDS: tuple[Kind, ...] = ("readout", "input", "centered")
 _BLOCK_ELEMENTS = 1 << 25
 _BULK_BLOCK = 1 << 19
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from borngap.choices import DEFAULT_TOP_P
 from borngap.errors import UserError
-from borngap.observables.catalogue import DEFAULT_TOP_P, INTEGER_IDS, OBSERVABLES, Prediction
+from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES, Prediction
 from borngap.observables.geometry import Geometry
 from borngap.observables.pairtable import PairTable
 from borngap.observables.pool import Pool, nucleus, pool

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from borngap.choices import DEFAULT_TOP_P, KINDS, Kind
 from borngap.errors import UserError
-from borngap.observables.catalogue import DEFAULT_TOP_P
-from borngap.observables.geometry import KINDS, Kind
 
 _LOWEST_PERCENTILE = 90.0
 Loss = Literal["answers", "all"]

@@ -6,18 +6,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
 
 from borngap.errors import UserError
 from borngap.model.load import load
 from borngap.sweep.folder import Result, entry_of
-from borngap.sweep.plan import SweepPlan, SweepRun
+from borngap.sweep.plan import ENGINES, Engine, SweepPlan, SweepRun
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import Observe
 from borngap.train.stacked import Lane, pays, refused, stacked
 
-Engine = Literal["sequential", "stacked", "processes", "ray"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 GROUP = 64  # runs that are stacked and written together: what a kill costs at most
 OBSERVED: Observe = "light"  # angles of all pairs of a wide pool would cost more than the training
 _TIMED = 3  # steps that an estimate rests on

@@ -16,10 +16,11 @@ from typing import Any
 
 import polars as pl
 
+from borngap.choices import CRITERIA
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import Folder, Kind, read_head
-from borngap.judge.trajectory import CRITERIA, Trajectory
+from borngap.judge.trajectory import Trajectory
 from borngap.run import COLUMNS, clean, table
 
 SWEEP = Kind("SWEEP", "sweep.json")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from borngap.judge.trajectory import Criterion
+from borngap.choices import Criterion
 from borngap.judge.verdicts import character
 from borngap.resample import mean_interval
 from borngap.sweep.boundary import LEAST, Boundary, Comparison, boundary, compare

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, Literal, get_args
 
 from borngap.context import Context
 from borngap.errors import UserError
 from borngap.training import Method, Training
 
+Engine = Literal["sequential", "stacked", "processes", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 _OF_A_RUN = ("rate", "seed")  # what the runs of a plan differ in, besides the context
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from borngap.judge.trajectory import Criterion
+from borngap.choices import Criterion
 from borngap.schedule import factors, share_of
 from borngap.sweep.folder import Sweep
 from borngap.sweep.phase import Phase, Point, phase

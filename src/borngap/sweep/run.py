@@ -10,9 +10,9 @@ import torch
 
 from borngap.model.precision import precision_of
 from borngap.run import environment
-from borngap.sweep.engines import Engine, Worker, choose_engine, in_sequence, in_stacks
+from borngap.sweep.engines import Worker, choose_engine, in_sequence, in_stacks
 from borngap.sweep.folder import Result, Sweep, SweepStore, read_sweep
-from borngap.sweep.plan import SweepPlan, SweepRun
+from borngap.sweep.plan import Engine, SweepPlan, SweepRun
 from borngap.sweep.ray import on_ray
 from borngap.sweep.workers import in_processes
 

@@ -13,14 +13,12 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
+from borngap.choices import DEFAULT_TOP_P, Criterion, Kind, Stop
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
-from borngap.judge.stopping import SaturationRule, Stop
-from borngap.judge.trajectory import Criterion
+from borngap.judge.stopping import SaturationRule
 from borngap.judge.watch import Watch
 from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.catalogue import DEFAULT_TOP_P
-from borngap.observables.geometry import Kind
 from borngap.track.batches import keeps_apart, refuse
 from borngap.track.hostfacts import learning_rates
 from borngap.track.metrics import PREFIX

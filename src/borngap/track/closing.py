@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from borngap.judge.trajectory import Criterion
+from borngap.choices import Criterion
 
 _AHEAD: dict[Criterion, str] = {
     "rank": "gold is ahead of its rival",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from borngap.judge.trajectory import MARGINS, Criterion
+from borngap.choices import Criterion
+from borngap.judge.trajectory import MARGINS
 from borngap.train.observe import Record
 
 PREFIX = "born_gap"

@@ -11,18 +11,17 @@ from typing import Any
 
 import torch
 
+from borngap.choices import DEFAULT_TOP_P, Criterion, Kind, Stop
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
-from borngap.judge.stopping import EVALUATION, SaturationRule, Stop
-from borngap.judge.trajectory import Criterion, trajectory
+from borngap.judge.stopping import EVALUATION, SaturationRule
+from borngap.judge.trajectory import trajectory
 from borngap.judge.watch import Watch, judge
 from borngap.model.forward import forward
 from borngap.model.precision import LOW, full_float32, name_of, precision_of
 from borngap.model.probe import named, prepare
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
-from borngap.observables.catalogue import DEFAULT_TOP_P
-from borngap.observables.geometry import Kind
 from borngap.run import Store, environment
 from borngap.track.averaged import evaluated
 from borngap.track.clock import Clock

@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from borngap.choices import DEFAULT_TOP_P, Kind
 from borngap.context import Target
 from borngap.judge.trajectory import MARGINS
 from borngap.judge.watch import Watch
 from borngap.model.readout import geometry_of, readout_of, rows_of
-from borngap.observables.catalogue import DEFAULT_TOP_P, OBSERVABLES
+from borngap.observables.catalogue import OBSERVABLES
 from borngap.observables.density import angle
-from borngap.observables.geometry import Geometry, Kind
+from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure
 from borngap.observables.pairtable import PairTable
 

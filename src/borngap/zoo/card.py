@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from borngap.choices import KINDS
 from borngap.files import write_whole
 from borngap.model.load import Loaded, load, summary
 from borngap.model.neighbours import nearest_tokens
 from borngap.model.readout import geometry_of, observing
-from borngap.observables.geometry import KINDS
 from borngap.zoo.recipe import CONTEXT
 
 WORDS = ("argument", "error", "method", "list", "array", "value", "string", "returns", "compute", "model")

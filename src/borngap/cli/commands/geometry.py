@@ -58,8 +58,8 @@ def geometry(
 
 def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
     """Return the bulk statistics of all three geometry matrices."""
+    from borngap.choices import KINDS
     from borngap.model.readout import geometry_of, readout_of
-    from borngap.observables.geometry import KINDS
 
     tied = readout_of(loaded.model).tied  # then input is readout: counted once
     wanted = [kind for kind in KINDS if not (tied and kind == "input")]

@@ -10,9 +10,10 @@ from typing import Any
 
 import altair as alt
 
+from borngap.choices import Criterion
 from borngap.errors import UserError
 from borngap.files import write_whole
-from borngap.judge.trajectory import Criterion, Trajectory
+from borngap.judge.trajectory import Trajectory
 from borngap.report.charts import charts, scancharts
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.charts.scancharts import gap_rows, point_rows

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from borngap.choices import KINDS, Kind
 from borngap.errors import UserError
-from borngap.observables.geometry import KINDS, Kind
 from borngap.run import clean
 
 _ADAPTERS = " (adapters count as weights)"

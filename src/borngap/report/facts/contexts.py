@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from borngap.judge.trajectory import CRITERIA, MARGINS, Trajectory
+from borngap.choices import CRITERIA
+from borngap.judge.trajectory import MARGINS, Trajectory
 from borngap.judge.verdicts import NEVER
 from borngap.report.charts.series import rounded, series
 from borngap.report.facts.source import trajectory_of

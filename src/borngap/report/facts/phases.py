@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from borngap.judge.trajectory import CRITERIA
+from borngap.choices import CRITERIA
 from borngap.report.charts.series import rounded
 from borngap.report.text import count, number, rate, word
 from borngap.run import clean

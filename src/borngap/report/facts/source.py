@@ -9,8 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from borngap.choices import CRITERIA
 from borngap.errors import UserError
-from borngap.judge.trajectory import CRITERIA, Trajectory
+from borngap.judge.trajectory import Trajectory
 from borngap.judge.verdicts import verdict
 from borngap.report.facts.hosts import stand_ins
 from borngap.run import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run, clean
