@@ -6,7 +6,6 @@ from transformers import get_scheduler
 
 from borngap.errors import UserError
 from borngap.schedule import SCHEDULES, check_dose, dose_of, factors, share_of
-from borngap.train.finetune import make_optimiser
 from borngap.training import Training
 
 
@@ -25,17 +24,6 @@ def hosts(schedule, warmup, steps):
 @pytest.mark.parametrize(("warmup", "steps"), [(0, 7), (1, 7), (3, 7), (7, 7), (9, 7), (0, 1), (0, 0)])
 def test_factors_are_the_hosts(schedule, warmup, steps):
     assert factors(schedule, warmup, steps) == pytest.approx(hosts(schedule, warmup, steps), abs=1e-15)
-
-
-def test_the_optimiser_follows_them():
-    training = Training(method="lora", steps=6, warmup=2, schedule="cosine", rate=0.3)
-    optimiser, scheduler = make_optimiser([torch.zeros(1, requires_grad=True)], training)
-    seen = []
-    for _ in range(6):
-        seen.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        scheduler.step()
-    assert seen == [0.3 * f for f in training.factors]
 
 
 def test_doses_sum_the_factors():

@@ -17,6 +17,7 @@ from borngap.model.forward import last_logits
 from borngap.observables.measure import measure
 from borngap.train.finetune import FineTune
 from borngap.train.observe import Observer, Record
+from borngap.train.optimiser import shrunk
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Landscape:
         for view, gradient in zip(self._views(out), found, strict=True):
             view.zero_() if gradient is None else view.copy_(gradient)
         if self.tuner.training.clip:
-            out.mul_((self.tuner.training.clip / (out.norm() + 1e-6)).clamp(max=1.0))
+            out.mul_(shrunk(out.norm(), self.tuner.training.clip))
         hidden = states[row : row + 1] if isinstance(states, Tensor) else None
         return logits[row : row + 1].detach(), hidden
 

@@ -12,7 +12,8 @@ from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.judge.trajectory import MARGINS
 from borngap.model.forward import last_logits
-from borngap.train.finetune import Step, make_optimiser
+from borngap.train.finetune import Step
+from borngap.train.optimiser import Updates
 from borngap.train.stacked import Lane, pays, stacked
 
 
@@ -71,7 +72,7 @@ class Trials:
             return self._together(index, rate)
         land, target = self._land, self._land.tuner.targets[index]
         land.home()
-        optimiser, scheduler = make_optimiser(land.parameters, land.tuner.training, rate)
+        updates = Updates(land.parameters, land.tuner.training, rate)
         gold, before, found = torch.tensor([target.gold_id], device=land.base.device), math.nan, None
         for step in range(steps + 1):
             logits, _ = last_logits(land.tuner.model, [target.ids])
@@ -81,12 +82,7 @@ class Trials:
             if step == steps or (found is not None and not self._whole):
                 break
             before = margin
-            torch.nn.functional.cross_entropy(logits.float(), gold).backward()
-            if land.tuner.training.clip:
-                torch.nn.utils.clip_grad_norm_(land.parameters, land.tuner.training.clip)
-            optimiser.step()
-            scheduler.step()
-            optimiser.zero_grad()
+            updates.take(torch.nn.functional.cross_entropy(logits.float(), gold))
             land.spent.optimizer_steps += 1
         return found
 

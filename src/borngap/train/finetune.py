@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from borngap.context import Context, Target
 from borngap.judge.trajectory import trajectory
@@ -28,6 +27,7 @@ from borngap.model.readout import geometry_of
 from borngap.run import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable
 from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
+from borngap.train.optimiser import Updates
 from borngap.training import Training
 
 _SAMPLED = 256
@@ -154,7 +154,7 @@ class FineTune:
         self.restore()
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
-        optimiser, scheduler = make_optimiser(self._parameters, self._training, rate)
+        updates = Updates(self._parameters, self._training, rate)
         follower = None if observe == "none" else self._follower(seen, observe)
         for step in range(self._training.steps + 1):
             loss, logits, hidden = self._forward(next(batches))
@@ -166,7 +166,7 @@ class FineTune:
             yield Step(step, number, records, last)
             if last:
                 return
-            self._update(loss, optimiser, scheduler)
+            updates.take(loss)
 
     def _follower(self, seen: list[int], observe: Observe) -> Follower:
         targets, settings = {i: self.targets[i] for i in seen}, self._training
@@ -199,14 +199,6 @@ class FineTune:
         gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
         loss = torch.nn.functional.cross_entropy(logits.float(), gold)
         return loss, logits.detach(), states if isinstance(states, Tensor) else None
-
-    def _update(self, loss: Tensor, optimiser: Any, scheduler: Any) -> None:
-        loss.backward()
-        if self._training.clip:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._training.clip)
-        optimiser.step()
-        scheduler.step()
-        optimiser.zero_grad()
 
 
 def finetune(
@@ -287,26 +279,3 @@ def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tens
         hook.remove()
     at = (torch.arange(len(rows)), last - 1)
     return out.loss, out.logits[at].detach(), seen[0][at] if seen else None
-
-
-def make_optimiser(parameters: Sequence[Tensor], training: Training, rate: float | None = None) -> tuple[Any, Any]:
-    """Return AdamW and its schedule as the settings say.
-
-    Args:
-        parameters: what is trained.
-        training: the settings.
-        rate: learning rate instead of the settings' own.
-
-    Returns:
-        Optimiser and scheduler.
-    """
-    optimiser = torch.optim.AdamW(
-        parameters,
-        lr=training.learning_rate if rate is None else rate,
-        betas=(training.beta1, training.beta2),
-        eps=training.eps,
-        weight_decay=training.weight_decay,
-        fused=True,  # the hosts' default; other variants round differently
-    )
-    factors = (*training.factors, 0.0)  # a scheduler looks one update ahead
-    return optimiser, LambdaLR(optimiser, factors.__getitem__)

@@ -28,6 +28,7 @@ from borngap.errors import UserError
 from borngap.judge.watch import Watch, is_evaluation
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import MEASURED, Observe, Observer, Record
+from borngap.train.optimiser import RowUpdates
 from borngap.train.rowwise import Rowwise
 from borngap.training import Training
 
@@ -141,16 +142,13 @@ class _Stack:
         only = MEASURED[observe]
         self._observer = Observer(tuner.model, tuner.tokenizer, targets, settings.geometry, settings.top_p, only)
         self._watches = {n: Watch(settings.stop, criterion=settings.criterion) for n in lanes}
-        self._rows = {
-            name: torch.stack([initial[lane.seed][name] for lane in lanes.values()]) for name in rowwise.parameters
-        }
-        self._optimiser = _optimiser(self._rows, [lane.rate for lane in lanes.values()], settings)
-        self._factors = settings.factors
+        rows = {name: torch.stack([initial[lane.seed][name] for lane in lanes.values()]) for name in rowwise.parameters}
+        self._updates = RowUpdates(rows, [lane.rate for lane in lanes.values()], settings)
 
     def run(self) -> Iterator[tuple[int, Step]]:
         """Yield number and entry of every lane and step."""
         for step in range(self._training.steps + 1):
-            leaves = {name: values.detach().requires_grad_() for name, values in self._rows.items()}
+            leaves = {name: values.detach().requires_grad_() for name, values in self._updates.rows.items()}
             losses, logits, hidden = self._forward(leaves)
             entries = self._look(step, losses.tolist(), logits, hidden)
             yield from entries.items()
@@ -161,7 +159,7 @@ class _Stack:
             if len(going) < len(entries):
                 gradients = tuple(None if g is None else g[going] for g in gradients)
                 self._keep(going)
-            self._update(step, gradients)
+            self._updates.take(gradients)
 
     def _forward(self, leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Losses, detached logits and hidden states at the last position of each lane's prompt."""
@@ -171,38 +169,11 @@ class _Stack:
         losses = nn.functional.cross_entropy(logits.float(), gold, reduction="none")
         return losses, logits.detach(), hidden[0].detach() if hidden else None
 
-    def _update(self, step: int, gradients: Sequence[Tensor | None]) -> None:
-        if self._training.clip:
-            norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients if g is not None]).norm(dim=0)
-            shrink = (self._training.clip / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
-            gradients = [None if g is None else g * shrink.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
-        start = 0
-        for group in self._optimiser.param_groups:
-            group["lr"] = group["rate"] * self._factors[step]
-            end = start + len(group["params"][0])
-            for parameter, gradient in zip(group["params"], gradients, strict=True):
-                # the fused kernel walks through both in the parameter's order
-                parameter.grad = None if gradient is None else gradient[start:end].contiguous()
-            start = end
-        self._optimiser.step()
-        self._optimiser.zero_grad()
-
     def _keep(self, going: list[int]) -> None:
-        """Let the other lanes leave: neither their weights nor their moments take part any more."""
+        """Let the other lanes leave."""
         numbers = list(self._targets)
         self._targets = {numbers[row]: self._targets[numbers[row]] for row in going}
-        self._rows = {name: values[going] for name, values in self._rows.items()}
-        start = first = 0
-        for group in self._optimiser.param_groups:
-            end = start + len(group["params"][0])
-            kept = [row - start for row in going if start <= row < end]
-            for parameter, values in zip(group["params"], self._rows.values(), strict=True):
-                parameter.data = values[first : first + len(kept)]
-                state = self._optimiser.state.get(parameter, {})
-                for moment in state.keys() & {"exp_avg", "exp_avg_sq"}:
-                    state[moment] = state[moment][kept]
-            start, first = end, first + len(kept)
-        self._optimiser.param_groups = [group for group in self._optimiser.param_groups if len(group["params"][0])]
+        self._updates.keep(going)
 
     def _look(self, step: int, losses: list[float], logits: Tensor, hidden: Tensor | None) -> dict[int, Step]:
         """Measure all lanes, and say which of them end here."""
@@ -244,7 +215,7 @@ class _Stack:
         found: dict[int, Record] = {}
         if step and self._observer.moving:  # where the head is trained each lane has a geometry of its own
             for row in rows:
-                with self._rowwise.installed(self._rows, row):
+                with self._rowwise.installed(self._updates.rows, row):
                     found |= zip([row], measure([row]), strict=True)
         elif step and rows:
             found |= zip(rows, measure(rows), strict=True)
@@ -323,15 +294,3 @@ def _split(tuner: FineTune, lanes: Sequence[Lane], memory: int) -> Iterator[list
         stack.append(number)
     if stack:
         yield stack
-
-
-def _optimiser(rows: dict[str, Tensor], rates: list[float], training: Training) -> torch.optim.AdamW:
-    """AdamW as torch has it; the lanes of one rate, which lie together, are a group."""
-    groups, start = [], 0
-    for rate in dict.fromkeys(rates):
-        end = start + rates.count(rate)
-        groups.append({"params": [values[start:end] for values in rows.values()], "lr": rate, "rate": rate})
-        start = end
-    return torch.optim.AdamW(
-        groups, betas=(training.beta1, training.beta2), eps=training.eps, weight_decay=training.weight_decay, fused=True
-    )

@@ -19,11 +19,13 @@ from torch import Tensor
 from borngap.folder import Folder, Kind
 from borngap.model.load import new_model
 from borngap.run import environment
+from borngap.train.optimiser import adamw, descend
 from borngap.zoo.corpus import Corpus
 from borngap.zoo.recipe import CONTEXT, END_OF_TEXT, VOCABULARY, Recipe
 
 CHECKPOINT_EVERY = 100
 CHECKPOINT_FILE = "checkpoint.safetensors"
+_EPS = 1e-8  # of AdamW
 Progress = Callable[[int, float], None]
 
 
@@ -109,11 +111,6 @@ def loss_of(model: Any, batch: Tensor) -> Tensor:
     return _HeadCrossEntropy.apply(hidden.flatten(0, 1), weight, batch[:, 1:].flatten())
 
 
-def optimiser_of(model: Any, recipe: Recipe) -> torch.optim.AdamW:
-    """Return AdamW over all parameters, as a recipe has it; ``update`` sets the rate."""
-    return torch.optim.AdamW(model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-
-
 def update(model: Any, optimiser: torch.optim.Optimizer, recipe: Recipe, data: Tensor, step: int) -> float:
     """Do one update of a training.
 
@@ -128,13 +125,8 @@ def update(model: Any, optimiser: torch.optim.Optimizer, recipe: Recipe, data: T
         The batch's loss before the update, unit nat.
     """
     rows = (torch.arange(recipe.batch) + step * recipe.batch) % len(data)
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(recipe, step)
     loss = loss_of(model, data[rows])
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-    optimiser.step()
-    optimiser.zero_grad()
+    descend(optimiser, loss, learning_rate(recipe, step), recipe.clip)
     return float(loss.detach())
 
 
@@ -152,7 +144,7 @@ def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = 
     """
     model = _initial_model(recipe)
     model.train()
-    optimiser = optimiser_of(model, recipe)
+    optimiser = adamw(model.parameters(), recipe.peak_rate, recipe.betas, _EPS, recipe.weight_decay)
     plan = asdict(recipe) | {"data": sha256(data.numpy().tobytes()).hexdigest()}
     with Work(work, plan, environment()) as folder:
         first, spent = _restore(work, model, optimiser)

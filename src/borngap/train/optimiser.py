@@ -1,0 +1,156 @@
+"""The optimiser of every training here: clipping, the rate of the moment, AdamW; of one model or of stacked rows.
+
+Update n = 1, 2, ... of the weights w, g being the loss gradient there and c the largest norm::
+
+    g  <-  g min(1, c / (|g| + 1e-6))
+    m_n = beta1 m_(n-1) + (1 - beta1) g,    v_n = beta2 v_(n-1) + (1 - beta2) g^2
+    w  <-  (1 - rate_n decay) w  -  rate_n (m_n / (1 - beta1^n)) / (sqrt(v_n / (1 - beta2^n)) + eps)
+
+with ``rate_n`` the rate times the schedule's factor. Source: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2, as
+``torch.optim.AdamW`` and ``torch.nn.utils.clip_grad_norm_`` have it. ``borngap.critical.pieces`` sums many updates at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borngap.training import Training
+
+
+class Updates:
+    """The updates of one run."""
+
+    def __init__(self, parameters: Iterable[Tensor], training: Training, rate: float | None = None) -> None:
+        """Begin before the first update.
+
+        Args:
+            parameters: what is trained.
+            training: the settings.
+            rate: learning rate instead of the settings' own.
+        """
+        chosen = training.learning_rate if rate is None else rate
+        self._optimiser, self._clip = _of_training(parameters, chosen, training), training.clip
+        self._rates = (chosen * factor for factor in training.factors)
+
+    def take(self, loss: Tensor) -> None:
+        """Do the next update.
+
+        Args:
+            loss: of the parameters as they are, a scalar; its graph is freed.
+        """
+        descend(self._optimiser, loss, next(self._rates), self._clip)
+
+
+class RowUpdates:
+    """The updates of many runs at once, each with weights, moments, rate and clipping of its own.
+
+    Attributes:
+        rows: name of a parameter -> its values in all runs, shape (R, *shape); new tensors after ``keep``.
+    """
+
+    def __init__(self, rows: Mapping[str, Tensor], rates: Sequence[float], training: Training) -> None:
+        """Begin before the first update.
+
+        Args:
+            rows: the weights; changed in place.
+            rates: learning rate of each run, equal ones next to each other.
+            training: the settings; its rate plays no part.
+        """
+        self.rows, self._clip = dict(rows), training.clip
+        self._factors = iter(training.factors)
+        groups, start = [], 0
+        for rate in dict.fromkeys(rates):
+            end = start + list(rates).count(rate)
+            groups.append({"params": [values[start:end] for values in self.rows.values()], "rate": rate})
+            start = end
+        self._optimiser = _of_training(groups, rates[0], training)
+
+    def take(self, gradients: Sequence[Tensor | None]) -> None:
+        """Do the next update.
+
+        Args:
+            gradients: of the rows, in their order; None where nothing depends on them.
+        """
+        if self._clip:
+            norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients if g is not None]).norm(dim=0)
+            kept = shrunk(norms, self._clip)
+            gradients = [None if g is None else g * kept.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
+        start, factor = 0, next(self._factors)
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["rate"] * factor
+            end = start + len(group["params"][0])
+            for parameter, gradient in zip(group["params"], gradients, strict=True):
+                # the fused kernel walks through both in the parameter's order
+                parameter.grad = None if gradient is None else gradient[start:end].contiguous()
+            start = end
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+
+    def keep(self, going: Sequence[int]) -> None:
+        """Let all runs but some end: neither their weights nor their moments take part any more.
+
+        Args:
+            going: places among the rows, increasing.
+        """
+        self.rows = {name: values[list(going)] for name, values in self.rows.items()}
+        start = first = 0
+        for group in self._optimiser.param_groups:
+            end = start + len(group["params"][0])
+            kept = [row - start for row in going if start <= row < end]
+            for parameter, values in zip(group["params"], self.rows.values(), strict=True):
+                parameter.data = values[first : first + len(kept)]
+                state = self._optimiser.state.get(parameter, {})
+                for moment in state.keys() & {"exp_avg", "exp_avg_sq"}:
+                    state[moment] = state[moment][kept]
+            start, first = end, first + len(kept)
+        self._optimiser.param_groups = [group for group in self._optimiser.param_groups if len(group["params"][0])]
+
+
+def adamw(
+    parameters: Iterable[Any], rate: float, betas: tuple[float, float], eps: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Return torch's AdamW, fused as the hosts' default is: other variants round differently.
+
+    Args:
+        parameters: what is trained, or groups of it.
+        rate: learning rate.
+        betas: decays of the mean gradient and of the mean squared gradient.
+        eps: what is added to the root.
+        weight_decay: decoupled from the gradient.
+
+    Returns:
+        The optimiser.
+    """
+    return torch.optim.AdamW(parameters, lr=rate, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> None:
+    """Do one update of all that an optimiser holds.
+
+    Args:
+        optimiser: without gradients yet.
+        loss: a scalar; its graph is freed.
+        rate: learning rate of this update.
+        clip: largest global gradient norm; 0 for no clipping.
+    """
+    loss.backward()
+    if clip:
+        torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+def shrunk(norm: Tensor, clip: float) -> Tensor:
+    """Return the factor by which clipping shrinks gradients of such norms, unit 1, in (0, 1]."""
+    return (clip / (norm + 1e-6)).clamp(max=1.0)
+
+
+def _of_training(parameters: Iterable[Any], rate: float, training: Training) -> torch.optim.AdamW:
+    return adamw(parameters, rate, (training.beta1, training.beta2), training.eps, training.weight_decay)
