@@ -20,7 +20,7 @@ from borngap.observables.geometry import Geometry
 from borngap.observables.measure import measure
 from borngap.observables.pool import nucleus
 from borngap.observables.ranking import ranking
-from borngap.scanning import positions as batching
+from borngap.scanning import batches as batching
 from borngap.scanning.rivals import NUMBERS, Rivals
 from borngap.scanning.scan import scan
 

@@ -13,17 +13,14 @@ from torch import Tensor
 from borngap.data.rows import Row
 from borngap.data.tokenised import IGNORED, Document
 from borngap.errors import UserError
-from borngap.model.forward import Prompt, selected_logits
+from borngap.model.forward import selected_logits
 from borngap.model.readout import observing
 from borngap.model.words import Words
+from borngap.scanning.batches import Wanted, batched, most_positions, prompt_of
 from borngap.scanning.rivals import NUMBERS, Found, Rivals
-from borngap.scanning.supervised import Example, Supervision, Window, windows
+from borngap.scanning.supervised import Example, Supervision, example_of, windows
 
-_BATCH_TOKENS = 4096
-_BATCH_ELEMENTS = 1 << 26  # logits
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
-Wanted = tuple[Window, Tensor]
-"""A window and the positions in its example that need a forward."""
 COLUMNS: dict[str, Any] = {
     "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "gold_id": pl.Int32,
     "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String,
@@ -69,7 +66,7 @@ class Scanner:
         """
         self._model, self._tokenizer, self._window = model, tokenizer, window
         self._supervision, self._words, self._rivals = supervision, words, rivals
-        self._most = max(1, _BATCH_ELEMENTS // model.config.get_text_config().vocab_size)
+        self._most = most_positions(model)
 
     def scan(self, rows: Iterable[Row], *, strict: bool = False) -> Chunk:
         """Scan rows.
@@ -115,7 +112,7 @@ class Scanner:
         Returns:
             The batches.
         """
-        return _batches(list(self._wanted(examples, counts)) if examples else [], self._most)
+        return batched(list(self._wanted(examples, counts)) if examples else [], self._most)
 
     def example(self, row: Row) -> Example:
         """Turn a row into token ids and labels.
@@ -129,14 +126,7 @@ class Scanner:
         Raises:
             ValueError: the row is malformed; the message says why.
         """
-        if row.error is not None:
-            raise ValueError(row.error)
-        example = self._supervision.example(row)
-        last = len(self._words.text) - 1
-        strange = sorted({i for i in example.ids if not 0 <= i <= last})
-        if strange:
-            raise ValueError(f"token ids are from 0 to {last}, the last that the model has a row for: {strange[:8]}")
-        return example
+        return example_of(row, self._supervision, len(self._words.text))
 
     def _wanted(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[Wanted]:
         """Windows with the positions that need a forward: words that have a neighbour."""
@@ -169,7 +159,7 @@ class Scanner:
             yield from ((window, part) for part in own.split(self._most) if len(part))
 
     def _batch(self, batch: Sequence[Wanted]) -> pl.DataFrame:
-        prompts = [_prompt(w, int(at[-1])) for w, at in batch]  # the last target itself is not read
+        prompts = [prompt_of(item) for item in batch]
         rows = torch.repeat_interleave(torch.tensor([len(at) for _, at in batch]))
         columns = torch.cat([at - w.start + w.hidden - 1 for w, at in batch])
         gold = torch.tensor([w.example.ids[i] for w, at in batch for i in at.tolist()])
@@ -205,30 +195,3 @@ class Scanner:
 
     def _before(self, ids: list[list[int]]) -> list[str]:
         return [text[-_BEFORE_CHARACTERS:] for text in self._tokenizer.batch_decode(ids)]
-
-
-def _prompt(window: Window, stop: int) -> Prompt:
-    return Prompt(window.example.ids[window.start - window.hidden : stop], window.hidden, window.position)
-
-
-def _batches(wanted: Sequence[Wanted], most: int) -> Iterator[list[Wanted]]:
-    """Split windows, ordered by length, into batches of bounded size: tokens with padding, and logits."""
-    batch: list[Wanted] = []
-    positions = 0
-    for window, at in sorted(wanted, key=_kind_and_length):
-        told, length = _kind_and_length((window, at))
-        alike = bool(batch) and _kind_and_length(batch[-1])[0] == told
-        fits = alike and length * (len(batch) + 1) <= _BATCH_TOKENS and positions + len(at) <= most
-        if batch and not fits:
-            yield batch
-            batch, positions = [], 0
-        batch.append((window, at))
-        positions += len(at)
-    if batch:
-        yield batch
-
-
-def _kind_and_length(item: Wanted) -> tuple[bool, int]:
-    """Whether position ids are told, which a batch shares, and the tokens to read."""
-    window, at = item
-    return window.position is not None, int(at[-1]) - window.start + window.hidden

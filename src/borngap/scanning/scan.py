@@ -37,7 +37,7 @@ from borngap.scanning.settings import Scanning
 from borngap.scanning.supervised import Supervision, shared_tokens
 from borngap.train.finetune import weights_digest
 
-_LONGEST_WINDOW = 1 << 20
+LONGEST_WINDOW = 1 << 20  # tokens, of a model that sets no limit
 _WORST = 20  # pairs that the summary repeats
 Chunks = Iterable[tuple[int, Chunk]]
 Engine = Callable[["Job", frozenset[int]], Chunks]
@@ -200,7 +200,7 @@ def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
     least = _least(bulk, settings)
     given = None if settings.pairs is None else given_pairs(settings.pairs, words, tokenizer)
     rivals = _rivals(geometry, words, least, settings, given)
-    window = _window(model, settings)
+    window = settings.window_of(context_length(model) or LONGEST_WINDOW)
     scanner = Scanner(model, tokenizer, supervision, words, rivals, window)
     return Job(loaded, source, layout, settings, window, bulk, least, given, scanner)
 
@@ -313,14 +313,6 @@ def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Sca
         return Rivals(geometry, words.whole, words.key, least or 0.0, settings.top_p)
     both = [*given.tokens, *((rival, gold) for gold, rival in given.tokens)]
     return Rivals(geometry, words.whole, words.key, 0.0, settings.top_p, both)
-
-
-def _window(model: Any, settings: Scanning) -> int:
-    limit = context_length(model) or _LONGEST_WINDOW
-    if settings.window is not None and settings.window > limit:
-        rule = f"at most {limit} tokens, the model's context"
-        raise UserError("the window is too long", rule=rule, found=settings.window)
-    return settings.window or limit
 
 
 def total_rows(job: Job) -> int | None:

@@ -12,7 +12,7 @@ from borngap.data.layout import Layout
 from borngap.data.rows import Row
 from borngap.data.tokenised import COLUMNS, IGNORED, Document, Tokens, plain, supervised_by, tokenised
 from borngap.errors import UserError
-from borngap.scanning.settings import Loss
+from borngap.scanning.reading import Loss
 
 _SHARE = 4  # windows of a long row share a quarter
 
@@ -162,6 +162,30 @@ class Supervision:
             return plain(ids, list(ids))
         ids, mask = self._chats.answers(messages, **options)
         return plain(ids, [i if said else IGNORED for i, said in zip(ids, mask, strict=True)])
+
+
+def example_of(row: Row, supervision: Supervision, size: int) -> Example:
+    """Turn a row into token ids and labels.
+
+    Args:
+        row: any row.
+        supervision: turns rows into examples.
+        size: rows of the model's embedding that are tokens.
+
+    Returns:
+        The example.
+
+    Raises:
+        ValueError: the row is malformed; the message says why.
+    """
+    if row.error is not None:
+        raise ValueError(row.error)
+    example = supervision.example(row)
+    strange = sorted({i for i in example.ids if not 0 <= i < size})
+    if strange:
+        last = size - 1
+        raise ValueError(f"token ids are from 0 to {last}, the last that the model has a row for: {strange[:8]}")
+    return example
 
 
 def _shared(one: list[int], other: list[int]) -> int:
