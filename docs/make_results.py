@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from borngap.experiments.claims.judging import VERDICTS
-from borngap.experiments.tables import cell
+from borngap.results.claims import JUDGEMENTS
+from borngap.results.tables import cell
 
 DOCS = Path(__file__).parent
 MARKS = ("<!-- claims: made by docs/make_results.py -->", "<!-- end of claims -->")
@@ -63,7 +63,7 @@ def table(sets: dict[str, list[dict[str, Any]]]) -> str:
         lines.append("")
     for name, records in sets.items():
         counts = Counter(record["verdict"] for record in records)
-        lines.append(f"{name}: of {len(first)} claims {', '.join(f'{counts[v]} {v}' for v in VERDICTS)}.")
+        lines.append(f"{name}: of {len(first)} claims {', '.join(f'{counts[v]} {v}' for v in JUDGEMENTS)}.")
     return "\n".join(lines)
 
 

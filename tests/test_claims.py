@@ -13,8 +13,8 @@ from borngap.experiments.claims.judging import Claim, above, below, exists, judg
 from borngap.experiments.parts.fields import burial
 from borngap.experiments.run import all_figures, all_tables
 from borngap.experiments.stats import Quantity, nothing
-from borngap.experiments.tables import markdown
 from borngap.files import json_bytes
+from borngap.results.tables import markdown
 from borngap.run import clean
 
 

@@ -22,8 +22,8 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
     "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "schedule", "data", "words",
-    "observables", "context", "judge", "training", "files", "folder", "ray", "run", "model", "train", "track",
-    "critical", "scanning", "sweep", "zoo", "experiments", "report", "cli",
+    "observables", "context", "judge", "training", "files", "folder", "ray", "run", "results", "model", "train",
+    "track", "critical", "scanning", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
 HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
@@ -185,6 +185,12 @@ def test_a_circle_is_found(tmp_path, files, of_files, of_folders):
     between = [(place(a), place(b)) for a, b in arrows(tmp_path)]
     for found, wanted in ((circle(arrows(tmp_path)), of_files), (circle(between), of_folders)):
         assert found is None if wanted is None else set(found) == set(wanted)
+
+
+def test_experiments_stand_apart():
+    """Removing their folder breaks its own command alone; a report reads what they have stored (test_apart.py)."""
+    users = {importer for importer, imported in arrows(SOURCE) if place(imported) == "experiments"}
+    assert {user for user in users if place(user) != "experiments"} == {"cli.commands.reproduce"}
 
 
 def test_hosts_are_imported_in_their_own_folders_only():

@@ -18,12 +18,13 @@ from borngap.experiments.campaign import is_stored, reproduce_model, searches
 from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
 from borngap.experiments.folder import Plan, home, read_plan, start
 from borngap.experiments.measure import usable
-from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, scope_of
+from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, scope_of, write_results
 from borngap.experiments.study import movements, read_study
-from borngap.experiments.tables import Figure, Table, cell, markdown
 from borngap.model.load import load_tokenizer, new_model
 from borngap.report.charts.drawing import picture
 from borngap.report.reproduction import write_report
+from borngap.results.figures import Figure
+from borngap.results.tables import Table, cell, markdown
 from borngap.train.methods import is_tied, make_trainable
 from borngap.training import Training
 
@@ -281,11 +282,12 @@ def test_a_field_is_what_it_says(whole):
 
 def test_tables_come_out_the_same_without_training(whole, monkeypatch):
     folder, plan, _ = whole
+    write_results(folder)
     write_report(folder)
     first = files_of(folder)
     for name in ("tables", "figures"):
         shutil.rmtree(folder / name)
-    for name in ("claims.json", "report.md", "report.html"):
+    for name in ("claims.json", "results.json", "report.md", "report.html"):
         (folder / name).unlink()
 
     def refuse(*_, **__):
@@ -294,6 +296,7 @@ def test_tables_come_out_the_same_without_training(whole, monkeypatch):
     for name in ("base_of", "critical_of", "ends_of", "run_sweep"):
         monkeypatch.setattr(campaign, name, refuse)
     reproduce(plan, folder)
+    write_results(folder)
     write_report(folder)
     assert files_of(folder) == first
     assert {f"tables/table{n}.md" for n in range(1, 8)} <= set(first)

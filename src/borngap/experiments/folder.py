@@ -1,8 +1,8 @@
 """The folder of a reproduction: what is stored there, under which names, and how it is read.
 
 ``reproduce.json`` holds the plan. ``models/<name>/`` holds, for each model, ``base.json``, ``critical/*.json``,
-``ends/*.json`` and a SWEEP for each arm under ``sweeps/``. Everything else (``tables/``, ``figures/``, ``claims.json``,
-``report.*``) is made from these and can be deleted.
+``ends/*.json`` and a SWEEP for each arm under ``sweeps/``. Everything else (``results.json``, ``claims.json``,
+``tables/``, ``figures/``, ``report.*``) is made from these and can be deleted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from borngap.context import Context
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.files import checked, json_bytes, write_whole
-from borngap.folder import Folder, Kind, read_head
+from borngap.folder import Folder, read_head
+from borngap.results.stored import REPRODUCTION
 from borngap.run import environment
 
-REPRODUCTION = Kind("reproduction", "reproduce.json")
 PLAN_FILE = REPRODUCTION.head
 
 

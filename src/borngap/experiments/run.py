@@ -21,9 +21,13 @@ from borngap.experiments.folder import Plan, home, start
 from borngap.experiments.parts import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
 from borngap.experiments.parts.concepts import figures as concepts
 from borngap.experiments.processes import end_quietly, end_with_parent, one_model
-from borngap.experiments.study import Study
-from borngap.experiments.tables import Figure, Table, write_table
-from borngap.files import json_bytes, write_whole
+from borngap.experiments.study import Study, read_study
+from borngap.folder import Lock
+from borngap.results import stored
+from borngap.results.claims import JudgedClaim
+from borngap.results.figures import Figure
+from borngap.results.stored import Results
+from borngap.results.tables import Table
 from borngap.run import clean
 from borngap.sweep.engines import Worker, estimate
 from borngap.sweep.plan import plan_sweep
@@ -150,22 +154,30 @@ def all_figures(study: Study) -> list[Figure]:
     return [*concepts(), *drawn]
 
 
-def write_results(study: Study, folder: Path) -> tuple[list[Table], list[dict[str, Any]]]:
-    """Write every table and the claims, from what is stored alone.
+def results_of(study: Study) -> Results:
+    """Return every claim, judged, every table, and the data of every figure, from what is stored alone.
 
     Args:
         study: what is stored.
-        folder: the reproduction.
 
     Returns:
-        The tables, claims first, and the claims' records.
+        The results; the table of claims comes first.
     """
-    records = [clean(record) for record in judged(CLAIMS, study)]
-    found = [table(records), *all_tables(study)]
-    for each in found:
-        write_table(each, folder / "tables")
-    write_whole(folder / "claims.json", json_bytes({"schema": 1, "claims": records}))
-    return found, records
+    claims: list[JudgedClaim] = [clean(record) for record in judged(CLAIMS, study)]
+    there = set(study.models["model"])
+    missing = [] if study.plan is None else [model for model in study.plan.models if model not in there]
+    return Results(claims, [table(claims), *all_tables(study)], all_figures(study), study.runs.height, missing)
+
+
+def write_results(folder: Path) -> None:
+    """Write the results of a reproduction, complete or not, into its folder; what stood there is replaced.
+
+    Args:
+        folder: the reproduction.
+    """
+    found = results_of(read_study(folder))
+    with Lock(folder):
+        stored.write_results(folder, found)
 
 
 def _of(study: Study) -> list[Any]:

@@ -1,106 +1,82 @@
-"""The report of a reproduction: figures, one Markdown file, one page; from what is stored alone."""
+"""The report of a reproduction, from its stored results alone: figures, one Markdown file, one page."""
 
 from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from borngap.experiments.claims.judging import VERDICTS
-from borngap.experiments.folder import read_plan
-from borngap.experiments.run import all_figures, write_results
-from borngap.experiments.study import Study, read_study
-from borngap.experiments.tables import Figure, Table, brief, cell, markdown, sections
 from borngap.files import write_whole
 from borngap.folder import Lock
 from borngap.report.charts.drawing import picture
 from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.text import count
+from borngap.results.claims import JudgedClaim, Judgement
+from borngap.results.figures import Figure
+from borngap.results.stored import FIGURES, About, Results, read_about, read_results
+from borngap.results.tables import Table, brief, cell, markdown, sections
 
 _FOLDER = Path(__file__).parent / "page"
 
 
-def write_report(folder: Path) -> list[dict[str, Any]]:
-    """Write tables, claims, figures and the report of a reproduction; what stood there is replaced.
+def write_report(folder: Path) -> Sequence[JudgedClaim]:
+    """Draw the figures of a reproduction and write its report; what stood there is replaced.
 
     Args:
-        folder: the reproduction, complete or not.
+        folder: the reproduction, complete or not, with its results.
 
     Returns:
-        The claims' records.
+        The claims, judged.
     """
-    study = read_study(folder)
+    about, found = read_about(folder), read_results(folder)
     with Lock(folder):
-        return _write(study, folder)
+        drawn = [(figure, _drawn(figure, folder / FIGURES)) for figure in found.figures]
+        write_whole(folder / "report.md", _text(about, found).encode())
+        write_whole(folder / "report.html", _page(about, found, drawn).encode())
+    return found.claims
 
 
-def _write(study: Study, folder: Path) -> list[dict[str, Any]]:
-    tables, records = write_results(study, folder)
-    drawn = []
-    for figure in all_figures(study):
-        shown = picture(figure)
-        shown.save(folder / "figures" / f"{figure.id}.svg")
-        shown.save(folder / "figures" / f"{figure.id}.png")
-        drawn.append((figure, shown.svg))
-    facts = _facts(folder, study)
-    write_whole(folder / "report.md", _text(facts, tables, [figure for figure, _ in drawn], records).encode())
-    write_whole(folder / "report.html", _page(facts, tables, drawn, records).encode())
-    return records
+def _drawn(figure: Figure, folder: Path) -> str:
+    """Write a figure as SVG and PNG; return it as SVG."""
+    shown = picture(figure)
+    shown.save(folder / f"{figure.id}.svg")
+    shown.save(folder / f"{figure.id}.png")
+    return shown.svg
 
 
-def verdict_line(records: Sequence[Mapping[str, Any]]) -> str:
+def verdict_line(claims: Sequence[JudgedClaim]) -> str:
     """Return how many of the paper's claims replicate, do not, and can't be tested."""
-    counts = Counter(record["verdict"] for record in records if record["source"] == "paper")
-    told = ", ".join(f"{counts[verdict]} {words}" for verdict, words in zip(VERDICTS, _WORDS, strict=True))
+    counts = Counter(claim["verdict"] for claim in claims if claim["source"] == "paper")
+    told = ", ".join(f"{counts[judgement]} {words}" for judgement, words in _WORDS.items())
     return f"Of {counts.total()} claims of the paper: {told}."
 
 
-_WORDS = ("replicate", "do not", "are not testable on these runs")
+_WORDS: dict[Judgement, str] = {
+    "replicates": "replicate", "does not": "do not", "not testable here": "are not testable on these runs",
+}  # fmt: skip
+_COLOURS: dict[Judgement, str] = {"replicates": "good", "does not": "bad", "not testable here": "quiet"}
 
 
-def _facts(folder: Path, study: Study) -> dict[str, Any]:
-    plan, environment = read_plan(folder)
-    missing = [model for model in plan.models if model not in set(study.models["model"])]
-    return {
-        "models": list(plan.models),
-        "missing": missing,
-        "contexts": len(plan.contexts),
-        "steps": plan.scope.steps,
-        "runs": study.runs.height,
-        "arms": list(plan.scope.arms),
-        "environment": environment,
-    }
+def _lead(about: About, found: Results) -> str:
+    sizes = (count(found.runs, "run"), count(len(about.models), "model"), count(about.contexts, "context"))
+    told = f"{', '.join(sizes)}, {count(about.steps, 'step')} a run."
+    return f"{told} Not done yet: {', '.join(found.missing)}." if found.missing else told
 
 
-def _lead(facts: Mapping[str, Any]) -> str:
-    sizes = (count(facts["runs"], "run"), count(len(facts["models"]), "model"), count(facts["contexts"], "context"))
-    about = f"{', '.join(sizes)}, {count(facts['steps'], 'step')} a run."
-    if facts["missing"]:
-        about += f" Not done yet: {', '.join(facts['missing'])}."
-    return about
+def _text(about: About, found: Results) -> str:
+    head = ["# The paper's experiments, run and judged", verdict_line(found.claims), _lead(about, found)]
+    shown = [f"## {f.title}\n\n![{f.title}]({FIGURES}/{f.id}.svg)\n\n{f.note}" for f in found.figures]
+    made = ", ".join(f"{key} {value}" for key, value in about.environment.items() if isinstance(value, str | int))
+    tables = (markdown(brief(table), 2).rstrip() for table in found.tables)
+    return "\n\n".join([*head, *tables, *shown, "## How it was made", made]) + "\n"
 
 
-def _text(
-    facts: Mapping[str, Any], tables: Sequence[Table], figures: Sequence[Figure], records: Sequence[Mapping[str, Any]]
-) -> str:
-    head = ["# The paper's experiments, run and judged", verdict_line(records), _lead(facts)]
-    shown = [f"## {f.title}\n\n![{f.title}](figures/{f.id}.svg)\n\n{f.note}" for f in figures]
-    made = ", ".join(f"{key} {value}" for key, value in facts["environment"].items() if isinstance(value, str | int))
-    parts = [*head, *(markdown(brief(table), 2).rstrip() for table in tables), *shown, "## How it was made", made]
-    return "\n\n".join(parts) + "\n"
-
-
-def _page(
-    facts: Mapping[str, Any],
-    tables: Sequence[Table],
-    drawn: Sequence[tuple[Figure, str]],
-    records: Sequence[Mapping[str, Any]],
-) -> str:
+def _page(about: About, found: Results, drawn: Sequence[tuple[Figure, str]]) -> str:
     from borngap import __version__
 
     environment = jinja2.Environment(
@@ -111,15 +87,15 @@ def _page(
     return environment.get_template("reproduction.html.j2").render(
         version=__version__,
         css=Markup(css),  # noqa: S704
-        lead=_lead(facts),
-        verdict=verdict_line(records),
-        facts=facts,
-        records=records,
-        tables=[_shown(table) for table in tables if table.id != "claims"],
+        lead=_lead(about, found),
+        verdict=verdict_line(found.claims),
+        facts=about,
+        records=found.claims,
+        tables=[_shown(table) for table in found.tables if table.id != "claims"],
         figures=pictures,
         cell=cell,
         sources=(("paper", "The paper's claims"), ("ours", "Claims beyond the paper")),
-        good={"replicates": "good", "does not": "bad", "not testable here": "quiet"},
+        good=_COLOURS,
     )
 
 

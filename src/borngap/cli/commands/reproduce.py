@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,10 @@ from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from borngap.experiments.folder import Plan
+    from borngap.results.claims import JudgedClaim
 
 _QUICK_MODELS = "docs-gpt2-s,docs-neox-s"
 
@@ -54,7 +55,7 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Run the paper's experiments, resumably; write every table and figure, and judge every claim."""
-    from borngap.experiments.run import estimated, planned_runs, reproduce
+    from borngap.experiments.run import estimated, planned_runs, reproduce, write_results
     from borngap.model.load import quiet
     from borngap.report.reproduction import write_report
 
@@ -75,6 +76,7 @@ def reproduce(
         with Progress("runs") as bar:
             report = _seen(bar, planned_runs(plan))
             reproduce(plan, out, workers=processes, device=device, report=report)
+    write_results(out)
     records = write_report(out)
     if json:
         print_json({"schema": 1, "claims": records})
@@ -142,7 +144,7 @@ def _seen(bar: Progress, total: int) -> Callable[[str, str, int, int], None]:
     return see
 
 
-def _show(records: list[dict[str, Any]], out: Path) -> None:
+def _show(records: Sequence[JudgedClaim], out: Path) -> None:
     from borngap.report.reproduction import verdict_line
 
     rows = [

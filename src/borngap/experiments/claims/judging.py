@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from borngap.experiments.stats import Quantity
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Table, cell
-
-Verdict = Literal["replicates", "does not", "not testable here"]
-VERDICTS: tuple[Verdict, ...] = ("replicates", "does not", "not testable here")
+from borngap.results.claims import JudgedClaim, Judgement
+from borngap.results.tables import Table, cell
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ class Claim:
     basis: str
 
 
-def judge(quantity: Quantity, rule: Rule) -> Verdict:
-    """Return the verdict on a quantity.
+def judge(quantity: Quantity, rule: Rule) -> Judgement:
+    """Return the judgement on a claim, by the quantity that it is about.
 
     Args:
         quantity: with or without a value and an interval.
@@ -99,20 +97,20 @@ def judge(quantity: Quantity, rule: Rule) -> Verdict:
     return "not testable here"
 
 
-def judged(claims: Sequence[Claim], study: Study) -> list[dict[str, Any]]:
-    """Return the records of ``claims.json``.
+def judged(claims: Sequence[Claim], study: Study) -> list[JudgedClaim]:
+    """Return the claims, judged.
 
     Args:
         claims: the claims.
         study: what is stored.
 
     Returns:
-        ``id``, ``claim``, ``source``, ``paper``, ``ours``, ``low``, ``high``, ``n``, ``unit``, ``verdict``, ``why``.
+        The records of ``claims.json``.
     """
     return [_record(claim, claim.measure(study)) for claim in claims]
 
 
-def table(records: Sequence[dict[str, Any]]) -> Table:
+def table(records: Sequence[Mapping[str, Any]]) -> Table:
     """Return the claims as a table.
 
     Args:
@@ -133,7 +131,7 @@ def table(records: Sequence[dict[str, Any]]) -> Table:
     return Table("claims", "Claims", note, pl.DataFrame(rows, schema=schema), split=("source",))
 
 
-def _record(claim: Claim, quantity: Quantity) -> dict[str, Any]:
+def _record(claim: Claim, quantity: Quantity) -> JudgedClaim:
     verdict = judge(quantity, claim.rule)
     return {
         "id": claim.id,
@@ -150,7 +148,7 @@ def _record(claim: Claim, quantity: Quantity) -> dict[str, Any]:
     }
 
 
-def _why(claim: Claim, quantity: Quantity, verdict: Verdict) -> str:
+def _why(claim: Claim, quantity: Quantity, verdict: Judgement) -> str:
     """Say the rule, what was measured on what, and what that means."""
     parts = [f"Rule: {claim.rule.text}. {claim.basis}"]
     note = f"; {quantity.note}" if quantity.note else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from borngap.experiments.tables import Figure
+from borngap.results.figures import Figure
 
 _PAIR_OVERLAPS = (0.303, 0.573, 0.847)
 

@@ -8,7 +8,7 @@ from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Table
+from borngap.results.tables import Table
 
 _LABELS = (f"{STANDARD['lora']:g}", "H=1.7", "H=10")
 

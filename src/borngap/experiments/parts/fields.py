@@ -14,8 +14,9 @@ from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Figure, Table
 from borngap.resample import mean_interval
+from borngap.results.figures import Figure
+from borngap.results.tables import Table
 
 _LEAST = 3
 _FIELDS: dict[str, Any] = {

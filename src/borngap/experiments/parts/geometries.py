@@ -9,7 +9,8 @@ import polars as pl
 from borngap.experiments.arms import MAIN
 from borngap.experiments.parts.fields import burial, fields
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Figure, Table
+from borngap.results.figures import Figure
+from borngap.results.tables import Table
 
 _KINDS = ("readout", "input", "centered")
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from borngap.experiments.select import transitions
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Table
+from borngap.results.tables import Table
 
 PAIRS = (("lora-readout", "lora"), ("full", "full-readout"), ("full", "full-embeddings"))
 _LABELS = ("H=1.7", "H=10")

@@ -8,7 +8,8 @@ import polars as pl
 
 from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Figure, Table
+from borngap.results.figures import Figure
+from borngap.results.tables import Table
 from borngap.schedule import factors
 from borngap.sweep.phase import Phase, Point, phase
 from borngap.sweep.points import point_of

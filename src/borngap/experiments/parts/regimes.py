@@ -8,7 +8,7 @@ from borngap.experiments.arms import MAIN
 from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen, short
 from borngap.experiments.study import EPOCH, Study
-from borngap.experiments.tables import Table
+from borngap.results.tables import Table
 
 
 def tables(study: Study) -> list[Table]:

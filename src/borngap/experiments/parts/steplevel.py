@@ -12,7 +12,8 @@ from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen, short, transitions
 from borngap.experiments.stats import spearman
 from borngap.experiments.study import Study
-from borngap.experiments.tables import Figure, Table
+from borngap.results.figures import Figure
+from borngap.results.tables import Table
 
 _SHOWN = {"full": "full fine-tuning", "lora": "LoRA"}
 _FIELDS = ("H=1.7", "H=10")

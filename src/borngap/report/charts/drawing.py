@@ -6,10 +6,10 @@ from typing import Any
 
 import altair as alt
 
-from borngap.experiments.tables import Figure
 from borngap.report.charts import charts
 from borngap.report.charts.pictures import Picture
 from borngap.report.page.palette import LIGHT
+from borngap.results.figures import Figure
 
 _WIDTH, _HEIGHT = 230, 170
 _SINGLE = (460, 260)

@@ -1,4 +1,4 @@
-"""A table of results and the data of a figure, and how a table is written: Markdown, JSON and CSV."""
+"""A table of results, and how it is written and read back: Markdown, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -44,41 +44,6 @@ class Table:
     main: str = ""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """The data of one figure; how it is drawn is decided above this layer.
-
-    Attributes:
-        id: name of its files.
-        title: what it shows.
-        note: how to read it.
-        mark: ``line`` or ``point``.
-        x: column and axis title.
-        y: column and axis title.
-        rows: long form.
-        colour: column that tells series apart; None for one series.
-        facet: column that tells panels apart; None for one panel.
-        log: axes with a logarithmic scale: ``x``, ``y``.
-        free: axes on which each panel has a scale of its own: ``x``, ``y``.
-        zero: whether a line is drawn at y = 0.
-        columns: panels in a row.
-    """
-
-    id: str
-    title: str
-    note: str
-    mark: str
-    x: tuple[str, str]
-    y: tuple[str, str]
-    rows: Sequence[Mapping[str, Any]]
-    colour: str | None = None
-    facet: str | None = None
-    log: tuple[str, ...] = ()
-    free: tuple[str, ...] = ()
-    zero: bool = False
-    columns: int = 4
-
-
 def write_table(table: Table, folder: Path) -> None:
     """Write a table as Markdown, JSON and CSV, each as a whole or not at all.
 
@@ -96,6 +61,23 @@ def as_json(table: Table) -> dict[str, Any]:
     head = {"schema": 1, "id": table.id, "title": table.title, "note": table.note}
     paper = None if table.paper is None else {"title": table.paper_title, "rows": table.paper.to_dicts()}
     return clean(head | {"rows": table.rows.to_dicts(), "paper": paper})
+
+
+def layout(table: Table) -> dict[str, Any]:
+    """Return what a table's JSON does not tell: how it is cut into sections, and the types of its columns."""
+    paper = None if table.paper is None else _types(table.paper)
+    types = {"columns": _types(table.rows), "paper": paper}
+    return {"id": table.id, "split": list(table.split), "main": table.main, **types}
+
+
+def table_of(stored: Mapping[str, Any], laid_out: Mapping[str, Any]) -> Table:
+    """Return the table that ``as_json`` and ``layout`` told."""
+    paper = stored["paper"]
+    return Table(
+        stored["id"], stored["title"], stored["note"], _frame(stored["rows"], laid_out["columns"]),
+        None if paper is None else _frame(paper["rows"], laid_out["paper"]), "" if paper is None else paper["title"],
+        tuple(laid_out["split"]), laid_out["main"],
+    )  # fmt: skip
 
 
 def markdown(table: Table, level: int = 1) -> str:
@@ -167,3 +149,11 @@ def cell(value: Any) -> str:
         shown = visible(value.strip())
         return shown.replace("\\", "\\\\").replace("|", "\\|") or json.dumps(value)
     return str(value).replace("-", "−", 1)
+
+
+def _types(rows: pl.DataFrame) -> dict[str, str]:
+    return {name: str(dtype) for name, dtype in rows.schema.items()}
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], types: Mapping[str, str]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={name: getattr(pl, dtype) for name, dtype in types.items()})

@@ -1,0 +1,56 @@
+"""The data of a figure, and how it is stored; how it is drawn is decided above this layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from borngap.run import clean
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The data of one figure.
+
+    Attributes:
+        id: name of its files.
+        title: what it shows.
+        note: how to read it.
+        mark: ``line`` or ``point``.
+        x: column and axis title.
+        y: column and axis title.
+        rows: long form.
+        colour: column that tells series apart; None for one series.
+        facet: column that tells panels apart; None for one panel.
+        log: axes with a logarithmic scale: ``x``, ``y``.
+        free: axes on which each panel has a scale of its own: ``x``, ``y``.
+        zero: whether a line is drawn at y = 0.
+        columns: panels in a row.
+    """
+
+    id: str
+    title: str
+    note: str
+    mark: str
+    x: tuple[str, str]
+    y: tuple[str, str]
+    rows: Sequence[Mapping[str, Any]]
+    colour: str | None = None
+    facet: str | None = None
+    log: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
+    zero: bool = False
+    columns: int = 4
+
+
+def as_json(figure: Figure) -> dict[str, Any]:
+    """Return a figure JSON-ready: ``schema`` and its attributes."""
+    return clean({"schema": 1} | asdict(figure))
+
+
+def figure_of(stored: Mapping[str, Any]) -> Figure:
+    """Return the figure that ``as_json`` told."""
+    pairs = {"x", "y", "log", "free"}
+    told: dict[str, Any] = {key: tuple(v) if key in pairs else v for key, v in stored.items() if key != "schema"}
+    return Figure(**told)
