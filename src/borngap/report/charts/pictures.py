@@ -81,7 +81,7 @@ def plot(trajectory: Trajectory, criterion: Criterion = "rank") -> Picture:
     flip = trajectory.flip_step(criterion) if len(trajectory.steps) > 1 else None
     marks = [] if flip is None else [{"kind": "flip", "step": flip, "text": f"flip {flip}"}]
     data = {"series": series_rows(series(trajectory, len(trajectory.steps))), "marks": marks}
-    return _panels([p for p in charts.PANELS if p.lines[0].column in trajectory.values], data, None)
+    return figure_of([p for p in charts.PANELS if p.lines[0].column in trajectory.values], data, None)
 
 
 def pictures(summary: Mapping[str, Any]) -> dict[str, Picture]:
@@ -112,7 +112,7 @@ def _of_comparison(summary: Mapping[str, Any]) -> dict[str, Picture]:
     for context in summary["contexts"]:
         if context["series"]:
             data = {"series": series_rows(context["series"]), "marks": context["marks"]}
-            found[f"context-{context['number']:03d}"] = _panels(charts.COMPARED, data, context["label"], runs)
+            found[f"context-{context['number']:03d}"] = figure_of(charts.COMPARED, data, context["label"], runs)
     return found
 
 
@@ -129,8 +129,8 @@ def _of_runs(summary: Mapping[str, Any]) -> dict[str, Picture]:
             panels = [p for p in charts.PANELS if p.lines[0].column in context["series"]]
             phantom = [p for p in charts.PHANTOM if p.lines[0].column in context["series"]]
             name = f"run-{context['run'] + 1}-context-{context['number']:03d}"
-            found[name] = _panels(panels, data, title)
-            found[f"{name}-phantom"] = _panels(phantom, data, title)
+            found[name] = figure_of(panels, data, title)
+            found[f"{name}-phantom"] = figure_of(phantom, data, title)
     for index, record in enumerate(summary["geometry"], 1):
         if record["matrices"]:
             found[f"geometry-{index}"] = _single(charts.geometry_chart(LIGHT), {"bulk": bulk_rows(record)}, 420)
@@ -159,10 +159,20 @@ def _single(chart: Any, data: Mapping[str, Any], width: int, height: int = _HEIG
     return Picture(charts.filled(plain, data, width, height) | {"background": LIGHT["page"], "padding": 12})
 
 
-def _panels(
+def figure_of(
     panels: Sequence[charts.Panel], data: Mapping[str, Any], title: str | None, runs: Sequence[str] = ()
 ) -> Picture:
-    """Panels in rows of three, each with its own scales."""
+    """Return panels in rows of three, each with its own scales, as one picture.
+
+    Args:
+        panels: what is drawn.
+        data: ``series``, one row a record, and ``marks``.
+        title: above all panels.
+        runs: names of the runs to be drawn over each other; their columns in ``series`` end in ``_0``, ``_1`` ...
+
+    Returns:
+        The picture.
+    """
     cells = []
     for panel in panels:
         drawn = charts.panel_chart(panel, LIGHT, runs, named=panel.id).properties(
