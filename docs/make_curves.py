@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import borngap
@@ -61,7 +62,7 @@ def went(path: Trajectory, column: str) -> str:
 def turns(path: Trajectory) -> int:
     """How often the order of gold and rival changed."""
     ahead = [gap > 0 for gap in path.values["logit_gap"]]
-    return sum(a != b for a, b in zip(ahead, ahead[1:], strict=False))
+    return sum(a != b for a, b in pairwise(ahead))
 
 
 @dataclass(frozen=True)
