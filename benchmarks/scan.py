@@ -29,7 +29,7 @@ import borngap
 from borngap.data.source import source_of
 from borngap.model.load import Loaded, quiet
 from borngap.model.readout import observing
-from borngap.scanning.scan import Job, in_process, prepare, run
+from borngap.scanning.scan import Job, in_process, job_of, run
 from borngap.scanning.settings import Scanning
 from borngap.zoo.corpus import package_prose
 from timing import interleaved, machine, ratio, table
@@ -85,7 +85,7 @@ def speed(name: str, tokens: int, rounds: int) -> list[str]:
     loaded: Loaded = load_sized(name)
     rows = texts(tokens, loaded.tokenizer)
     begin = time.perf_counter()
-    job = prepare(loaded, source_of(rows), Scanning())
+    job = job_of(loaded, source_of(rows), Scanning())
     once = time.perf_counter() - begin
     engine = partial(_exhaust, job)
     tasks = {"bare": partial(bare, loaded.model, batches(job)), "scan": partial(whole, job), "engine": engine}

@@ -27,7 +27,7 @@ import torch
 
 import borngap
 from borngap.critical import search as critical
-from borngap.critical.calibration import FLOOR, spread
+from borngap.critical.calibration import FLOOR, collocation_half_width
 from borngap.critical.forecast import at_rate
 from borngap.critical.rates import prospect
 from borngap.critical.search import Searcher
@@ -100,7 +100,8 @@ def evaluate(name: str, method: str, criterion: str, schedule: str, warmup: int,
         row = dict(zip(KEY, (name, method, criterion, schedule, warmup), strict=True)) | {
             "context": i, "gold": search.tuner.targets[i].context.gold, "rate": c.rate, "low": c.low, "high": c.high,
             "status": c.status, "by": c.by, "forward_passes": c.forward_passes, "seconds": seconds,
-            "error": c.high and math.log(c.high / c.rate) / spread(1.0 - FLOOR, method) - FLOOR, "truth": known.get(i),
+            "error": c.high and math.log(c.high / c.rate) / collocation_half_width(1.0 - FLOOR, method) - FLOOR,
+            "truth": known.get(i),
         }  # fmt: skip
         if i in known:
             promise, series = promised(search, i, multiples[i] * known[i], c), runs[list(known).index(i)]
@@ -136,7 +137,7 @@ def quality(rows: list[dict[str, Any]], *names: str) -> str:
     lines = []
     for key, group in grouped(rows, *names):
         found = errors(group)
-        width = {m: spread(1.0 - FLOOR, m) for m in METHODS}
+        width = {m: collocation_half_width(1.0 - FLOOR, m) for m in METHODS}
         inside = [abs(e) <= width[r["method"]] * (r["error"] + FLOOR) for r, e in found]
         promises = [r["ahead"] for r in group if r.get("prospect") == "will resolve" and r["outcome"] != "relapsed"]
         absolute = [abs(e) for _, e in found]

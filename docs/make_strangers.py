@@ -17,7 +17,7 @@ import borngap
 from borngap.model.load import new_model
 from borngap.zoo.make import cached_corpus
 from borngap.zoo.recipe import CONTEXT, RECIPES, VOCABULARY
-from borngap.zoo.train import encode, optimiser_of, update, windows
+from borngap.zoo.train import encode, optimiser_of, training_windows, update
 
 _SHARED = {
     "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "hidden_size": 96,
@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tokenizer = borngap.load("docs-llama").tokenizer
     texts = cached_corpus(options.work, options.site).train[:_DOCUMENTS]
-    data = windows(encode(tokenizer.backend_tokenizer, texts), seed=1)
+    data = training_windows(encode(tokenizer.backend_tokenizer, texts), seed=1)
     torch.manual_seed(5)
     model = new_model(options.family, _SHARED | FAMILIES[options.family]).train()
     recipe = replace(RECIPES["docs-gpt2-s"], steps=STEPS[options.family], batch=_BATCH)

@@ -18,7 +18,7 @@ from borngap.context import Context
 from borngap.errors import UserError
 from borngap.model import sources
 from borngap.model.forward import Prompt, last_logits, selected_logits
-from borngap.model.load import load, load_tokenizer, summary
+from borngap.model.load import load, load_tokenizer, model_facts
 
 NEW = ["<user>", "<bot>", "<pad>"]
 IDS = (3, 340, 5, 290)
@@ -95,7 +95,7 @@ def test_added_tokens_and_their_rows(base, tmp_path, options):
         == load_tokenizer(str(tmp_path / "adapter")).chat_template
         == (tokenizer.chat_template)
     )
-    assert summary(loaded)["notes"][0] == "the base model's 352 embedding rows were made the adapter's 355"
+    assert model_facts(loaded)["notes"][0] == "the base model's 352 embedding rows were made the adapter's 355"
     found = borngap.probe(loaded.model, loaded.tokenizer, [Context("<user>The old man felt", " shame", " guilt")])
     assert found["gold_rank"][0] <= 355
 
@@ -110,7 +110,7 @@ def test_rows_padded_to_a_multiple(base, tmp_path):
     loaded = load(str(tmp_path / "adapter"))
     torch.testing.assert_close(logits(loaded.model), logits(adapted))
     assert loaded.notes == ("the base model's 352 embedding rows were made the adapter's 384",)
-    assert (summary(loaded)["tokens"], summary(loaded)["rows"]) == (355, 384)
+    assert (model_facts(loaded)["tokens"], model_facts(loaded)["rows"]) == (355, 384)
 
 
 def test_tokens_without_rows_in_the_adapter(base, tmp_path):

@@ -14,7 +14,7 @@ from borngap.context import Context
 from borngap.critical.course import Course
 from borngap.critical.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
 from borngap.critical.landscape import Landscape
-from borngap.critical.rates import Critical
+from borngap.critical.rates import CriticalRate
 from borngap.critical.roots import root, secants
 from borngap.critical.search import Searcher
 from borngap.critical.solve import _unmet
@@ -368,7 +368,7 @@ def test_a_forecast_says_whether_lora_does():
 
 def test_the_rate_to_use_is_above_every_interval():
     def found(status, high):
-        critical = Critical(high and high / 2, high and high / 4, high, status, "collocation")
+        critical = CriticalRate(high and high / 2, high and high / 4, high, status, "collocation")
         return Forecast(None, 0.9, 1e-4, critical, "at risk", None, {}, {}, "collocation", None, None, "A", ALONE)
 
     known = [found("ok", 1e-4), found("ok", 4e-4), found("ok", 2e-4)]
@@ -399,7 +399,7 @@ def test_of_several_seeds_outcome_and_end_are_those_of_the_median_one():
     ("at risk", "resolved", None), ("pre-resolved", "lost", False), ("pre-resolved", "pre-resolved", True),
 ])  # fmt: skip
 def test_a_promise_needs_rate_and_run_to_agree(prospect, outcome, promise):
-    critical = Critical(1e-4, 9e-5, 1.1e-4, "ok", "collocation")
+    critical = CriticalRate(1e-4, 9e-5, 1.1e-4, "ok", "collocation")
     entry = Forecast(None, 0.9, 1e-4, critical, prospect, outcome, {}, {}, "collocation", None, None, "A", ALONE)
     assert entry.will_resolve is promise
 

@@ -18,7 +18,7 @@ from borngap.cli import app
 from borngap.critical.search import Searcher
 from borngap.errors import UserError
 from borngap.model import precision
-from borngap.model.load import load, new_model, summary
+from borngap.model.load import load, model_facts, new_model
 from borngap.report.report import comparison_of, report_of
 from borngap.run import read_run
 from borngap.scanning.scan import scan
@@ -86,11 +86,11 @@ def test_all_agree_with_transformers_in_float32(short, whole, tmp_path):
 
 def test_weights_are_read_into_float32_and_the_summary_says_so(short):
     loaded = load(short)
-    told = summary(loaded)
+    told = model_facts(loaded)
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     assert (told["dtype"], told["stored_dtype"], told["measured_in"]) == ("float32", "bfloat16", "float32")
     assert told["notes"] == ["the weights are stored in bfloat16 and were read into float32"]
-    plain = summary(load(TIED))
+    plain = model_facts(load(TIED))
     assert (plain["dtype"], plain["stored_dtype"], plain["notes"]) == ("float32", "float32", [])
 
 
@@ -100,7 +100,7 @@ def test_float32_may_take_half_of_the_free_memory(short, monkeypatch, spare, dty
     monkeypatch.setattr(precision, "free_memory", lambda _: 2 * size + spare)
     loaded = load(short)
     assert loaded.model.dtype == dtype
-    told = summary(loaded)
+    told = model_facts(loaded)
     assert told["measured_in"] == "float32"
     note = "the weights stay in bfloat16; the last norm and the head's product are done in float32"
     assert (note in told["notes"]) == (dtype == torch.bfloat16)
@@ -126,7 +126,7 @@ def test_another_dtype_may_be_chosen(short, name, dtype):
     loaded = load(short, dtype=name)
     assert {p.dtype for p in loaded.model.parameters()} == {dtype}
     measured = torch.float64 if dtype == torch.float64 else torch.float32
-    assert summary(loaded)["measured_in"] == str(measured).removeprefix("torch.")
+    assert model_facts(loaded)["measured_in"] == str(measured).removeprefix("torch.")
 
 
 def test_an_unknown_dtype_is_refused():
@@ -157,7 +157,7 @@ def test_an_adapter_on_a_checkpoint_of_16_bit(short, tmp_path):
     get_peft_model(base, config).save_pretrained(tmp_path)
     loaded = load(str(tmp_path))
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
-    assert summary(loaded)["stored_dtype"] == "bfloat16"
+    assert model_facts(loaded)["stored_dtype"] == "bfloat16"
 
 
 def test_training_takes_float32_if_it_fits_or_what_it_is_told(short, monkeypatch):

@@ -87,7 +87,7 @@ class ScanWriter(Writer):
     """Scan: three chunks, then positions, pairs and summary."""
 
     def __init__(self, tokenizer):
-        self.job = scans.prepare(
+        self.job = scans.job_of(
             Loaded("tiny", tiny("gpt2", len(tokenizer)), tokenizer), source_of(ROWS), Scanning(chunk=2, percentile=90.0)
         )
         self.chunks = dict(scans.in_process(self.job, frozenset()))

@@ -12,7 +12,7 @@ from tests.tiny import tiny
 from transformers import BertConfig, T5Config
 
 from borngap.errors import UserError
-from borngap.model.load import load, load_tokenizer, summary
+from borngap.model.load import load, load_tokenizer, model_facts
 from borngap.model.sources import read
 
 
@@ -195,7 +195,7 @@ def test_added_tokens_without_a_row_do_no_harm(tokenizer, folder):
     larger = load_tokenizer(str(folder))
     larger.add_tokens(["<new>", "<pad>"])
     larger.save_pretrained(folder)
-    found, count = summary(load(str(folder))), len(tokenizer)
+    found, count = model_facts(load(str(folder))), len(tokenizer)
     assert (found["tokens"], found["rows"]) == (count, count)
     assert found["notes"] == [f"2 added tokens have no row in the model (ids [{count}, {count + 1}]) and can't be used"]
 
@@ -205,7 +205,7 @@ def test_the_summary_says_what_is_left_out(tokenizer, folder):
     with torch.no_grad():
         model.lm_head.weight[[2, 5]] = 0
     model.save_pretrained(folder)
-    found = summary(load(str(folder)))
+    found = model_facts(load(str(folder)))
     assert (found["tokens"], found["rows"]) == (len(tokenizer), len(tokenizer) + 16)
     assert found["notes"] == [
         "2 tokens have embedding rows without a direction (ids [2, 5], readout geometry): left out of bulk, "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from borngap.schedule import factors
-from borngap.sweep.boundary import boundary, compare, fit
+from borngap.sweep.boundary import boundary, compare_cuts, fit
 from borngap.sweep.phase import Point, phase
 from borngap.sweep.points import point_of
 
@@ -217,4 +217,4 @@ def test_candidates_are_compared_on_the_same_points():
     values = np.arange(12.0)
     missing = np.where(np.arange(12) < 4, np.nan, values)
     kind, contexts = np.tile([0.0, 1.0, 1.0, 0.0], 3), np.repeat(np.arange(6), 2)
-    assert compare(("a", values), ("b", missing), kind, contexts).contexts == 4
+    assert compare_cuts(("a", values), ("b", missing), kind, contexts).contexts == 4

@@ -17,7 +17,7 @@ from borngap.report.charts.scancharts import pairs_chart, point_rows
 from borngap.report.facts.scansource import distribution
 from borngap.report.report import report_of
 from borngap.scanning.folder import ScanFolder, read_scan
-from borngap.scanning.positions import COLUMNS
+from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.scanning.rivals import NUMBERS
 
 HOSTILE = (
@@ -43,7 +43,7 @@ def positions(words, gaps):
         for pair, ((gold, rival, before), found) in enumerate(zip(words, gaps, strict=True))
         for row, gap in enumerate(found, 10 * pair)
     ]  # fmt: skip
-    return pl.DataFrame(rows, schema=COLUMNS)
+    return pl.DataFrame(rows, schema=POSITION_COLUMNS)
 
 
 def make_scan(folder, words=WORDS, gaps=GAPS):

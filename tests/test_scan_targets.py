@@ -17,7 +17,7 @@ from borngap.data.recognise import recognise
 from borngap.data.rows import Row, of_objects
 from borngap.data.tokenised import IGNORED, Document
 from borngap.errors import UserError
-from borngap.scanning.supervised import Example, Supervision, windows
+from borngap.scanning.supervised import Example, Supervision, windows_of
 
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ 'A:' }}{% generation %}{{ m['content'] + eos_token }}"
@@ -178,7 +178,7 @@ def test_windows_measure_each_position_once_after_a_quarter(size):
     document = Document(0, size)
     example = Example(Row(0, "x", None), list(range(size)), list(range(size)), (document,))
     seen = []
-    for window in windows(example, document, 8):
+    for window in windows_of(example, document, 8):
         assert 0 < window.stop - window.start <= 8
         measured = range(window.first, window.stop)
         assert all(at - window.start >= min(at, 2) for at in measured)

@@ -10,7 +10,7 @@ import pytest
 
 from borngap.errors import UserError
 from borngap.folder import LOCK_FILE
-from borngap.run import COLUMNS, RUN, Store, clean, read_run
+from borngap.run import RUN, STEP_COLUMNS, Store, clean, read_run
 
 PLAN = {"model": "m", "rate": 0.1, "contexts": [{"gold": "a"}]}
 ROWS = [{"step": 0, "born_gap": -0.1, "gold_rank": 3.0}, {"step": 1, "born_gap": math.nan, "gold_rank": math.nan}]
@@ -32,7 +32,7 @@ def test_round_trip(tmp_path):
     assert run.plan == PLAN
     assert run.verdicts == [{"context": 0, "outcome": "resolved"}, {"context": 1, "outcome": "lost"}]
     assert run.finished == {0, 1}
-    assert list(run.steps.columns) == list(COLUMNS)
+    assert list(run.steps.columns) == list(STEP_COLUMNS)
     assert run.steps["context"].to_list() == [0, 1, 1]
     assert run.steps["gold_rank"].to_list() == [3, 3, None]
     assert math.isnan(run.steps["born_gap"][2])

@@ -6,14 +6,14 @@ import pytest
 
 from borngap.critical.rates import (
     Bracket,
-    Critical,
-    bisect,
+    CriticalRate,
+    bisection,
     check_rates,
     class_mean,
     combined,
     extrapolated,
     found,
-    grid,
+    grid_search,
     prospect,
 )  # fmt: skip
 from borngap.errors import UserError
@@ -40,7 +40,7 @@ def share(time):
 @pytest.mark.parametrize("critical", [3.1e-8, 2e-5, 4.4e-4, 0.09])
 def test_bisection_brackets_the_rate(critical, power):
     runs, done = law({0: critical}, power)
-    bracket = bisect([0], runs, {0: 2e-5}, 0.1, share)[0]
+    bracket = bisection([0], runs, {0: 2e-5}, 0.1, share)[0]
     assert bracket.low < critical <= bracket.high <= 1.01 * bracket.low
     assert len(done) <= 25
 
@@ -49,7 +49,7 @@ def test_bisection_takes_the_lowest_crossing():
     def runs(wanted):  # met in [1e-5, 2e-5], and again from 4e-5 on
         return [10.0 if 1e-5 <= rate <= 2e-5 or rate >= 4e-5 else None for _, rate in wanted]
 
-    bracket = bisect([0], runs, {0: 5e-5}, 0.1, lambda time: 0.9)[0]
+    bracket = bisection([0], runs, {0: 5e-5}, 0.1, lambda time: 0.9)[0]
     assert bracket.low < 1e-5 <= bracket.high <= 1.01e-5
 
 
@@ -61,14 +61,14 @@ def test_many_contexts_share_rounds():
         rounds.append(len(wanted))
         return runs(wanted)
 
-    brackets = bisect([0, 1, 2], counted, dict.fromkeys(range(3), 2e-5), 0.1, share)
+    brackets = bisection([0, 1, 2], counted, dict.fromkeys(range(3), 2e-5), 0.1, share)
     assert [round(b.high / c, 1) for b, c in zip(brackets.values(), (1e-5, 3e-4, 7e-3), strict=True)] == [1.0, 1.0, 1.0]
     assert rounds[0] == 3
 
 
 def test_a_rate_beyond_the_largest_is_not_invented():
     runs, _ = law({0: 1.0})
-    result = found(bisect([0], runs, {0: 2e-5}, 0.1, share)[0], "bisect", 0.1)
+    result = found(bisection([0], runs, {0: 2e-5}, 0.1, share)[0], "bisect", 0.1)
     assert (result.rate, result.low, result.high, result.status) == (None, 0.1, None, "beyond")
     assert "0.1" in result.why
 
@@ -77,7 +77,7 @@ def test_divergence_is_told_from_failure():
     def runs(wanted):
         return [math.nan if rate > 1e-4 else None for _, rate in wanted]
 
-    result = found(bisect([0], runs, {0: 2e-5}, 0.1, share)[0], "bisect", 0.1)
+    result = found(bisection([0], runs, {0: 2e-5}, 0.1, share)[0], "bisect", 0.1)
     assert result.status == "diverged"
     assert result.rate is None
     assert "ceased to be finite" in result.why
@@ -87,14 +87,14 @@ def test_a_rate_below_the_divergence_is_found():
     def runs(wanted):
         return [math.nan if rate > 1e-3 else STEPS * 3e-5 / rate if rate >= 3e-5 else None for _, rate in wanted]
 
-    result = found(bisect([0], runs, {0: 1e-2}, 0.1, share)[0], "bisect", 0.1)
+    result = found(bisection([0], runs, {0: 1e-2}, 0.1, share)[0], "bisect", 0.1)
     assert result.status == "ok"
     assert result.low < 3e-5 <= result.high
 
 
 def test_a_grid_gives_its_lowest_crossing_cell():
     runs, done = law({0: 3e-5, 1: 5.0})
-    brackets = grid([0, 1], runs, [1e-5, 2e-5, 4e-5, 8e-5])
+    brackets = grid_search([0, 1], runs, [1e-5, 2e-5, 4e-5, 8e-5])
     assert (brackets[0].low, brackets[0].high) == (2e-5, 4e-5)
     assert found(brackets[1], "grid", 8e-5).status == "beyond"
     assert len(done) == 8
@@ -111,14 +111,14 @@ def test_bad_rates_are_refused(rates, message):
 
 
 def test_prospects():
-    known = Critical(1e-4, 9e-5, 1.1e-4, "ok", "collocation")
+    known = CriticalRate(1e-4, 9e-5, 1.1e-4, "ok", "collocation")
     assert [prospect(known, rate) for rate in (8e-5, 9e-5, 1e-4, 1.1e-4, 1.2e-4)] == [
         "will fail", "at risk", "at risk", "at risk", "will resolve",
     ]  # fmt: skip
-    beyond = Critical(None, 1e-2, None, "beyond", "bisect")
+    beyond = CriticalRate(None, 1e-2, None, "beyond", "bisect")
     assert [prospect(beyond, rate) for rate in (1e-3, 1e-2, 2e-2)] == ["will fail", "will fail", "unknown"]
-    assert prospect(Critical(None, None, None, "pre-resolved", "bisect"), 1.0) == "pre-resolved"
-    assert prospect(Critical(None, None, None, "abstained", "ray"), 1.0) == "unknown"
+    assert prospect(CriticalRate(None, None, None, "pre-resolved", "bisect"), 1.0) == "pre-resolved"
+    assert prospect(CriticalRate(None, None, None, "abstained", "ray"), 1.0) == "unknown"
 
 
 def test_extrapolation_is_exact_for_a_power_law():
@@ -136,16 +136,16 @@ def test_class_mean_is_the_papers_rule():
 
 
 def test_seeds_are_combined_with_their_spread():
-    one = Critical(1e-4, 9e-5, 1.1e-4, "ok", "collocation", optimizer_steps=1, forward_passes=10)
-    two = Critical(4e-4, 3.9e-4, 4.1e-4, "ok", "collocation", optimizer_steps=2, forward_passes=20)
+    one = CriticalRate(1e-4, 9e-5, 1.1e-4, "ok", "collocation", optimizer_steps=1, forward_passes=10)
+    two = CriticalRate(4e-4, 3.9e-4, 4.1e-4, "ok", "collocation", optimizer_steps=2, forward_passes=20)
     both = combined([one, two])
     assert (both.rate, both.low, both.high) == (pytest.approx(2e-4), 9e-5, 4.1e-4)
     assert (both.optimizer_steps, both.forward_passes) == (3, 30)
-    lost = combined([one, Critical(None, 0.1, None, "beyond", "collocation")])
+    lost = combined([one, CriticalRate(None, 0.1, None, "beyond", "collocation")])
     # one seed resolves at 1e-4: no rate above 9e-5 is sure to fail with all
     assert (lost.rate, lost.low, lost.high, lost.status) == (None, 9e-5, None, "beyond")
     assert [prospect(lost, rate) for rate in (8e-5, 2e-4, 0.2)] == ["will fail", "unknown", "unknown"]
-    dark = combined([one, Critical(None, None, None, "abstained", "collocation")])
+    dark = combined([one, CriticalRate(None, None, None, "abstained", "collocation")])
     assert (dark.low, dark.status) == (None, "abstained")
     assert combined([one]) == one
 

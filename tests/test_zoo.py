@@ -24,7 +24,7 @@ from borngap.zoo.card import held_out_loss, read_card, verify
 from borngap.zoo.choose import choose_docs10, choose_docs40
 from borngap.zoo.corpus import Corpus, build_corpus, pinned_packages, prose
 from borngap.zoo.recipe import CONTEXT, RECIPES
-from borngap.zoo.train import _initial_model, encode, learning_rate, loss_of, train, train_tokenizer, windows
+from borngap.zoo.train import _initial_model, encode, learning_rate, loss_of, train, train_tokenizer, training_windows
 
 TINY = replace(RECIPES["docs-gpt2-s"], width=16, layers=2, steps=4, batch=2)
 WORDS = "argument error method list array value string returns compute model"
@@ -163,12 +163,12 @@ def test_a_missing_or_wrong_package_is_named(monkeypatch, pins):
 
 def test_windows_cover_the_tokens_once_in_seeded_order():
     tokens = torch.arange(5 * CONTEXT + 3)
-    rows = windows(tokens, seed=1)
+    rows = training_windows(tokens, seed=1)
     assert rows.shape == (5, CONTEXT + 1)
     assert sorted(rows[:, 0].tolist()) == [i * CONTEXT for i in range(5)]
     assert torch.equal(rows - rows[:, :1], torch.arange(CONTEXT + 1).expand(5, -1))
-    assert torch.equal(rows, windows(tokens, seed=1))
-    assert not torch.equal(rows, windows(tokens, seed=2))
+    assert torch.equal(rows, training_windows(tokens, seed=1))
+    assert not torch.equal(rows, training_windows(tokens, seed=2))
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
@@ -181,7 +181,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
 
 @pytest.fixture(scope="module")
 def tiny_windows():
-    return windows(encode(train_tokenizer(TINY_CORPUS), TEXT[:250]), TINY.seed)
+    return training_windows(encode(train_tokenizer(TINY_CORPUS), TEXT[:250]), TINY.seed)
 
 
 def test_training_is_deterministic_resumes_exactly_and_learns(tiny_windows, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from borngap.data.delimited import delimited
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
 from borngap.shown import quoted
-from borngap.tokens import decoded, known, spaced, text_ids
+from borngap.tokens import known, spaced, text_ids
 
 _TEXTS = ("prompt", "gold", "rival")
 _WORDS = _TEXTS[1:]
@@ -238,7 +238,7 @@ def _json_rows(text: str, name: str) -> list[tuple[int, Any]]:
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # splitlines() would cut at a U+2028 within a prompt
         if line.strip():
-            value = jsonfile.decoded(line)
+            value = jsonfile.parsed_json(line)
             if isinstance(value, ValueError):
                 where = f"malformed context in {name}, line {number}"
                 raise UserError(where, rule="one JSON object a line", found=value, fix=_FORMAT)
@@ -321,7 +321,7 @@ def _given(context: Context, tokenizer: Any) -> Target:
 
 
 def _refuse_foreign(kind: str, text: str, ids: Sequence[int], tokenizer: Any, tidy: Callable[[str], str] = str) -> None:
-    there = tidy(decoded(ids, tokenizer)) if known(ids, tokenizer) else ""
+    there = tidy(parsed_json(ids, tokenizer)) if known(ids, tokenizer) else ""
     if there != text:
         rule, found = f"the ids of a {kind} give its text", f"{there[-_SHOWN:]!r} for {text[-_SHOWN:]!r}"
         fix = "use the model whose tokenizer they are of, export the contexts anew with this one, or take out the ids"

@@ -32,7 +32,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP}  # some file systems of clusters ha
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     """A kind of result folder.
 
     Attributes:
@@ -54,7 +54,7 @@ class Folder:
         path: where it lies.
     """
 
-    kind: Kind
+    kind: FolderKind
 
     def __init__(self, path: str | Path, plan: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Start a folder, or go on with one of the same plan.
@@ -262,7 +262,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def refuse_other_kind(folder: str | Path, kind: Kind) -> NoReturn:
+def refuse_other_kind(folder: str | Path, kind: FolderKind) -> NoReturn:
     """Say that a folder is not of the kind that is wanted, and what it is.
 
     Args:
@@ -279,7 +279,7 @@ def refuse_other_kind(folder: str | Path, kind: Kind) -> NoReturn:
     raise UserError(f"no {kind.name} there", rule=rule, found=f"{folder}: {there}", fix=fix)
 
 
-def read_head(folder: str | Path, kind: Kind) -> dict[str, Any]:
+def read_head(folder: str | Path, kind: FolderKind) -> dict[str, Any]:
     """Read the head file of a result folder.
 
     Args:
@@ -298,7 +298,7 @@ def read_head(folder: str | Path, kind: Kind) -> dict[str, Any]:
     return checked(path, kind.schema)
 
 
-def _refuse_other_plan(folder: Path, kind: Kind, plan: Mapping[str, Any]) -> None:
+def _refuse_other_plan(folder: Path, kind: FolderKind, plan: Mapping[str, Any]) -> None:
     there = read_head(folder, kind)["plan"]
     differing = sorted(key for key in plan.keys() | there.keys() if plan.get(key) != there.get(key))
     if differing:

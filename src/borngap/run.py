@@ -22,14 +22,14 @@ import polars as pl
 
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import Folder, Kind, read_head
+from borngap.folder import Folder, FolderKind, read_head
 from borngap.judge.trajectory import DRIFT_IDS, Trajectory
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 
-RUN = Kind("RUN", "run.json")
+RUN = FolderKind("RUN", "run.json")
 RUN_FILE, STEPS_FILE, VERDICTS_FILE = RUN.head, "steps.parquet", "verdicts.json"
-COLUMNS: dict[str, Any] = {"context": pl.Int64, "step": pl.Int64}
-COLUMNS |= {name: pl.Int64 if name in INTEGER_IDS else pl.Float64 for name in (*OBSERVABLES, *DRIFT_IDS)}
+STEP_COLUMNS: dict[str, Any] = {"context": pl.Int64, "step": pl.Int64}
+STEP_COLUMNS |= {name: pl.Int64 if name in INTEGER_IDS else pl.Float64 for name in (*OBSERVABLES, *DRIFT_IDS)}
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Store(Folder):
             verdicts: context -> its entry, JSON-ready.
         """
         kept = self._steps.filter(~pl.col("context").is_in(list(rows)))
-        steps = pl.concat([kept, *(table(context, records) for context, records in rows.items())])
+        steps = pl.concat([kept, *(step_table(context, records) for context, records in rows.items())])
         entries = self._verdicts | {context: {"context": context} | dict(entry) for context, entry in verdicts.items()}
         self.write(STEPS_FILE, parquet_bytes(steps.sort("context", "step")))
         self.write_json(VERDICTS_FILE, {"verdicts": [entries[i] for i in sorted(entries)]})
@@ -130,7 +130,7 @@ def read_run(folder: str | Path) -> Run:
         Its plan, environment, steps and verdicts; finished contexts only have a verdict.
     """
     path, head = Path(folder), read_head(folder, RUN)
-    steps, verdicts = pl.DataFrame(schema=COLUMNS), []
+    steps, verdicts = pl.DataFrame(schema=STEP_COLUMNS), []
     if (path / VERDICTS_FILE).exists():
         verdicts = checked(path / VERDICTS_FILE, RUN.schema)["verdicts"]
     if (path / STEPS_FILE).exists():
@@ -150,11 +150,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def table(context: int, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+def step_table(context: int, records: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """Return the records of one context as rows of the steps table; an observable that a record lacks is null."""
     rows = [{"context": context} | dict(record) for record in records]
     columns = {
-        name: pl.Series([_typed(row.get(name), dtype) for row in rows], dtype=dtype) for name, dtype in COLUMNS.items()
+        name: pl.Series([_typed(row.get(name), dtype) for row in rows], dtype=dtype)
+        for name, dtype in STEP_COLUMNS.items()
     }
     return pl.DataFrame(columns)
 

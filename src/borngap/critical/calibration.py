@@ -32,7 +32,7 @@ def half_width(by: By, method: Method) -> float:
     return float(_calibration()["half_width"][by]["lora" if method == "lora" else "full"])
 
 
-def spread(error: float, method: Method) -> float:
+def collocation_half_width(error: float, method: Method) -> float:
     """Return the half width of collocation's 90 % interval on log rate.
 
     Args:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from borngap.context import Context, Target
 from borngap.critical.course import Course, pieces_for
-from borngap.critical.rates import Critical, Prospect, combined, prospect
-from borngap.critical.search import Searcher, Threshold, critical_entry, unwrapped
+from borngap.critical.rates import CriticalRate, Prospect, combined, prospect
+from borngap.critical.search import ContextRate, Searcher, critical_entry, unwrapped
 from borngap.errors import UserError
 from borngap.judge.trajectory import MARGINS, Trajectory, trajectory
 from borngap.judge.verdicts import Outcome, outcome
@@ -54,13 +54,13 @@ class Forecast:
     target: Target
     overlap: float
     planned: float
-    critical: Critical
+    critical: CriticalRate
     prospect: Prospect
     outcome: Outcome | None
     outcomes: dict[str, int]
     end: dict[str, float | None]
     outcome_by: str
-    lora: Critical | None
+    lora: CriticalRate | None
     class_rate: float | None
     embedding_class: str
     scope: str
@@ -123,7 +123,7 @@ def forecast(
         UserError: the plan is joint or has dropout on, which collocation does not cover, or it is not possible.
     """
     _check(training)
-    runs: list[list[tuple[Critical, End]]] = []
+    runs: list[list[tuple[CriticalRate, End]]] = []
     searcher: Searcher | None = None
     for seed in seeds if seeds and training.method == "lora" else [training.seed]:
         loaded = loaded if searcher is None else unwrapped(searcher, loaded)
@@ -195,7 +195,7 @@ def _check(training: Training) -> None:
         raise UserError("a run with dropout can't be forecast", rule="dropout is random", fix="leave dropout off")
 
 
-def _look_ahead(searcher: Searcher, on_context: Callable[[int], None], before: int) -> list[tuple[Critical, End]]:
+def _look_ahead(searcher: Searcher, on_context: Callable[[int], None], before: int) -> list[tuple[CriticalRate, End]]:
     found = []
     with searcher.land.evaluating():
         for i in searcher.contexts:
@@ -249,7 +249,7 @@ def _real_run(searcher: Searcher, index: int) -> End:
 
 def _under_lora(
     searcher: Searcher, loaded: Loaded, contexts: Sequence[Context], training: Training, limit: float | None
-) -> list[Critical] | None:
+) -> list[CriticalRate] | None:
     if training.method == "lora":
         return None
     plain = unwrapped(searcher, loaded)
@@ -257,7 +257,7 @@ def _under_lora(
     try:
         again = Searcher(plain, contexts, settings, limit=limit)
     except UserError as error:  # the plan itself stands without it
-        left_out = Critical(None, None, None, "abstained", "collocation", f"{error.what} ({error.found})")
+        left_out = CriticalRate(None, None, None, "abstained", "collocation", f"{error.what} ({error.found})")
         return [left_out] * len(contexts)
     found = [entry.critical for entry in again.search("collocation")]
     unwrapped(again, plain)
@@ -265,7 +265,7 @@ def _under_lora(
 
 
 def _entry(
-    searcher: Searcher, index: int, runs: Sequence[tuple[Critical, End]], lora: list[Critical] | None
+    searcher: Searcher, index: int, runs: Sequence[tuple[CriticalRate, End]], lora: list[CriticalRate] | None
 ) -> Forecast:
     critical = combined([critical for critical, _ in runs])
     end = typical([end for _, end in runs], searcher.training)
@@ -299,7 +299,7 @@ def forecast_entry(index: int, entry: Forecast) -> dict[str, Any]:
         The keys of ``critical_entry`` and those of the plan.
     """
     c = entry.critical
-    head = critical_entry(index, Threshold(entry.target, entry.overlap, c, entry.scope))
+    head = critical_entry(index, ContextRate(entry.target, entry.overlap, c, entry.scope))
     ratio = None if c.rate is None else entry.planned / c.rate
     plan: dict[str, Any] = {"planned_rate": entry.planned, "planned_over_critical": ratio, "prospect": entry.prospect}
     plan |= {"will_resolve": entry.will_resolve, "outcome": entry.outcome, "outcomes": entry.outcomes}

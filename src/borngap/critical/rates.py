@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from borngap.errors import UserError
 
-Status = Literal["ok", "pre-resolved", "beyond", "abstained", "diverged"]
+RateStatus = Literal["ok", "pre-resolved", "beyond", "abstained", "diverged"]
 Prospect = Literal["will resolve", "at risk", "will fail", "pre-resolved", "unknown"]
 By = Literal["collocation", "path", "ray", "dose", "bisect", "grid", "class-mean"]
 WAYS: tuple[By, ...] = get_args(By)
@@ -30,7 +30,7 @@ _CLASS_FIELDS = {"A": 1.70, "B": 10.0}
 
 
 @dataclass(frozen=True)
-class Critical:
+class CriticalRate:
     """The critical rate of one context.
 
     Attributes:
@@ -48,7 +48,7 @@ class Critical:
     rate: float | None
     low: float | None
     high: float | None
-    status: Status
+    status: RateStatus
     by: By
     why: str = ""
     optimizer_steps: int = 0
@@ -63,7 +63,7 @@ class Critical:
         return f"takes rate {self.rate:.3g}{ends}"
 
 
-def prospect(critical: Critical, planned: float) -> Prospect:
+def prospect(critical: CriticalRate, planned: float) -> Prospect:
     """Return what a planned rate will come to.
 
     Args:
@@ -85,7 +85,7 @@ def prospect(critical: Critical, planned: float) -> Prospect:
     return "at risk" if planned <= critical.high else "will resolve"
 
 
-def combined(criticals: Sequence[Critical]) -> Critical:
+def combined(criticals: Sequence[CriticalRate]) -> CriticalRate:
     """Return one critical rate for several seeds.
 
     Args:
@@ -217,7 +217,7 @@ class Bracket:
         return None if self.low >= limit else min(_GRID * self.low, limit)
 
 
-def bisect(
+def bisection(
     contexts: Sequence[int],
     runs: Runs,
     start: Mapping[int, float],
@@ -248,7 +248,7 @@ def bisect(
             brackets[i].learn(rate, time)
 
 
-def grid(contexts: Sequence[int], runs: Runs, rates: Sequence[float]) -> dict[int, Bracket]:
+def grid_search(contexts: Sequence[int], runs: Runs, rates: Sequence[float]) -> dict[int, Bracket]:
     """Run every context at every rate of a grid.
 
     Args:
@@ -282,7 +282,7 @@ def check_rates(rates: Sequence[float]) -> None:
         raise UserError("rates do not increase", rule="each larger than the last", found=list(rates))
 
 
-def found(bracket: Bracket, by: By, limit: float) -> Critical:
+def found(bracket: Bracket, by: By, limit: float) -> CriticalRate:
     """Return what a bracket says.
 
     Args:
@@ -294,8 +294,8 @@ def found(bracket: Bracket, by: By, limit: float) -> Critical:
         The critical rate: the smallest rate known to suffice, its interval the bracket.
     """
     if bracket.high is not None:
-        return Critical(bracket.high, bracket.low, bracket.high, "ok", by)
+        return CriticalRate(bracket.high, bracket.low, bracket.high, "ok", by)
     if bracket.broken is not None:
         why = f"values ceased to be finite at the rate {bracket.broken:.3g} before gold came ahead"
-        return Critical(None, bracket.low, None, "diverged", by, why)
-    return Critical(None, bracket.low, None, "beyond", by, f"not met up to the rate {bracket.low or limit:.3g}")
+        return CriticalRate(None, bracket.low, None, "diverged", by, why)
+    return CriticalRate(None, bracket.low, None, "beyond", by, f"not met up to the rate {bracket.low or limit:.3g}")

@@ -12,10 +12,21 @@ from typing import Any
 import torch
 
 from borngap.context import Context, Target
-from borngap.critical.calibration import around, half_width, spread
+from borngap.critical.calibration import around, collocation_half_width, half_width
 from borngap.critical.course import Course, pieces_for
 from borngap.critical.landscape import Landscape, Spent
-from borngap.critical.rates import WAYS, WIDTH, By, Critical, Status, bisect, class_mean, extrapolated, found, grid
+from borngap.critical.rates import (
+    WAYS,
+    WIDTH,
+    By,
+    CriticalRate,
+    RateStatus,
+    bisection,
+    class_mean,
+    extrapolated,
+    found,
+    grid_search,
+)
 from borngap.critical.signpath import SEGMENTS, critical_dose
 from borngap.critical.solve import solve
 from borngap.critical.trials import Trials
@@ -34,7 +45,7 @@ _SIGN_PATHS: dict[int, By] = {1: "ray", SEGMENTS: "path"}
 
 
 @dataclass(frozen=True)
-class Threshold:
+class ContextRate:
     """A context and its critical rate.
 
     Attributes:
@@ -46,12 +57,12 @@ class Threshold:
 
     target: Target
     overlap: float
-    critical: Critical
+    critical: CriticalRate
     scope: str
 
     def __repr__(self) -> str:
         """Say it in a line."""
-        return f"<Threshold of {self.target.words}: {self.critical.text} ({self.scope})>"
+        return f"<ContextRate of {self.target.words}: {self.critical.text} ({self.scope})>"
 
 
 class Searcher:
@@ -98,7 +109,7 @@ class Searcher:
         by: By = "collocation",
         rates: Sequence[float] | None = None,
         on_context: Callable[[int], None] = lambda _: None,
-    ) -> list[Threshold]:
+    ) -> list[ContextRate]:
         """Find the critical rate of every context.
 
         Args:
@@ -117,7 +128,7 @@ class Searcher:
         if rates is not None and by != "grid":
             raise UserError("rates are given", rule="only a grid takes them", found=by, fix="use --by grid")
         with self.land.evaluating():
-            waiting, results = [], dict[int, Critical]()
+            waiting, results = [], dict[int, CriticalRate]()
             for i in self.contexts:
                 known = self._resolved(i, by)
                 if known is None:
@@ -128,9 +139,9 @@ class Searcher:
                 results[i] = critical
                 on_context(len(results))
         scope = self.training.scope
-        return [Threshold(self.tuner.targets[i], self.overlaps[i], results[i], scope) for i in self.contexts]
+        return [ContextRate(self.tuner.targets[i], self.overlaps[i], results[i], scope) for i in self.contexts]
 
-    def collocate(self, index: int, start: float | None = None) -> tuple[Critical, Course]:
+    def collocate(self, index: int, start: float | None = None) -> tuple[CriticalRate, Course]:
         """Solve one context by collocation.
 
         Args:
@@ -147,21 +158,23 @@ class Searcher:
         solution = solve(course, start or guess, self.limit)
         if solution.rate is not None:
             self._solved.append(solution.rate)
-        low, high = around(solution.rate, spread(solution.error, self.training.method))
+        low, high = around(solution.rate, collocation_half_width(solution.error, self.training.method))
         if solution.status == "beyond":
             low = self.limit
-        critical = Critical(solution.rate, low, high, solution.status, "collocation", solution.why)
+        critical = CriticalRate(solution.rate, low, high, solution.status, "collocation", solution.why)
         return self._booked(critical, before), course
 
     @property
     def _start(self) -> float:
         return min(self.limit, STANDARD_RATES[self.training.method] * _STANDARD_STEPS / sum(self.training.factors))
 
-    def _ways(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
+    def _ways(
+        self, by: By, waiting: Sequence[int], rates: Sequence[float] | None
+    ) -> Iterator[tuple[int, CriticalRate]]:
         if by in {"bisect", "grid"}:
             yield from self.by_runs(by, waiting, rates)
             return
-        ways: dict[str, Callable[[int], Critical]] = {
+        ways: dict[str, Callable[[int], CriticalRate]] = {
             "collocation": self._by_collocation,
             "dose": self._by_dose,
             "ray": partial(self._by_sign, segments=1),
@@ -171,17 +184,17 @@ class Searcher:
         for i in waiting:
             yield i, ways[by](i)
 
-    def _resolved(self, index: int, by: By) -> Critical | None:
+    def _resolved(self, index: int, by: By) -> CriticalRate | None:
         before = self.land.spent.copy()
         self.land.home()
         margin = self.land.margin(index, self.training.criterion, self.land.logits(index))
         if margin <= 0:
             return None
-        status: Status = "pre-resolved" if margin > 0 else "diverged"
+        status: RateStatus = "pre-resolved" if margin > 0 else "diverged"
         why = "gold is ahead before training" if margin > 0 else "the base model's logits are not finite"
-        return self._booked(Critical(None, None, None, status, by, why), before)
+        return self._booked(CriticalRate(None, None, None, status, by, why), before)
 
-    def one(self, index: int) -> Critical:
+    def one(self, index: int) -> CriticalRate:
         """Return a context's critical rate by collocation, or by bisection where that finds none.
 
         Args:
@@ -200,7 +213,7 @@ class Searcher:
             forward_passes=searched.forward_passes + known.forward_passes,
         )
 
-    def _by_collocation(self, index: int) -> Critical:
+    def _by_collocation(self, index: int) -> CriticalRate:
         settings = self.training
         reason = None
         if settings.joint and settings.batch_size < len(self.contexts):
@@ -208,20 +221,20 @@ class Searcher:
         if settings.dropout:
             reason = "dropout is random: use --by dose or bisect"
         if reason is not None:
-            return Critical(None, None, None, "abstained", "collocation", reason)
+            return CriticalRate(None, None, None, "abstained", "collocation", reason)
         return self.collocate(index)[0]
 
-    def _by_sign(self, index: int, segments: int) -> Critical:
+    def _by_sign(self, index: int, segments: int) -> CriticalRate:
         before, by = self.land.spent.copy(), _SIGN_PATHS[segments]
         total = sum(self.training.factors)
         dose = critical_dose(self.land, index, self.training.criterion, self.limit * total, segments)
         if dose is None:
             why = f"the path does not meet the criterion up to the rate {self.limit:.3g}"
-            return self._booked(Critical(None, None, None, "abstained", by, why), before)
+            return self._booked(CriticalRate(None, None, None, "abstained", by, why), before)
         low, high = around(dose / total, half_width(by, self.training.method))
-        return self._booked(Critical(dose / total, low, high, "ok", by), before)
+        return self._booked(CriticalRate(dose / total, low, high, "ok", by), before)
 
-    def _by_dose(self, index: int) -> Critical:
+    def _by_dose(self, index: int) -> CriticalRate:
         before, budget = self.land.spent.copy(), self.training.steps
         trials = Trials(self.land, self.training.criterion, self.training.seed)
         rate = min(self.limit, _FIRST_DOSE * self._start)
@@ -238,17 +251,19 @@ class Searcher:
             if later is not None and not math.isnan(later):
                 estimate = extrapolated((rate, estimate), (second, second * self.share(later)))
         low, high = around(estimate, half_width("dose", self.training.method))
-        return self._booked(Critical(estimate, low, high, "ok", "dose"), before)
+        return self._booked(CriticalRate(estimate, low, high, "ok", "dose"), before)
 
-    def _unmet(self, rate: float, time: float | None) -> Critical:
+    def _unmet(self, rate: float, time: float | None) -> CriticalRate:
         if time is not None:
             why = f"values ceased to be finite at the rate {rate:.3g}"
-            return Critical(None, None, None, "diverged", "dose", why)
+            return CriticalRate(None, None, None, "diverged", "dose", why)
         if rate >= self.limit:
-            return Critical(None, rate, None, "beyond", "dose", f"not met up to the rate {rate:.3g}")
-        return Critical(None, rate, None, "abstained", "dose", f"not met by one run at the rate {rate:.3g}")
+            return CriticalRate(None, rate, None, "beyond", "dose", f"not met up to the rate {rate:.3g}")
+        return CriticalRate(None, rate, None, "abstained", "dose", f"not met by one run at the rate {rate:.3g}")
 
-    def by_runs(self, by: By, waiting: Sequence[int], rates: Sequence[float] | None) -> Iterator[tuple[int, Critical]]:
+    def by_runs(
+        self, by: By, waiting: Sequence[int], rates: Sequence[float] | None
+    ) -> Iterator[tuple[int, CriticalRate]]:
         """Search by real runs; LoRA runs of several contexts go through the model together.
 
         Args:
@@ -265,9 +280,9 @@ class Searcher:
         for group in groups:
             before = self.land.spent.copy()
             if by == "grid":
-                brackets = grid(group, trials, rates or self._grid())
+                brackets = grid_search(group, trials, rates or self._grid())
             else:
-                brackets = bisect(group, trials, dict.fromkeys(group, self._start), self.limit, self.share, WIDTH)
+                brackets = bisection(group, trials, dict.fromkeys(group, self._start), self.limit, self.share, WIDTH)
             spent = self.land.spent.since(before)
             for i in group:
                 result = found(brackets[i], by, self.limit)
@@ -291,16 +306,16 @@ class Searcher:
         mean = sum(self.overlaps) / len(self.overlaps)
         return class_mean(self.overlaps[index], mean, self.embedding_class, STANDARD_RATES[self.training.method])
 
-    def _by_class(self, index: int) -> Critical:
+    def _by_class(self, index: int) -> CriticalRate:
         rate = self.class_rate(index)
         if rate is None:
             kind = self.embedding_class
             why = f"the class-mean rule has no field for an embedding of class {kind}, or for an overlap not positive"
-            return Critical(None, None, None, "abstained", "class-mean", why)
+            return CriticalRate(None, None, None, "abstained", "class-mean", why)
         low, high = around(rate, half_width("class-mean", self.training.method))
-        return Critical(rate, low, high, "ok", "class-mean")
+        return CriticalRate(rate, low, high, "ok", "class-mean")
 
-    def _booked(self, critical: Critical, before: Spent) -> Critical:
+    def _booked(self, critical: CriticalRate, before: Spent) -> CriticalRate:
         spent = self.land.spent.since(before)
         return replace(critical, optimizer_steps=spent.optimizer_steps, forward_passes=spent.forward_passes)
 
@@ -314,7 +329,7 @@ def critical_rates(
     limit: float | None = None,
     rates: Sequence[float] | None = None,
     on_context: Callable[[int], None] = lambda _: None,
-) -> list[Threshold]:
+) -> list[ContextRate]:
     """Return the smallest learning rate at which each context resolves within ``training.steps`` steps.
 
     Each is trained alone unless the settings are joint; a run on a data set moves it far less (``Training.scope``).
@@ -338,7 +353,7 @@ def critical_rates(
     return Searcher(loaded, contexts, training, limit=limit).search(by, rates, on_context)
 
 
-def critical_entry(index: int, entry: Threshold) -> dict[str, Any]:
+def critical_entry(index: int, entry: ContextRate) -> dict[str, Any]:
     """Return a critical rate JSON-ready.
 
     Args:

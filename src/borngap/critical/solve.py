@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from borngap.critical.course import TRUSTED, Course
-from borngap.critical.rates import Status
+from borngap.critical.rates import RateStatus
 from borngap.critical.roots import WIDE
 
 _ROUNDS = 12
@@ -29,7 +29,7 @@ class Solution:
 
     rate: float | None
     error: float
-    status: Status
+    status: RateStatus
     why: str = ""
 
 

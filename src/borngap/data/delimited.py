@@ -12,13 +12,13 @@ from borngap.errors import UserError
 if TYPE_CHECKING:
     from _csv import Reader as _Reader
 
-Record = tuple[int, dict[str, str] | ValueError]
+CsvRecord = tuple[int, dict[str, str] | ValueError]
 _DELIMITERS = ",;\t"
 _LONGEST = (1 << 31) - 1  # characters of a field; csv's own limit is 131,072
 _FIX = "put fields with quotes or line breaks between quotes and double each quote within, or write JSON Lines"
 
 
-def delimited(lines: Iterable[str], name: str, delimiter: str | None = None) -> tuple[list[str], Iterator[Record]]:
+def delimited(lines: Iterable[str], name: str, delimiter: str | None = None) -> tuple[list[str], Iterator[CsvRecord]]:
     """Read CSV with headings.
 
     Past a broken quote nobody knows which line starts a record, so reading ends there.

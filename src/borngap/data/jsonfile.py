@@ -47,7 +47,7 @@ def json_rows(file: Path, split: str) -> Iterator[Any]:
     yield from _under_a_key(first[0], file, split) if len(first) == 1 else chain(first, objects)
 
 
-def decoded(line: str) -> Any:
+def parsed_json(line: str) -> Any:
     """Return what a line of JSON Lines holds, or the exception that says why it holds nothing."""
     try:
         return json.loads(line)
@@ -60,7 +60,7 @@ def decoded(line: str) -> Any:
 
 
 def _lines(file: Path) -> Iterator[Any]:
-    return (decoded(line) for _, line in lines_of(file))
+    return (parsed_json(line) for _, line in lines_of(file))
 
 
 def _documents(file: Path) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from borngap.data.messages import check, messages_of
 from borngap.data.textfile import check_text
-from borngap.data.tokenised import COLUMNS
+from borngap.data.tokenised import TOKEN_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Layout:
     def _check_columns(self, value: Mapping[str, Any]) -> None:
         """A column that is not read would change what is supervised."""
         known = {name for _, name in self.fields}
-        more = next((name for name in COLUMNS if name not in known and value.get(name) is not None), None)
+        more = next((name for name in TOKEN_COLUMNS if name not in known and value.get(name) is not None), None)
         check(more is None, f"the first row has no {more}: give it to all rows, or to none")
 
     @staticmethod
@@ -80,7 +80,7 @@ def known_layout(value: Any) -> Layout | None:
         return None
     present = [name for name, held in value.items() if held is not None]
     if "input_ids" in present:
-        return Layout("tokens", tuple((name, name) for name in COLUMNS if name in present))
+        return Layout("tokens", tuple((name, name) for name in TOKEN_COLUMNS if name in present))
     for layout in _KNOWN:
         needed = {name for role, name in layout.fields if role not in _OPTIONAL}
         if needed <= set(present) and (layout.kind != "rated" or _is_flag(value["label"])):
@@ -194,5 +194,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "instruction": _text,
     "input": _text,
     "output": _text,
-    **dict.fromkeys(COLUMNS, _integers),
+    **dict.fromkeys(TOKEN_COLUMNS, _integers),
 }

@@ -28,7 +28,7 @@ def messages_of(value: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: these are no messages, or a part is no text; the message says what was found.
     """
-    found = _decoded(value) if isinstance(value, str) else value
+    found = _from_json(value) if isinstance(value, str) else value
     check(isinstance(found, list) and found and all(isinstance(m, Mapping) for m in found), _FORM)
     return [_message(message) for message in found]
 
@@ -47,7 +47,7 @@ def check(holds: Any, reason: str) -> None:
         raise ValueError(reason)
 
 
-def _decoded(text: str) -> Any:
+def _from_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:

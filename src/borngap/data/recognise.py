@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from borngap.data.layout import ROLES, Layout, known_layout
-from borngap.data.rows import Part, Row, Source, fields_of
+from borngap.data.rows import DataPart, DataSource, Row, fields_of
 from borngap.errors import UserError, did_you_mean
 
 _SHOWN = 20
@@ -18,7 +18,7 @@ _WOULD_DO = (
 )
 
 
-def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
+def recognise(source: DataSource, fields: Mapping[str, str | None]) -> Layout:
     """Recognise the layout of a data set by the first row of each of its files that tells one.
 
     Args:
@@ -56,10 +56,10 @@ def recognise(source: Source, fields: Mapping[str, str | None]) -> Layout:
     return next(iter(layouts))
 
 
-def _telling(source: Source, part: Part, chosen: Mapping[str, str]) -> tuple[Row | None, Layout | None]:
+def _telling(source: DataSource, part: DataPart, chosen: Mapping[str, str]) -> tuple[Row | None, Layout | None]:
     """The first row of a part that tells a layout, with it; else the first that can be read, if there is one."""
     first = None
-    for row in Source(source.name, (part,)).rows(stop=_FIRST):
+    for row in DataSource(source.name, (part,)).rows(stop=_FIRST):
         if row.error is None:
             layout = _layout(row.value, chosen)
             if layout is not None:
@@ -79,7 +79,7 @@ def _cure(names: Sequence[str], chosen: Mapping[str, str]) -> str:
     return _WOULD_DO
 
 
-def _first(source: Source) -> str:
+def _first(source: DataSource) -> str:
     row = next(source.rows(), None)
     return "an empty file" if row is None else f"{row.where}: {row.error}"
 

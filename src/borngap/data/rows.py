@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from borngap.data.delimited import delimited
-from borngap.data.jsonfile import decoded, json_rows
-from borngap.data.textfile import COMPRESSED, check_text, kind_of, lines_of, text_of
+from borngap.data.jsonfile import json_rows, parsed_json
+from borngap.data.textfile import COMPRESSED, check_text, extension_of, lines_of, text_of
 from borngap.errors import UserError
 from borngap.kinds import refuse_result
 
 _SLICE = 1024  # rows of a Parquet file at a time
 _SHOWN = 80  # characters of a name in a message
-Record = tuple[int, Any]
+RawRecord = tuple[int, Any]
 """Line or record number from 1, and what stands there: not parsed yet, or the exception that reading it raised."""
 
 
@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Part:
+class DataPart:
     """One file, or one object, that rows come from.
 
     Attributes:
@@ -60,7 +60,7 @@ class Part:
 
     name: str
     unit: str
-    records: Callable[[], Iterable[Record]]
+    records: Callable[[], Iterable[RawRecord]]
     parse: Callable[[Any], Any]
     stamp: tuple[int, int] | Callable[[], tuple[str]] | None = None
 
@@ -70,7 +70,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data set that can be read from the start any number of times.
 
     Attributes:
@@ -81,7 +81,7 @@ class Source:
     """
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[DataPart, ...]
     left_out: tuple[str, ...] = ()
     split: str = "train"
 
@@ -103,15 +103,15 @@ class Source:
 
 def readable(file: Path) -> bool:
     """Return whether a file is of a known kind, by its name alone; Parquet is not unpacked."""
-    kind = kind_of(file)
-    return kind in KINDS and (kind != ".parquet" or file.suffix.lower() == kind)
+    kind = extension_of(file)
+    return kind in FILE_KINDS and (kind != ".parquet" or file.suffix.lower() == kind)
 
 
-def open_source(path: str | Path, split: str = "train") -> Source:
+def open_source(path: str | Path, split: str = "train") -> DataSource:
     """Open a file or a folder.
 
     Args:
-        path: a file of one of the ``KINDS``, all but Parquet also compressed, or a folder of such files.
+        path: a file of one of the ``FILE_KINDS``, all but Parquet also compressed, or a folder of such files.
         split: the rows' key in a ``.json`` file that holds several lists.
 
     Returns:
@@ -120,7 +120,7 @@ def open_source(path: str | Path, split: str = "train") -> Source:
     Raises:
         UserError: there is nothing, or nothing of a known kind.
     """
-    target, kinds = Path(path).expanduser(), f"{', '.join(KINDS)}, or compressed ({', '.join(COMPRESSED)})"
+    target, kinds = Path(path).expanduser(), f"{', '.join(FILE_KINDS)}, or compressed ({', '.join(COMPRESSED)})"
     refuse_result(target, "data: a file, or a folder of files")
     if not os.path.exists(target):  # noqa: PTH110  # of a name that is too long a Path raises
         named = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
@@ -133,13 +133,13 @@ def open_source(path: str | Path, split: str = "train") -> Source:
         if not known:
             rule, found = f"files of these kinds: {kinds}", ", ".join(others[:8]) or "an empty folder"
             raise UserError(f"no data in {target}", rule=rule, found=found)
-        return Source(str(path), tuple(_part(file, str(file.relative_to(target)), split) for file in known), others)
+        return DataSource(str(path), tuple(_part(file, str(file.relative_to(target)), split) for file in known), others)
     if not readable(target):
         raise UserError(f"unknown kind of file: {target.name}", rule=f"one of {kinds}", found=target.suffix or "none")
-    return Source(str(path), (_part(target, target.name, split),))
+    return DataSource(str(path), (_part(target, target.name, split),))
 
 
-def of_objects(rows: Any, name: str = "data") -> Source:
+def of_objects(rows: Any, name: str = "data") -> DataSource:
     """Read rows from a Python object that can be iterated any number of times.
 
     Args:
@@ -156,7 +156,7 @@ def of_objects(rows: Any, name: str = "data") -> Source:
         rule, fix = "rows that can be read twice", "give a list, a file name, or a datasets.Dataset"
         raise UserError("the data can't be read again from the start", rule=rule, found=type(rows).__name__, fix=fix)
     stamp = partial(_content, rows) if hasattr(rows, "__len__") else None  # a stream may have no end
-    return Source(name, (Part(name, "record", lambda: enumerate(rows, 1), lambda value: value, stamp),))
+    return DataSource(name, (DataPart(name, "record", lambda: enumerate(rows, 1), lambda value: value, stamp),))
 
 
 def _content(rows: Any) -> tuple[str]:
@@ -170,7 +170,7 @@ def _content(rows: Any) -> tuple[str]:
     return (digest.hexdigest(),)
 
 
-def _row(index: int, part: Part, number: int, raw: Any) -> Row:
+def _row(index: int, part: DataPart, number: int, raw: Any) -> Row:
     try:
         value, error = (None, raw) if isinstance(raw, Exception) else (part.parse(raw), None)
     except ValueError as raised:
@@ -182,10 +182,10 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _part(file: Path, name: str, split: str) -> Part:
-    unit, records, parse = KINDS[kind_of(file)]
+def _part(file: Path, name: str, split: str) -> DataPart:
+    unit, records, parse = FILE_KINDS[extension_of(file)]
     status = file.stat()
-    return Part(name, unit, lambda: records(file, split), parse, (status.st_size, status.st_mtime_ns))
+    return DataPart(name, unit, lambda: records(file, split), parse, (status.st_size, status.st_mtime_ns))
 
 
 def _text(line: str) -> str:
@@ -194,18 +194,18 @@ def _text(line: str) -> str:
 
 
 def _json_line(line: str) -> Any:
-    value = decoded(line)
+    value = parsed_json(line)
     if isinstance(value, ValueError):
         raise value
     return value
 
 
-def _csv(file: Path, delimiter: str | None = None) -> Iterator[Record]:
+def _csv(file: Path, delimiter: str | None = None) -> Iterator[RawRecord]:
     with text_of(file, newline="") as stream:
         yield from delimited(stream, file.name, delimiter)[1]
 
 
-def _parquet(file: Path) -> Iterator[Record]:
+def _parquet(file: Path) -> Iterator[RawRecord]:
     import polars as pl
 
     try:
@@ -226,8 +226,8 @@ def _same(value: Any) -> Any:
     return value
 
 
-_Kind = tuple[str, Callable[[Path, str], Iterator[Record]], Callable[[Any], Any]]
-KINDS: dict[str, _Kind] = {
+_Kind = tuple[str, Callable[[Path, str], Iterator[RawRecord]], Callable[[Any], Any]]
+FILE_KINDS: dict[str, _Kind] = {
     ".jsonl": ("line", lambda file, _: lines_of(file), _json_line),
     ".ndjson": ("line", lambda file, _: lines_of(file), _json_line),
     ".json": ("record", lambda file, split: enumerate(json_rows(file, split), 1), _same),

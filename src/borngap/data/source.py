@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from borngap.data.rows import KINDS, Part, Record, Source, of_objects, open_source, readable
+from borngap.data.rows import FILE_KINDS, DataPart, DataSource, RawRecord, of_objects, open_source, readable
 from borngap.errors import UserError
 
 
-def source_of(data: Any, split: str = "train") -> Source:
+def source_of(data: Any, split: str = "train") -> DataSource:
     """Return the source of a data set.
 
     Args:
@@ -26,14 +26,14 @@ def source_of(data: Any, split: str = "train") -> Source:
     Raises:
         UserError: there is no such data set.
     """
-    if isinstance(data, Source):
+    if isinstance(data, DataSource):
         return data
     if not isinstance(data, str | Path):
         return of_objects(data)
     return replace(_named(str(data), split), split=split)
 
 
-def _named(name: str, split: str) -> Source:
+def _named(name: str, split: str) -> DataSource:
     path = os.path.expanduser(name)  # noqa: PTH111  # of a Path that is too long for a name every question is an error
     if any(os.path.isfile(os.path.join(path, file)) for file in ("state.json", "dataset_dict.json")):  # noqa: PTH113, PTH118
         return _saved(Path(path), split)
@@ -46,7 +46,7 @@ def _like_a_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or readable(Path(name))
 
 
-def _saved(path: Path, split: str) -> Source:
+def _saved(path: Path, split: str) -> DataSource:
     datasets = _datasets(str(path))
     try:
         saved = datasets.load_from_disk(str(path))
@@ -57,19 +57,19 @@ def _saved(path: Path, split: str) -> Source:
     return of_objects(_split(saved, split, str(path)), path.name)
 
 
-def _hub(name: str, split: str) -> Source:
+def _hub(name: str, split: str) -> DataSource:
     datasets = _datasets(name)
     base, _, config = name.partition(":")
     try:
         stream = datasets.load_dataset(base, config or None, split=split, streaming=True)
     except (OSError, ValueError, ConnectionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        rule = f"a file of kind {', '.join(KINDS)}, a folder of such files, or the name of a data set on the hub"
+        rule = f"a file of kind {', '.join(FILE_KINDS)}, a folder of such files, or the name of a data set on the hub"
         raise UserError(f"no data at {name}", rule=rule, found=first) from None
-    return Source(name, (Part(name, "record", lambda: _streamed(stream, name), lambda value: value),))
+    return DataSource(name, (DataPart(name, "record", lambda: _streamed(stream, name), lambda value: value),))
 
 
-def _streamed(stream: Any, name: str) -> Iterator[Record]:
+def _streamed(stream: Any, name: str) -> Iterator[RawRecord]:
     try:
         yield from enumerate(stream, 1)
     except (OSError, ConnectionError) as error:

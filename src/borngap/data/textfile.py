@@ -29,7 +29,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 _HEAD = 4  # bytes that tell the encoding
 
 
-def kind_of(file: Path) -> str:
+def extension_of(file: Path) -> str:
     """Return the suffix that names what a file holds, in lower case: of ``a.jsonl.gz`` it is ``.jsonl``."""
     name = file.name.lower()
     packed = next((suffix for suffix in COMPRESSED if name.endswith(suffix)), "")

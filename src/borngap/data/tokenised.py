@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 IGNORED = -100
-COLUMNS = (
+TOKEN_COLUMNS = (
     "input_ids", "labels", "attention_mask", "completion_mask", "assistant_masks", "position_ids", "seq_lengths",
 )  # fmt: skip
 _MASKS = ("attention_mask", "completion_mask", "assistant_masks")
 _OF_TRL = ("completion_mask", "assistant_masks", "seq_lengths")
-Columns = Mapping[str, Sequence[int]]
+TokenColumns = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def supervised_by(names: Collection[str], *, completion_only: bool = True) -> st
     return f"tokens marked by {' and '.join(masks)}" if masks else "all tokens, padding left out"
 
 
-def tokenised(columns: Columns, padding: int | None, *, completion_only: bool = True) -> Tokens:
+def tokenised(columns: TokenColumns, padding: int | None, *, completion_only: bool = True) -> Tokens:
     """Read a row of token ids as the trainer does that takes it.
 
     Labels are the row's own; else SFTTrainer's where a column of its own is there (``completion_mask``,
@@ -73,7 +73,7 @@ def tokenised(columns: Columns, padding: int | None, *, completion_only: bool = 
     ``padding_free`` and ``DataCollatorWithFlattening``.
 
     Args:
-        columns: ``input_ids`` and any other of ``COLUMNS``.
+        columns: ``input_ids`` and any other of ``TOKEN_COLUMNS``.
         padding: the tokenizer's padding token.
         completion_only: whether ``completion_mask`` counts, as SFTTrainer's ``completion_only_loss``.
 
@@ -94,7 +94,7 @@ def _supervising(completion_only: bool = True) -> tuple[str, ...]:
     return ("completion_mask", "assistant_masks") if completion_only else ("assistant_masks",)
 
 
-def _check_lengths(columns: Columns) -> None:
+def _check_lengths(columns: TokenColumns) -> None:
     size = len(columns["input_ids"])
     for name, values in columns.items():
         if name == "seq_lengths":
@@ -106,7 +106,7 @@ def _check_lengths(columns: Columns) -> None:
             raise ValueError(f"{name} holds 0 and 1, found {sorted(set(values) - {0, 1})[:4]}")
 
 
-def _documents(columns: Columns, padding: int | None) -> list[Document]:
+def _documents(columns: TokenColumns, padding: int | None) -> list[Document]:
     first, last = _stretch(columns, padding)
     starts = sorted({first} | {start for start in _starts(columns, first, last) if first < start < last})
     stops = [*starts[1:], last]
@@ -116,7 +116,7 @@ def _documents(columns: Columns, padding: int | None) -> list[Document]:
     return [Document(a, b, position=positions[a] or None) for a, b in zip(starts, stops, strict=True) if a < b]
 
 
-def _stretch(columns: Columns, padding: int | None) -> tuple[int, int]:
+def _stretch(columns: TokenColumns, padding: int | None) -> tuple[int, int]:
     """First token that is text, and the one after the last."""
     ids, mask = columns["input_ids"], columns.get("attention_mask")
     if mask is None:
@@ -131,7 +131,7 @@ def _stretch(columns: Columns, padding: int | None) -> tuple[int, int]:
     return first, last
 
 
-def _starts(columns: Columns, first: int, last: int) -> set[int]:
+def _starts(columns: TokenColumns, first: int, last: int) -> set[int]:
     """Where documents start, by the columns that tell it."""
     positions, lengths = columns.get("position_ids"), columns.get("seq_lengths")
     if positions is None:
@@ -147,7 +147,7 @@ def _starts(columns: Columns, first: int, last: int) -> set[int]:
 class _Row:
     """Which tokens of a row may be supervised."""
 
-    def __init__(self, columns: Columns, documents: Sequence[Document]) -> None:
+    def __init__(self, columns: TokenColumns, documents: Sequence[Document]) -> None:
         first, last = (documents[0].start, documents[-1].stop) if documents else (0, 0)
         self._columns, self._ids = columns, columns["input_ids"]
         self._read = [first <= i < last for i in range(len(self._ids))]

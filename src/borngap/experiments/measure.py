@@ -12,11 +12,11 @@ from borngap.choices import KINDS, Criterion, Kind
 from borngap.context import Context
 from borngap.critical.forecast import at_rate
 from borngap.critical.rates import By
-from borngap.critical.search import Searcher, Threshold, critical_entry
+from borngap.critical.search import ContextRate, Searcher, critical_entry
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.experiments.claims.paper import lora_targets
-from borngap.model.load import load, summary
+from borngap.model.load import load, model_facts
 from borngap.model.probe import named, probe, records
 from borngap.model.readout import geometry_of
 from borngap.run import clean
@@ -50,7 +50,7 @@ def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = 
     rows = records(probe(loaded.model, loaded.tokenizer, chosen))
     rows = [{"context": i} | row for i, row in zip(kept, rows, strict=True)]
     bulk = {kind: _bulk(loaded.model, kind, loaded.tokenizer, scope.pairs) for kind in KINDS}
-    head = {"schema": 1, "model": summary(loaded), "lora_targets": list(lora_targets(name))}
+    head = {"schema": 1, "model": model_facts(loaded), "lora_targets": list(lora_targets(name))}
     return clean(head | {"contexts": rows, "left_out": {str(i): why for i, why in left_out.items()}, "bulk": bulk})
 
 
@@ -124,7 +124,7 @@ def settings_of(method: Method, scope: Scope, criterion: Criterion, targets: tup
     return Training(method=method, steps=scope.steps, criterion=criterion, dtype=scope.dtype, **more)
 
 
-def _entry(index: int, threshold: Threshold, training: Training) -> dict[str, Any]:
+def _entry(index: int, threshold: ContextRate, training: Training) -> dict[str, Any]:
     entry = critical_entry(index, threshold)
     settings = {"method": training.method, "criterion": training.criterion, "seed": training.seed}
     return settings | {key: entry[key] for key in entry if key not in {"prompt", "gold", "rival"}}

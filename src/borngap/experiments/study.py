@@ -13,7 +13,7 @@ from borngap.experiments.arms import ARMS
 from borngap.experiments.campaign import rates, theta_star
 from borngap.experiments.folder import Plan, entries, home, read_plan
 from borngap.files import checked
-from borngap.run import COLUMNS
+from borngap.run import STEP_COLUMNS
 from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
 
 EPOCH = 5  # steps of an epoch of one context (docs/track.md)
@@ -37,7 +37,7 @@ END_COLUMNS: dict[str, Any] = {
 }  # fmt: skip
 BASE_COLUMNS: dict[str, Any] = {
     "model": _S, "context": _I, "gold": _S, "rival": _S, "fragment": _B,
-    **{name: COLUMNS[name] for name in (
+    **{name: STEP_COLUMNS[name] for name in (
         "gold_overlap", "born_gap", "logit_gap", "signal", "drag", "gold_rank", "born_rank", "burial_depth",
         "geometric_efficiency", "participation_ratio", "pool_size", "gold_probability", "rival_probability",
         "drive", "cross_entropy", "entropy")},

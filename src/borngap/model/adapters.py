@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from borngap.errors import UserError
-from borngap.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Source, file_of, read
+from borngap.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelSource, file_of, read
 from borngap.model.vocabulary import vocabulary_of
 from borngap.zoo import bundled_names
 
@@ -85,7 +85,7 @@ class Adapter:
         return (f"{wanted - rows} rows were added for the adapter's tokenizer; those that it does not hold are random",)
 
 
-def adapter_of(name: str, source: Source, revision: str | None = None) -> Adapter | None:
+def adapter_of(name: str, source: ModelSource, revision: str | None = None) -> Adapter | None:
     """Return the adapter that lies somewhere.
 
     Args:

@@ -14,7 +14,7 @@ from transformers.models.auto import modeling_auto
 from borngap.errors import UserError
 from borngap.model.adapters import adapter_of
 from borngap.model.precision import float32_fits, name_of, precision_notes, precision_of
-from borngap.model.sources import Source, locate, read
+from borngap.model.sources import ModelSource, locate, read
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
 from borngap.training import DTYPES
 
@@ -98,7 +98,7 @@ def new_model(family: str, config: dict[str, Any]) -> Any:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **config), dtype=torch.float32)
 
 
-def summary(loaded: Loaded) -> dict[str, Any]:
+def model_facts(loaded: Loaded) -> dict[str, Any]:
     """Return what a reader must know of a model: size, dtype, tied or not, what its readout is made of, versions."""
     from borngap import __version__
     from borngap.model.readout import geometry_of, readout_of
@@ -187,7 +187,7 @@ def _model(
 
 
 def _checkpoint(
-    name: str, source: Source, revision: str | None, dtype: str | None, device: torch.device
+    name: str, source: ModelSource, revision: str | None, dtype: str | None, device: torch.device
 ) -> tuple[Any, str | None]:
     """Read a checkpoint by the class that reads all of it; weights that are missing would be random."""
     options: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}

@@ -60,14 +60,14 @@ def probe(
     tokenizer, readout = tokenizer_of(tokenizer), readout_of(model)
     matrix = geometry_of(model, geometry, tokenizer, readout)
     named_targets = [named(context, tokenizer) for context in contexts]
-    targets, logits, hidden = prepare(model, tokenizer, named_targets, matrix, top_p)
+    targets, logits, hidden = with_rivals(model, tokenizer, named_targets, matrix, top_p)
     gold, rival = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "rival_id"))
     values = measure(logits, matrix, gold, rival, hidden=hidden, top_p=top_p, only=only)
     general = transform_note(readout, hidden, logits) if hidden is not None else None
     return _table(targets, values, general)
 
 
-def prepare(
+def with_rivals(
     model: Any, tokenizer: Any, targets: Sequence[Target], geometry: Geometry, top_p: float = DEFAULT_TOP_P
 ) -> tuple[list[Target], Tensor, Tensor | None]:
     """Run the model on every target and choose the rivals that are missing.

@@ -15,13 +15,13 @@ from borngap.kinds import refuse_result
 from borngap.zoo import bundled_names, bundled_path
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-Source = Path | str
+ModelSource = Path | str
 """A folder, or an id on the hub."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 _READING = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError, SafetensorError)
 
 
-def locate(name: str) -> Source:
+def locate(name: str) -> ModelSource:
     """Return where a model lies.
 
     Args:
@@ -43,7 +43,7 @@ def locate(name: str) -> Source:
     return name
 
 
-def file_of(source: Source, name: str, revision: str | None = None) -> Path | None:
+def file_of(source: ModelSource, name: str, revision: str | None = None) -> Path | None:
     """Return the local path of a file of a folder or a hub repository; None if it has none, or can't be reached.
 
     Args:
@@ -103,7 +103,7 @@ def read(name: str, reader: Callable[[], Any], part: str = "model") -> Any:
         raise UserError(f"can't load the {part} {name!r}", rule=rule, found=first, fix=fix) from error
 
 
-def _place(name: str) -> Source:
+def _place(name: str) -> ModelSource:
     return bundled_path(name) if name in bundled_names() else Path(name) if Path(name).expanduser().is_dir() else name
 
 

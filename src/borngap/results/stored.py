@@ -13,13 +13,13 @@ from typing import Any
 
 from borngap.errors import UserError
 from borngap.files import checked, json_bytes, write_whole
-from borngap.folder import Kind, read_head
+from borngap.folder import FolderKind, read_head
 from borngap.results import figures, tables
 from borngap.results.claims import JudgedClaim
 from borngap.results.figures import Figure
 from borngap.results.tables import Table
 
-REPRODUCTION = Kind("reproduction", "reproduce.json")
+REPRODUCTION = FolderKind("reproduction", "reproduce.json")
 RESULTS_FILE, CLAIMS_FILE = "results.json", "claims.json"
 TABLES, FIGURES = "tables", "figures"
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from borngap.context import Context, tokenize
-from borngap.data.rows import Source
+from borngap.data.rows import DataSource
 from borngap.errors import UserError
 from borngap.scanning.pairs import picks_of
 from borngap.scanning.positions import Scanner
@@ -20,7 +20,7 @@ _Place = tuple[int, int, int]
 
 
 def exported(
-    pairs: pl.DataFrame, positions: Path, count: int, by: str, source: Source, scanner: Scanner, tokenizer: Any
+    pairs: pl.DataFrame, positions: Path, count: int, by: str, source: DataSource, scanner: Scanner, tokenizer: Any
 ) -> list[Context]:
     """Choose contexts: one a pair, worst pair first, then a second round, no prompt twice.
 
@@ -49,7 +49,7 @@ def exported(
 
 
 def _prefixes(
-    picks: list[dict[str, Any]], source: Source, scanner: Scanner
+    picks: list[dict[str, Any]], source: DataSource, scanner: Scanner
 ) -> Iterator[tuple[dict[str, Any], list[int], str]]:
     """Each pick with the tokens before its target, and where its row stands; in the picks' order."""
     rows = {pick["row"] for pick in picks}

@@ -16,10 +16,10 @@ import polars as pl
 
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import Folder, Kind, read_head
+from borngap.folder import Folder, FolderKind, read_head
 from borngap.scanning.pairs import pairs_of, totals_of
 
-SCAN = Kind("scan", "scan.json")
+SCAN = FolderKind("scan", "scan.json")
 SCAN_FILE, SUMMARY_FILE, CONTEXTS_FILE = SCAN.head, "summary.json", "contexts.jsonl"
 POSITIONS_FILE, PAIRS_FILE, PARTS = "positions.parquet", "pairs.parquet", "parts"
 _NAMED = 100  # malformed rows whose names are kept

@@ -20,7 +20,7 @@ EXAMPLE: dict[str, Any] = {
     "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "before": pl.String,
     "logit_gap": pl.Float64, "born_gap": pl.Float64,
 }  # fmt: skip
-PAIRS: dict[str, Any] = {
+PAIR_COLUMNS: dict[str, Any] = {
     "gold_id": pl.Int32, "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String, "targets": pl.Int64,
     "rival_ahead": pl.Int64, "born_rival_ahead": pl.Int64, "gold_overlap": pl.Float64, "median_logit_gap": pl.Float64,
     "median_born_gap": pl.Float64, "examples": pl.List(pl.Struct(EXAMPLE)),
@@ -37,11 +37,11 @@ def pairs_of(positions: Path) -> pl.DataFrame:
         positions: ``positions.parquet`` of a scan.
 
     Returns:
-        One row a pair, columns as in ``PAIRS``; ``examples`` are its two targets with the lowest logit gap.
+        One row a pair, columns as in ``PAIR_COLUMNS``; ``examples`` are its two targets with the lowest logit gap.
     """
     grouped = [_grouped(part) for part in _parts(pl.scan_parquet(positions, glob=False))]
     keys = ["rival_ahead", "median_logit_gap", "gold_id", "rival_id"]
-    return pl.concat(grouped).sort(keys, descending=[True, False, False, False]).cast(PAIRS)  # type: ignore[arg-type]
+    return pl.concat(grouped).sort(keys, descending=[True, False, False, False]).cast(PAIR_COLUMNS)  # type: ignore[arg-type]
 
 
 def picks_of(positions: Path, pairs: pl.DataFrame, by: str, most: int) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ from borngap.model.readout import observing
 from borngap.model.words import Words
 from borngap.scanning.batches import Wanted, batched, most_positions, prompt_of
 from borngap.scanning.rivals import NUMBERS, Found, Rivals
-from borngap.scanning.supervised import Example, Supervision, example_of, windows
+from borngap.scanning.supervised import Example, Supervision, example_of, windows_of
 
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
-COLUMNS: dict[str, Any] = {
+POSITION_COLUMNS: dict[str, Any] = {
     "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "gold_id": pl.Int32,
     "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String,
     **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in NUMBERS}, "before": pl.String,
@@ -94,7 +94,7 @@ class Scanner:
                 malformed.append((row.where, str(error)))
         counts["malformed"] = len(malformed)
         frames = [self._batch(batch) for batch in self.batches(examples, counts)]
-        positions = pl.concat(frames).sort("row", "offset") if frames else pl.DataFrame(schema=COLUMNS)
+        positions = pl.concat(frames).sort("row", "offset") if frames else pl.DataFrame(schema=POSITION_COLUMNS)
         return Chunk(positions, counts, malformed)
 
     @property
@@ -154,7 +154,7 @@ class Scanner:
 
     def _split(self, example: Example, document: Document, positions: Tensor) -> Iterator[Wanted]:
         """Windows of one document, each with its positions, in parts whose logits stay within a bounded memory."""
-        for window in windows(example, document, self._window) if len(positions) else ():
+        for window in windows_of(example, document, self._window) if len(positions) else ():
             own = positions[(positions >= window.first) & (positions < window.stop)]
             yield from ((window, part) for part in own.split(self._most) if len(part))
 
@@ -191,7 +191,7 @@ class Scanner:
                 [w.example.ids[max(w.start, i - _BEFORE_TOKENS) : i] for w, i in zip(held, offsets, strict=True)]
             ),
         }
-        return pl.DataFrame(columns, schema=COLUMNS)
+        return pl.DataFrame(columns, schema=POSITION_COLUMNS)
 
     def _before(self, ids: list[list[int]]) -> list[str]:
         return [text[-_BEFORE_CHARACTERS:] for text in self._tokenizer.batch_decode(ids)]

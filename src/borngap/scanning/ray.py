@@ -19,7 +19,7 @@ from borngap.model.load import load
 from borngap.ray import connected
 from borngap.run import parquet_bytes
 from borngap.scanning.positions import Chunk
-from borngap.scanning.scan import Job, prepare, total_rows
+from borngap.scanning.scan import Job, job_of, total_rows
 from borngap.scanning.settings import Scanning
 
 _BLOCKS_PER_WORKER = 64
@@ -105,7 +105,7 @@ class _Worker:
         values = json.loads(settings)
         values["pairs"] = None if values["pairs"] is None else tuple(tuple(pair) for pair in values["pairs"])
         source = source_of(engine.data, engine.split)
-        self._job = prepare(load(engine.model, engine.device, engine.dtype), source, Scanning(**values))
+        self._job = job_of(load(engine.model, engine.device, engine.dtype), source, Scanning(**values))
         self._rows: Iterator[Row] = iter(())
         self._next: int | None = None
 

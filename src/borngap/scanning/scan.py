@@ -16,11 +16,11 @@ import torch
 from borngap.context import write_contexts
 from borngap.data.layout import Layout
 from borngap.data.recognise import recognise
-from borngap.data.rows import Row, Source
+from borngap.data.rows import DataSource, Row
 from borngap.data.source import source_of
 from borngap.errors import UserError
 from borngap.model.length import context_length
-from borngap.model.load import Loaded, summary
+from borngap.model.load import Loaded, model_facts
 from borngap.model.precision import full_float32, precision_of
 from borngap.model.readout import geometry_of
 from borngap.model.words import Words, words_of
@@ -40,11 +40,11 @@ from borngap.train.finetune import weights_digest
 LONGEST_WINDOW = 1 << 20  # tokens, of a model that sets no limit
 _WORST = 20  # pairs that the summary repeats
 Chunks = Iterable[tuple[int, Chunk]]
-Engine = Callable[["Job", frozenset[int]], Chunks]
+ScanEngine = Callable[["Job", frozenset[int]], Chunks]
 
 
 @dataclass(frozen=True)
-class Progress:
+class ScanProgress:
     """How far a scan has come.
 
     Attributes:
@@ -79,7 +79,7 @@ class Job:
     """
 
     loaded: Loaded
-    source: Source
+    source: DataSource
     layout: Layout
     settings: Scanning
     window: int
@@ -122,8 +122,8 @@ def scan(
     export_by: str = "median",
     split: str = "train",
     name: str | None = None,
-    engine: Engine | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    engine: ScanEngine | None = None,
+    on_progress: Callable[[ScanProgress], None] | None = None,
     **options: Any,
 ) -> Scan:
     """Find the supervised targets of a data set whose near-synonym rival stands in the nucleus, and who leads.
@@ -160,7 +160,7 @@ def scan(
     _check_export(export_contexts, export_by, out)
     chosen = replace(settings or Scanning(), **options)
     named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer)
-    job = prepare(named, source_of(dataset, split), chosen)
+    job = job_of(named, source_of(dataset, split), chosen)
     if out is not None:
         return run(job, out, export_contexts, export_by, engine, on_progress)
     with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +179,7 @@ def _check_export(count: int, by: str, out: str | Path | None) -> None:
         )
 
 
-def prepare(loaded: Loaded, source: Source, settings: Scanning) -> Job:
+def job_of(loaded: Loaded, source: DataSource, settings: Scanning) -> Job:
     """Recognise the data's layout and measure the model's bulk.
 
     Args:
@@ -210,8 +210,8 @@ def run(
     out: str | Path,
     export_contexts: int = 0,
     export_by: str = "median",
-    engine: Engine | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    engine: ScanEngine | None = None,
+    on_progress: Callable[[ScanProgress], None] | None = None,
 ) -> Scan:
     """Run a job into a folder, or go on with it.
 
@@ -238,7 +238,7 @@ def run(
 
 
 def _scanned(
-    folder: ScanFolder, job: Job, engine: Engine, on_progress: Callable[[Progress], None] | None
+    folder: ScanFolder, job: Job, engine: ScanEngine, on_progress: Callable[[ScanProgress], None] | None
 ) -> dict[str, int]:
     """Scan the chunks that are missing; return the counts of all."""
     start, fresh, total = time.perf_counter(), 0, total_rows(job) if on_progress else None
@@ -248,7 +248,7 @@ def _scanned(
         counts = {name: counts.get(name, 0) + number for name, number in chunk.counts.items()}
         fresh += chunk.counts["targets"]
         if on_progress:
-            on_progress(Progress(counts["rows"], total, counts["targets"], fresh, time.perf_counter() - start))
+            on_progress(ScanProgress(counts["rows"], total, counts["targets"], fresh, time.perf_counter() - start))
     if not counts.get("targets"):
         read = f"{counts.get('rows', 0)} rows, {counts.get('malformed', 0)} malformed"
         found = f"{read}, none with a target; supervised: {job.scanner.supervised}"
@@ -338,7 +338,7 @@ def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, 
         "files_left_out": list(job.source.left_out),
         "layout": str(job.layout),
         "supervised": job.scanner.supervised,
-        "model": summary(head),
+        "model": model_facts(head),
         "geometry": job.settings.geometry,
         "top_p": job.settings.top_p,
         "percentile": None if job.settings.min_overlap or job.settings.pairs else job.settings.percentile,

@@ -10,7 +10,7 @@ from typing import Any
 from borngap.data.chats import Chats, template_options
 from borngap.data.layout import Layout
 from borngap.data.rows import Row
-from borngap.data.tokenised import COLUMNS, IGNORED, Document, Tokens, plain, supervised_by, tokenised
+from borngap.data.tokenised import IGNORED, TOKEN_COLUMNS, Document, Tokens, plain, supervised_by, tokenised
 from borngap.errors import UserError
 from borngap.scanning.reading import Loss
 
@@ -137,7 +137,7 @@ class Supervision:
         return plain(ids, [IGNORED if i == padding else i for i in ids])
 
     def _tokens(self, values: dict[str, Any]) -> Tokens:
-        columns = {name: values[name] for name in COLUMNS if name in values}
+        columns = {name: values[name] for name in TOKEN_COLUMNS if name in values}
         return tokenised(columns, self._tokenizer.pad_token_id, completion_only=not self._all)
 
     def _completion(self, values: dict[str, Any]) -> Tokens:
@@ -192,7 +192,7 @@ def _shared(one: list[int], other: list[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def windows(example: Example, document: Document, length: int) -> Iterator[Window]:
+def windows_of(example: Example, document: Document, length: int) -> Iterator[Window]:
     """Split a document at the model's context; consecutive windows share a quarter of it.
 
     A document that fits is read as the trainer lets it be read, padding and position ids included if they fit too.

@@ -10,7 +10,7 @@ import numpy as np
 
 from borngap.resample import Array, Interval, mean_interval, percentile_interval
 
-LEAST = 3  # of each kind, and contexts: below that nothing is claimed
+LEAST_OF_A_KIND = 3  # of each kind, and contexts: below that nothing is claimed
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def boundary(by: str, values: Array, catapult: Array, contexts: Array, seed: int
     x, kind, of = values[use], catapult[use] == 1, contexts[use]
     count, groups = int(kind.sum()), len(np.unique(of))
     empty = Boundary(by, None, None, None, None, None, None, None, count, len(kind) - count, groups)
-    if min(count, len(kind) - count) < LEAST or groups < LEAST:
+    if min(count, len(kind) - count) < LEAST_OF_A_KIND or groups < LEAST_OF_A_KIND:
         return replace(empty, reason=_too_little(by, x, kind, groups))
     cut, above, accuracy = fit(x, kind)
     low, high = _interval(x, kind, of, seed)
@@ -130,7 +130,7 @@ def fit(values: Array, catapult: Array) -> tuple[float, bool, float]:
     return float((x[middle] + x[middle + 1]) / 2), above, float(score.max())
 
 
-def compare(
+def compare_cuts(
     first: tuple[str, Array], second: tuple[str, Array], catapult: Array, contexts: Array, seed: int = 0
 ) -> Comparison:
     """Compare two candidates on contexts left out of the fit.
@@ -149,7 +149,7 @@ def compare(
     kind, of = catapult[use] == 1, contexts[use]
     groups = np.unique(of)
     nothing = Comparison(first[0], second[0], None, None, None, len(groups), "not known")
-    if len(groups) < LEAST or min(kind.sum(), (~kind).sum()) < LEAST:
+    if len(groups) < LEAST_OF_A_KIND or min(kind.sum(), (~kind).sum()) < LEAST_OF_A_KIND:
         return nothing
     told = [_unseen(values[use], kind, of) == kind for _, values in (first, second)]
     gains = np.array([(told[0][of == g].astype(float) - told[1][of == g]).mean() for g in groups])
@@ -200,6 +200,6 @@ def _too_little(by: str, values: Array, catapult: Array, contexts: int) -> str:
     count = int(catapult.sum())
     text = f"{count} catapults and {len(catapult) - count} drifts of {contexts} contexts"
     if not len(values) or (count and count < len(catapult)):
-        return f"{text}: at least {LEAST} of each are needed"
+        return f"{text}: at least {LEAST_OF_A_KIND} of each are needed"
     kind = "a catapult" if count else "a drift"
     return f"{text}: every point is {kind}, with {by} from {values.min():.3g} to {values.max():.3g}"

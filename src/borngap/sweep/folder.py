@@ -19,15 +19,15 @@ import polars as pl
 from borngap.choices import CRITERIA
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import Folder, Kind, read_head
+from borngap.folder import Folder, FolderKind, read_head
 from borngap.judge.trajectory import Trajectory
-from borngap.run import COLUMNS, clean, table
+from borngap.run import STEP_COLUMNS, clean, step_table
 
-SWEEP = Kind("SWEEP", "sweep.json")
+SWEEP = FolderKind("SWEEP", "sweep.json")
 SWEEP_FILE, RUNS_FILE, STEPS_FILE, PARTS = SWEEP.head, "runs.json", "steps.parquet", "part-*"
-STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | COLUMNS
+SWEEP_STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | STEP_COLUMNS
 _ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
-RUN_COLUMNS: dict[str, Any] = {
+SWEEP_COLUMNS: dict[str, Any] = {
     "run": pl.Int64, "context": pl.Int64, "gold": pl.String, "rival": pl.String, "method": pl.String,
     "rate": pl.Float64, "seed": pl.Int64, "steps": pl.Int64, "last_step": pl.Int64, "gold_overlap": pl.Float64,
     **{f"outcome_{name}": pl.String for name in CRITERIA},
@@ -175,7 +175,7 @@ def read_sweep(folder: str | Path) -> Sweep:
 
 def _read_parts(files: Sequence[Path]) -> tuple[list[dict[str, Any]], pl.DataFrame]:
     entries: dict[int, dict[str, Any]] = {}
-    frames = [pl.DataFrame(schema=STEP_COLUMNS)]
+    frames = [pl.DataFrame(schema=SWEEP_STEP_COLUMNS)]
     for file in files:
         # what was merged before a kill stands in its part as well
         new = {entry["run"]: entry for entry in checked(file, SWEEP.schema)["runs"] if entry["run"] not in entries}
@@ -207,7 +207,7 @@ def entry_of(run: int, rate: float, seed: int, engine: str, verdict: Mapping[str
 
 def _steps(results: Iterable[Result]) -> pl.DataFrame:
     frames = [
-        table(r.entry["context"], r.records).insert_column(0, pl.Series("run", [r.entry["run"]] * len(r.records)))
+        step_table(r.entry["context"], r.records).insert_column(0, pl.Series("run", [r.entry["run"]] * len(r.records)))
         for r in results
     ]
     return pl.concat(frames).sort("run", "step")
@@ -215,12 +215,12 @@ def _steps(results: Iterable[Result]) -> pl.DataFrame:
 
 def _runs(plan: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     rows = [_row(plan, entry) for entry in entries]
-    columns = {n: pl.Series([row.get(n) for row in rows], dtype=dtype) for n, dtype in RUN_COLUMNS.items()}
+    columns = {n: pl.Series([row.get(n) for row in rows], dtype=dtype) for n, dtype in SWEEP_COLUMNS.items()}
     return pl.DataFrame(columns)
 
 
 def _row(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: entry[name] for name in RUN_COLUMNS if name in entry}
+    row = {name: entry[name] for name in SWEEP_COLUMNS if name in entry}
     row |= {"method": plan["method"], "steps": plan["steps"]}
     for name in CRITERIA:
         row[f"outcome_{name}"] = entry["outcomes"][name]

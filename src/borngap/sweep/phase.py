@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from borngap.choices import Criterion
 from borngap.judge.verdicts import character
 from borngap.resample import mean_interval
-from borngap.sweep.boundary import LEAST, Boundary, Comparison, boundary, compare
+from borngap.sweep.boundary import LEAST_OF_A_KIND, Boundary, Comparison, boundary, compare_cuts
 
-Status = Literal["ok", "pre-resolved", "beyond", "below", "diverged"]
+SweptStatus = Literal["ok", "pre-resolved", "beyond", "below", "diverged"]
 _CATAPULTS, _DRIFTS = {"catapult", "catapult-like"}, {"drift"}
 
 
@@ -50,7 +50,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Crossing:
+class SweptRate:
     """Critical rate of a context, as far as a sweep tells.
 
     Attributes:
@@ -67,7 +67,7 @@ class Crossing:
 
     context: int
     gold_overlap: float
-    status: Status
+    status: SweptStatus
     rate: float | None
     low: float | None
     high: float | None
@@ -132,7 +132,7 @@ class Phase:
     criterion: Criterion
     runs: int
     left_out: dict[str, int]
-    critical: list[Crossing]
+    critical: list[SweptRate]
     theta: Estimate
     fields: list[Field]
     boundaries: list[Boundary]
@@ -171,13 +171,13 @@ def phase(
     boundaries = [boundary(name, values, kind, contexts, seed) for name, values in candidates.items()]
     others = [name for name in candidates if name != "kappa"]
     comparisons = [
-        compare(("kappa", candidates["kappa"]), (name, candidates[name]), kind, contexts, seed) for name in others
+        compare_cuts(("kappa", candidates["kappa"]), (name, candidates[name]), kind, contexts, seed) for name in others
     ]
     fields = _fields(points, critical, theta)
     return Phase(criterion, len(points), left_out, critical, theta, fields, boundaries, comparisons)
 
 
-def theta_star(critical: Sequence[Crossing], seed: int = 0) -> Estimate:
+def theta_star(critical: Sequence[SweptRate], seed: int = 0) -> Estimate:
     """Mean of ``theta_i = eta_c * Gmax`` over contexts, with a 95 % bootstrap interval (BCa, over contexts).
 
     Source: docs/threshold.md.
@@ -190,8 +190,8 @@ def theta_star(critical: Sequence[Crossing], seed: int = 0) -> Estimate:
         The estimate; no value below 3 contexts.
     """
     thetas = np.array([entry.theta for entry in critical if entry.theta is not None])
-    if len(thetas) < LEAST:
-        few = f"{len(thetas)} contexts cross within the rates tried, at least {LEAST} are needed"
+    if len(thetas) < LEAST_OF_A_KIND:
+        few = f"{len(thetas)} contexts cross within the rates tried, at least {LEAST_OF_A_KIND} are needed"
         return Estimate(None, None, None, len(thetas), few)
     bounds = Counter(entry.status for entry in critical if entry.status in {"beyond", "below"})
     reason = ""
@@ -207,25 +207,25 @@ def _by_context(points: Sequence[Point]) -> Any:
     return groupby(sorted(points, key=order), order)
 
 
-def _critical(context: int, points: list[Point]) -> Crossing:
+def _critical(context: int, points: list[Point]) -> SweptRate:
     """Combine the brackets of all seeds of a context."""
     overlap = points[0].gold_overlap
     if any(point.outcome in {"pre-resolved", "lost"} for point in points):
-        return Crossing(context, overlap, "pre-resolved", None, None, None, None)
+        return SweptRate(context, overlap, "pre-resolved", None, None, None, None)
     by_seed = {seed: [p for p in points if p.seed == seed] for seed in dict.fromkeys(p.seed for p in points)}
     brackets = [_bracket(sorted(group, key=lambda p: p.rate)) for group in by_seed.values()]
     statuses = {status for status, _, _, _ in brackets}
-    status: Status = next(s for s in ("diverged", "beyond", "below", "ok") if s in statuses)
+    status: SweptStatus = next(s for s in ("diverged", "beyond", "below", "ok") if s in statuses)
     lows, highs = [b[1] for b in brackets if b[1] is not None], [b[2] for b in brackets if b[2] is not None]
     low = min(lows) if len(lows) == len(brackets) else None
     high = max(highs) if len(highs) == len(brackets) else None
     if status != "ok":
-        return Crossing(context, overlap, status, None, low, high, None)
+        return SweptRate(context, overlap, status, None, low, high, None)
     rate = min(max(geometric_mean(b[3] for b in brackets), low or 0.0), high or math.inf)
-    return Crossing(context, overlap, status, rate, low, high, rate * overlap)
+    return SweptRate(context, overlap, status, rate, low, high, rate * overlap)
 
 
-def _bracket(points: list[Point]) -> tuple[Status, float | None, float | None, float]:
+def _bracket(points: list[Point]) -> tuple[SweptStatus, float | None, float | None, float]:
     """Status, the rates on both sides of the lowest crossing, and eta_c by its dose; of one seed, rates increasing."""
     crossing = next((i for i, point in enumerate(points) if point.flip_share is not None), None)
     if crossing is None:
@@ -255,7 +255,7 @@ def _kinds(points: Sequence[Point]) -> tuple[NDArray[Any], dict[str, int]]:
     return kinds, dict(left_out)
 
 
-def _candidates(points: Sequence[Point], critical: Sequence[Crossing]) -> dict[str, NDArray[Any]]:
+def _candidates(points: Sequence[Point], critical: Sequence[SweptRate]) -> dict[str, NDArray[Any]]:
     rate = np.array([point.rate for point in points])
     overlap = np.array([point.gold_overlap for point in points])
     known = {entry.context: entry.rate for entry in critical}
@@ -263,7 +263,7 @@ def _candidates(points: Sequence[Point], critical: Sequence[Crossing]) -> dict[s
     return {"kappa": rate * overlap, "rate": rate, "drive": rate * (1 - overlap), "dose": rate / own}
 
 
-def _fields(points: Sequence[Point], critical: Sequence[Crossing], theta: Estimate) -> list[Field]:
+def _fields(points: Sequence[Point], critical: Sequence[SweptRate], theta: Estimate) -> list[Field]:
     if theta.value is None or theta.value <= 0:
         return []
     overlaps = [entry.gold_overlap for entry in critical]

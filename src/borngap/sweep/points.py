@@ -11,7 +11,7 @@ from borngap.sweep.folder import Sweep
 from borngap.sweep.phase import Phase, Point, phase
 
 
-def diagrams(sweep: Sweep, criteria: Sequence[Criterion]) -> list[Phase]:
+def phase_diagrams(sweep: Sweep, criteria: Sequence[Criterion]) -> list[Phase]:
     """Return the phase diagram of a sweep by each criterion.
 
     Args:

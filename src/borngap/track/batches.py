@@ -14,7 +14,7 @@ from borngap.errors import UserError
 
 GIVE_CONTEXTS = "give contexts: BornGapCallback([Context(prompt, gold, rival), ...])"
 _SENSES = ("pixel", "image", "video", "audio", "input_features", "input_values")
-Document = tuple[Tensor, Tensor]
+LabelledIds = tuple[Tensor, Tensor]
 """Token ids and labels, each of shape (length,); the label is -100 where nothing is learnt."""
 
 
@@ -40,7 +40,7 @@ def refuse(found: str) -> NoReturn:
     raise UserError("this trainer's data has no next-token targets to watch", rule=rule, found=found, fix=GIVE_CONTEXTS)
 
 
-def documents(batch: Any, *, apart: bool = True) -> list[Document]:
+def documents(batch: Any, *, apart: bool = True) -> list[LabelledIds]:
     """Return what a batch of one example trains.
 
     * ``labels`` (Trainer, SFT, GKD): every row, the labels as they are.

@@ -22,7 +22,7 @@ from borngap.model.vocabulary import tokenizer_of
 from borngap.track.batches import keeps_apart, refuse
 from borngap.track.hostfacts import learning_rates
 from borngap.track.metrics import PREFIX
-from borngap.track.resume import restored
+from borngap.track.resume import read_targets
 from borngap.track.sample import sample_targets
 from borngap.track.tracker import BornGapWarning, Tracker
 
@@ -126,7 +126,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
         facts["learning_rates"] = learning_rates(host.get("optimizer"))
-        targets = self._contexts or (restored(saved["targets"]) if saved else self._targets(host, tokenizer))
+        targets = self._contexts or (read_targets(saved["targets"]) if saved else self._targets(host, tokenizer))
         options = self._options | {"rule": self._rule, "optimizers": (host.get("optimizer"),)}
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **options)
         if saved is None:

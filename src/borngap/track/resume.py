@@ -13,7 +13,7 @@ _NAMED = 3  # differences that a message names
 _SHOWN = 30  # characters of a prompt's end
 
 
-def kept(targets: Sequence[Target]) -> list[dict[str, Any]]:
+def stored_targets(targets: Sequence[Target]) -> list[dict[str, Any]]:
     """Return targets as a checkpoint keeps them, JSON-ready."""
     return [
         {
@@ -28,7 +28,7 @@ def kept(targets: Sequence[Target]) -> list[dict[str, Any]]:
     ]
 
 
-def restored(entries: Sequence[Mapping[str, Any]]) -> list[Target]:
+def read_targets(entries: Sequence[Mapping[str, Any]]) -> list[Target]:
     """Return the targets that ``kept`` was given."""
     return [
         Target(**{**entry, "context": Context(**entry["context"]), "ids": tuple(entry["ids"])}) for entry in entries
@@ -49,7 +49,7 @@ def resumed(targets: Sequence[Target], settings: Mapping[str, Any], state: Mappi
     Raises:
         UserError: contexts or settings differ; the message names which.
     """
-    there = restored(state["targets"])
+    there = read_targets(state["targets"])
     found = [*_other_contexts(there, targets), *_other_settings(state["settings"], settings)]
     if found:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

@@ -15,7 +15,7 @@ from borngap.context import Context, Target
 from borngap.data.tokenised import IGNORED
 from borngap.errors import UserError
 from borngap.tokens import starts_word
-from borngap.track.batches import GIVE_CONTEXTS, Document, documents
+from borngap.track.batches import GIVE_CONTEXTS, LabelledIds, documents
 
 _LONGEST = 512
 _TRIES = 8
@@ -95,14 +95,14 @@ def _collated(example: Any, collate: Collate | None) -> Any:
         raise UserError("the trainer's collator does not take an example", found=found, fix=_FIX) from error
 
 
-def _targets(found: Sequence[Document], tokenizer: Any, generator: torch.Generator) -> list[Target]:
+def _targets(found: Sequence[LabelledIds], tokenizer: Any, generator: torch.Generator) -> list[Target]:
     """One target of each document that has any, in random order."""
     order = torch.randperm(len(found), generator=generator).tolist()
     targets = (_target(found[i], tokenizer, generator) for i in order)
     return [target for target in targets if target is not None]
 
 
-def _target(document: Document, tokenizer: Any, generator: torch.Generator) -> Target | None:
+def _target(document: LabelledIds, tokenizer: Any, generator: torch.Generator) -> Target | None:
     ids, labels = document
     special = torch.tensor(sorted(tokenizer.all_special_ids), dtype=torch.long)
     learnt = (labels != IGNORED) & ~torch.isin(labels, special)

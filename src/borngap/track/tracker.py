@@ -19,7 +19,7 @@ from borngap.judge.trajectory import trajectory
 from borngap.judge.watch import Watch, judge
 from borngap.model.forward import forward
 from borngap.model.precision import LOW, full_float32, name_of, precision_of
-from borngap.model.probe import named, prepare
+from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
 from borngap.run import Store, environment
@@ -28,9 +28,9 @@ from borngap.track.clock import Clock
 from borngap.track.closing import closing
 from borngap.track.hostfacts import described
 from borngap.track.metrics import PREFIX, averages, singles
-from borngap.track.resume import kept, resumed
+from borngap.track.resume import resumed, stored_targets
 from borngap.train.finetune import weights_digest
-from borngap.train.observe import LIGHT, Follower, Observer, Record
+from borngap.train.observe import LIGHT_IDS, Follower, Observer, Record
 
 
 class BornGapWarning(UserWarning):
@@ -128,8 +128,8 @@ class Tracker:
         if state is not None:
             targets = resumed(targets, self._settings, state)
         matrix = geometry_of(model, geometry, tokenizer)
-        chosen, _, _ = prepare(model, tokenizer, targets, matrix, top_p)
-        observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT)
+        chosen, _, _ = with_rivals(model, tokenizer, targets, matrix, top_p)
+        observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT_IDS)
         self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction, criterion))
         self._records: list[tuple[int, dict[int, Record]]] = []
         self._spacing, self._widest = every or 1, every or 1
@@ -293,7 +293,7 @@ class Tracker:
         """Return what a checkpoint must keep, JSON-ready but for numbers that are not finite."""
         return {
             "weights": self._plan["weights"],
-            "targets": kept(self.targets),
+            "targets": stored_targets(self.targets),
             "settings": self._settings,
             "start_rows": self._follower.observer.start_rows.tolist(),
             "records": [[step, {str(i): r for i, r in records.items()}] for step, records in self._records],

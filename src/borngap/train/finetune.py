@@ -22,7 +22,7 @@ from borngap.judge.watch import Watch, is_evaluation, judge
 from borngap.model.forward import forward, last_logits
 from borngap.model.load import Loaded
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
-from borngap.model.probe import named, prepare
+from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
 from borngap.run import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable
@@ -73,7 +73,7 @@ class FineTune:
         self._tokenizer, self._training = loaded.tokenizer, replace(training, dtype=settle(base, training.dtype))
         matrix = geometry_of(base, training.geometry, loaded.tokenizer)
         tokenised = [named(context, loaded.tokenizer) for context in contexts]
-        self.targets, _, _ = prepare(base, loaded.tokenizer, tokenised, matrix, training.top_p)
+        self.targets, _, _ = with_rivals(base, loaded.tokenizer, tokenised, matrix, training.top_p)
         self.model, notes = make_trainable(base, training)
         self.notes = (*precision_notes(base, stored), *notes)
         # eval mode is what "dropout off" means; nothing else in these models depends on it

@@ -23,11 +23,11 @@ from borngap.observables.pairtable import PairTable
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
 # angles of all pairs of the pool: most of a probe's price where a prediction is spread out
-LIGHT = tuple(name for name in USUAL if name not in {"localisation_length", "burial_depth"})
+LIGHT_IDS = tuple(name for name in USUAL if name not in {"localisation_length", "burial_depth"})
 # what outcomes and searches for a rate need, and nothing that looks at pairs of the pool
 MARGIN_IDS = (*MARGINS.values(), "drag", "cross_entropy")
 Observe = Literal["all", "light", "margins", "none"]
-MEASURED: dict[Observe, tuple[str, ...]] = {"all": USUAL, "light": LIGHT, "margins": MARGIN_IDS}
+MEASURED: dict[Observe, tuple[str, ...]] = {"all": USUAL, "light": LIGHT_IDS, "margins": MARGIN_IDS}
 Record = dict[str, float | None]
 
 

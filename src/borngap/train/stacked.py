@@ -32,7 +32,7 @@ from borngap.train.optimiser import RowUpdates
 from borngap.train.rowwise import Rowwise
 from borngap.training import Training
 
-Stop = Callable[[int, Step], bool]
+LaneEnds = Callable[[int, Step], bool]
 _MEMORY = 1 << 30
 _OF_A_GPU = 0.5  # of its memory; the weights, other processes and what the kernels need have the rest
 _ADAPTER = "borngap_seed"
@@ -60,7 +60,7 @@ def stacked(
     lanes: Sequence[Lane],
     *,
     observe: Observe = "all",
-    stop: Stop | None = None,
+    stop: LaneEnds | None = None,
     memory: int | None = None,
 ) -> Iterator[tuple[int, Step]]:
     """Train every lane from the base weights; the settings but index, rate and seed are the tuner's.
@@ -132,7 +132,7 @@ class _Stack:
         lanes: dict[int, Lane],
         initial: dict[int, dict[str, Tensor]],
         observe: Observe,
-        stop: Stop | None,
+        stop: LaneEnds | None,
     ) -> None:
         self._training, self._rowwise, self._lanes = tuner.training, rowwise, lanes
         self._whole, self._stop = observe != "margins", stop

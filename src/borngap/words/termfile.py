@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from borngap.data.textfile import kind_of
+from borngap.data.textfile import extension_of
 from borngap.errors import UserError
 from borngap.kinds import refuse_result
 from borngap.words.inflection import related
@@ -47,10 +47,10 @@ def read_terms(path: str | Path, language: str | None = None) -> TermList:
     if not file.is_file():
         found = f"{path} ({'a folder' if file.is_dir() else 'no such file'})"
         raise UserError("the terms can't be read", rule=f"a file of kind {kinds}", found=found)
-    if kind_of(file) not in _READERS:
+    if extension_of(file) not in _READERS:
         raise UserError(f"unknown kind of terms: {file.name}", rule=f"one of {kinds}", found=file.suffix or "none")
-    read = list(_READERS[kind_of(file)](file, language))
-    return _checked(str(path), _unmixed(read) if kind_of(file) in _VALE else read)
+    read = list(_READERS[extension_of(file)](file, language))
+    return _checked(str(path), _unmixed(read) if extension_of(file) in _VALE else read)
 
 
 def terms_of(given: Any, language: str | None = None) -> TermList:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from borngap.choices import KINDS
 from borngap.files import write_whole
-from borngap.model.load import Loaded, load, summary
+from borngap.model.load import Loaded, load, model_facts
 from borngap.model.neighbours import nearest_tokens
 from borngap.model.readout import geometry_of, observing
 from borngap.zoo.recipe import CONTEXT
@@ -71,7 +71,7 @@ def write_card(folder: Path, made: dict[str, Any], held_out: Tensor) -> dict[str
     nearest = nearest_tokens(loaded.model, loaded.tokenizer, WORDS, k=5)
     card = {
         "schema": 1,
-        "model": summary(loaded) | {"name": folder.name},
+        "model": model_facts(loaded) | {"name": folder.name},
         **made,
         **measured(loaded, held_out),
         "neighbours": {w: [[r["token"], round(r["overlap"], 4)] for r in rows] for w, rows in nearest.items()},

@@ -17,7 +17,7 @@ from borngap.zoo import corpus as corpus_module
 from borngap.zoo.card import write_card
 from borngap.zoo.corpus import Corpus, build_corpus, pinned_packages
 from borngap.zoo.recipe import END_OF_TEXT, Recipe
-from borngap.zoo.train import Progress, encode, train, train_tokenizer, windows
+from borngap.zoo.train import OnUpdate, encode, train, train_tokenizer, training_windows
 
 
 def cached_corpus(work: Path, site: Path | None) -> Corpus:
@@ -32,7 +32,7 @@ def cached_corpus(work: Path, site: Path | None) -> Corpus:
     return built
 
 
-def make(recipe: Recipe, corpus: Corpus, out: Path, work: Path, progress: Progress | None = None) -> dict[str, Any]:
+def make(recipe: Recipe, corpus: Corpus, out: Path, work: Path, progress: OnUpdate | None = None) -> dict[str, Any]:
     """Train a model and write its folder: weights in float16, tokenizer, configuration, card.
 
     Args:
@@ -49,7 +49,7 @@ def make(recipe: Recipe, corpus: Corpus, out: Path, work: Path, progress: Progre
     tokenizer = train_tokenizer(corpus)
     tokens = encode(tokenizer, corpus.train)
     held_out = encode(tokenizer, corpus.held_out)
-    model, seconds = train(recipe, windows(tokens, recipe.seed), work / recipe.name, progress)
+    model, seconds = train(recipe, training_windows(tokens, recipe.seed), work / recipe.name, progress)
     save(model, tokenizer, out)
     made = {
         "recipe": asdict(recipe),

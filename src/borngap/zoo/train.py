@@ -16,7 +16,7 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from borngap.folder import Folder, Kind
+from borngap.folder import Folder, FolderKind
 from borngap.model.load import new_model
 from borngap.run import environment
 from borngap.train.optimiser import adamw, descend
@@ -26,13 +26,13 @@ from borngap.zoo.recipe import CONTEXT, END_OF_TEXT, VOCABULARY, Recipe
 CHECKPOINT_EVERY = 100
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _EPS = 1e-8  # of AdamW
-Progress = Callable[[int, float], None]
+OnUpdate = Callable[[int, float], None]
 
 
-class Work(Folder):
+class Checkpoints(Folder):
     """The checkpoint of a training."""
 
-    kind = Kind("training", "training.json")
+    kind = FolderKind("training", "training.json")
 
 
 def train_tokenizer(corpus: Corpus, size: int = VOCABULARY) -> Tokenizer:
@@ -63,7 +63,7 @@ def encode(tokenizer: Tokenizer, documents: tuple[str, ...]) -> Tensor:
     return torch.tensor([i for item in encoded for i in (*item.ids, end)], dtype=torch.long)
 
 
-def windows(tokens: Tensor, seed: int) -> Tensor:
+def training_windows(tokens: Tensor, seed: int) -> Tensor:
     """Cut a row of tokens into shuffled training windows; int64, shape (n, CONTEXT + 1), neighbours share a token."""
     count = (len(tokens) - 1) // CONTEXT
     starts = torch.randperm(count, generator=torch.Generator().manual_seed(seed)) * CONTEXT
@@ -130,7 +130,7 @@ def update(model: Any, optimiser: torch.optim.Optimizer, recipe: Recipe, data: T
     return float(loss.detach())
 
 
-def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = None) -> tuple[Any, float]:
+def train(recipe: Recipe, data: Tensor, work: Path, progress: OnUpdate | None = None) -> tuple[Any, float]:
     """Train one model; a rerun with the same ``work`` folder goes on from the last checkpoint.
 
     Args:
@@ -146,7 +146,7 @@ def train(recipe: Recipe, data: Tensor, work: Path, progress: Progress | None = 
     model.train()
     optimiser = adamw(model.parameters(), recipe.peak_rate, recipe.betas, _EPS, recipe.weight_decay)
     plan = asdict(recipe) | {"data": sha256(data.numpy().tobytes()).hexdigest()}
-    with Work(work, plan, environment()) as folder:
+    with Checkpoints(work, plan, environment()) as folder:
         first, spent = _restore(work, model, optimiser)
         started = time.monotonic() - spent
         for step in range(first, recipe.steps):

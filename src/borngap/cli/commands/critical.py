@@ -43,7 +43,7 @@ from borngap.cli.show import number, print_json, print_table, say, say_notes, ta
 from borngap.report.text import word
 
 if TYPE_CHECKING:
-    from borngap.critical.search import Threshold
+    from borngap.critical.search import ContextRate
     from borngap.training import Training
 
 
@@ -143,7 +143,7 @@ def opening(training: Training) -> str:
     return f"{training.scope[:1].upper()}{training.scope[1:]}."
 
 
-def _table(found: list[Threshold], asked: str) -> Any:
+def _table(found: list[ContextRate], asked: str) -> Any:
     other = any(entry.critical.by != asked for entry in found)
     headings = ["", "gold", "rival", "status", *["by"][:other], "overlap", "critical rate", "low", "high"]
     rows = []

@@ -29,12 +29,12 @@ def demo(
 ) -> None:
     """Probe a bundled model, fine-tune it with LoRA at the usual rate, and write a report of what came of it."""
     from borngap.context import read_contexts
-    from borngap.model.load import load, quiet, summary
+    from borngap.model.load import load, model_facts, quiet
     from borngap.model.probe import probe, records
 
     quiet()
     loaded = load(model)
-    info = summary(loaded)
+    info = model_facts(loaded)
     say(model_line(info))
     print_table(geometry_table(bulks_of(loaded, _PAIRS, 0)))
     wanted = read_contexts(contexts)

@@ -42,11 +42,11 @@ def geometry(
     json: Json = False,
 ) -> None:
     """Show how crowded a model's embedding space is, for readout, input and centered rows."""
-    from borngap.model.load import load, quiet, summary
+    from borngap.model.load import load, model_facts, quiet
 
     quiet()
     loaded = load(model, device, dtype)
-    info, bulks = summary(loaded), bulks_of(loaded, pairs, seed)
+    info, bulks = model_facts(loaded), bulks_of(loaded, pairs, seed)
     if json:
         matrices = {kind: asdict(bulk) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}
         print_json({"schema": 1, "model": info, "tied": info["tied"], "seed": seed, "matrices": matrices})

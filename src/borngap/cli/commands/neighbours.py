@@ -21,17 +21,17 @@ def neighbours(
     json: Json = False,
 ) -> None:
     """List the tokens that overlap most with a word."""
-    from borngap.model.load import load, quiet, summary
+    from borngap.model.load import load, model_facts, quiet
     from borngap.model.neighbours import nearest_tokens
 
     quiet()
     loaded = load(model, device, dtype)
     found = nearest_tokens(loaded.model, loaded.tokenizer, words, k=k, geometry=geometry.value)
     if json:
-        head: dict[str, Any] = {"schema": 1, "model": summary(loaded), "geometry": geometry.value}
+        head: dict[str, Any] = {"schema": 1, "model": model_facts(loaded), "geometry": geometry.value}
         print_json(head | {"neighbours": found})
         return
-    say_notes(summary(loaded)["notes"])
+    say_notes(model_facts(loaded)["notes"])
     for name, rows in found.items():
         lines = [[word(row["token"]), number(row["overlap"])] for row in rows]
         print_table(table(f"\n{name}", ["token", "overlap"], lines))

@@ -21,7 +21,7 @@ def probe(
 ) -> None:
     """Measure every observable of every context: is the rival ahead, by how much, and why."""
     from borngap.context import read_contexts
-    from borngap.model.load import load, quiet, summary
+    from borngap.model.load import load, model_facts, quiet
     from borngap.model.probe import probe as measure_contexts
     from borngap.model.probe import records
 
@@ -29,7 +29,7 @@ def probe(
     wanted = read_contexts(contexts)
     with Progress(f"probing {len(wanted)} contexts"):
         loaded = load(model, device, dtype)
-        info = summary(loaded)
+        info = model_facts(loaded)
         observed = measure_contexts(loaded.model, loaded.tokenizer, wanted, geometry=geometry.value, top_p=top_p)
     rows = records(observed)
     if json:

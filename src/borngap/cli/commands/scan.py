@@ -18,7 +18,7 @@ from borngap.shown import visible
 if TYPE_CHECKING:
     from borngap.model.load import Loaded
     from borngap.scanning.ray import RayEngine
-    from borngap.scanning.scan import Progress as Scanned
+    from borngap.scanning.scan import ScanProgress as Scanned
 
 PAGE_FILE = "report.html"
 _CHOSEN = {

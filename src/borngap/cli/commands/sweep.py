@@ -150,9 +150,9 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
 
 def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:
     from borngap.run import clean
-    from borngap.sweep.points import diagrams
+    from borngap.sweep.points import phase_diagrams
 
-    found = diagrams(result, criteria)
+    found = phase_diagrams(result, criteria)
     if json:
         head = {"schema": 1, "plan": result.plan, "environment": result.environment, "runs": result.entries}
         print_json(clean(head | {"phases": [diagram.to_json() for diagram in found]}))

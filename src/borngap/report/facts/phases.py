@@ -13,7 +13,7 @@ from borngap.run import clean
 from borngap.shown import visible
 from borngap.sweep.folder import Sweep
 from borngap.sweep.phase import Phase
-from borngap.sweep.points import diagrams
+from borngap.sweep.points import phase_diagrams
 
 _MOST = 5000
 _CURVE = 24  # points of the boundary line
@@ -34,7 +34,7 @@ def phase_record(sweep: Sweep) -> dict[str, Any]:
         ``critical`` (one row a context), ``sentence``, ``alt`` and ``notes``.
     """
     criterion = sweep.plan.get("criterion")
-    diagram = diagrams(sweep, [criterion if criterion in CRITERIA else "rank"])[0]
+    diagram = phase_diagrams(sweep, [criterion if criterion in CRITERIA else "rank"])[0]
     rows = list(sweep.runs.head(_MOST).iter_rows(named=True))
     points = [_point(row, diagram.criterion) for row in rows]
     words = {row["context"]: (row["gold"], row["rival"]) for row in sweep.runs.iter_rows(named=True)}

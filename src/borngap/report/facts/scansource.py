@@ -11,7 +11,7 @@ import polars as pl
 
 from borngap.report.facts.source import read_json
 from borngap.scanning.folder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN, SCAN_FILE, SUMMARY_FILE
-from borngap.scanning.pairs import PAIRS, pairs_of, totals_of
+from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
 
 _FILES = (SCAN_FILE, PAIRS_FILE, POSITIONS_FILE)
 _BINS = 50
@@ -96,15 +96,15 @@ def distribution(positions: Path) -> list[tuple[float, float, int]]:
 
 def _pairs(path: Path, told: Mapping[str, Any], missing: list[str], *, whole: bool) -> pl.DataFrame:
     """The pairs; if their table is damaged, from the positions, and else the worst ones that the summary repeats."""
-    if _is_table(path / PAIRS_FILE, set(PAIRS), missing):
+    if _is_table(path / PAIRS_FILE, set(PAIR_COLUMNS), missing):
         return pl.read_parquet(path / PAIRS_FILE, glob=False)
     if whole:
         missing.append(f"the pairs are made anew from {POSITIONS_FILE}")
         return pairs_of(path / POSITIONS_FILE)
     try:
-        kept = pl.DataFrame(told.get("worst") or [], schema=PAIRS)
+        kept = pl.DataFrame(told.get("worst") or [], schema=PAIR_COLUMNS)
     except (pl.exceptions.PolarsError, TypeError, ValueError):
-        kept = pl.DataFrame(schema=PAIRS)
+        kept = pl.DataFrame(schema=PAIR_COLUMNS)
     if len(kept):
         missing.append(f"only the {len(kept)} worst pairs are known, from {SUMMARY_FILE}")
     return kept

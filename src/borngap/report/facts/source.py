@@ -14,7 +14,7 @@ from borngap.errors import UserError
 from borngap.judge.trajectory import Trajectory
 from borngap.judge.verdicts import verdict
 from borngap.report.facts.hosts import stand_ins
-from borngap.run import COLUMNS, RUN, RUN_FILE, STEPS_FILE, VERDICTS_FILE, Run, clean
+from borngap.run import RUN, RUN_FILE, STEP_COLUMNS, STEPS_FILE, VERDICTS_FILE, Run, clean
 
 FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
 _NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}
@@ -94,7 +94,7 @@ def read_json(path: Path, missing: list[str], schema: int = RUN.schema) -> dict[
 
 
 def _steps(path: Path, missing: list[str]) -> pl.DataFrame:
-    empty = pl.DataFrame(schema=COLUMNS)
+    empty = pl.DataFrame(schema=STEP_COLUMNS)
     if not path.is_file():
         missing.append(f"{path.name} is not there: no charts")
         return empty
@@ -103,7 +103,7 @@ def _steps(path: Path, missing: list[str]) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         missing.append(f"{path.name} can't be read, so there are no charts: {str(error).splitlines()[0]}")
         return empty
-    absent = [name for name in COLUMNS if name not in table.columns]
+    absent = [name for name in STEP_COLUMNS if name not in table.columns]
     if {"context", "step"} & set(absent):
         missing.append(f"{path.name} lacks the columns context and step: no charts")
         return empty
