@@ -15,7 +15,7 @@ from borngap.data.delimited import delimited
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
 from borngap.shown import quoted
-from borngap.tokens import known, spaced, text_ids
+from borngap.tokens import decoded, known, spaced, text_ids
 
 _TEXTS = ("prompt", "gold", "rival")
 _WORDS = _TEXTS[1:]
@@ -321,7 +321,7 @@ def _given(context: Context, tokenizer: Any) -> Target:
 
 
 def _refuse_foreign(kind: str, text: str, ids: Sequence[int], tokenizer: Any, tidy: Callable[[str], str] = str) -> None:
-    there = tidy(parsed_json(ids, tokenizer)) if known(ids, tokenizer) else ""
+    there = tidy(decoded(ids, tokenizer)) if known(ids, tokenizer) else ""
     if there != text:
         rule, found = f"the ids of a {kind} give its text", f"{there[-_SHOWN:]!r} for {text[-_SHOWN:]!r}"
         fix = "use the model whose tokenizer they are of, export the contexts anew with this one, or take out the ids"
