@@ -113,7 +113,7 @@ def test_free_memory_is_what_the_machine_and_the_container_have(monkeypatch, tmp
     assert 0 < precision.free_memory(cpu) <= precision.psutil.virtual_memory().total
     (tmp_path / "memory.stat").write_text("anon 5\nfile 300\n")
     (tmp_path / "memory.current").write_text("500\n")
-    monkeypatch.setattr(precision, "_GROUP", tmp_path)
+    monkeypatch.setattr(precision, "_CGROUP", tmp_path)
     for limit, expected in (("1000\n", 800), ("max\n", precision.psutil.virtual_memory().available)):
         (tmp_path / "memory.max").write_text(limit)
         assert precision.free_memory(cpu) == pytest.approx(expected, rel=0.2)

@@ -126,7 +126,7 @@ def test_blocks_of_pairs_do_not_change_the_sums(monkeypatch):
     x = case(4, vocabulary=60, dimension=80, spread=0.5)
     names = ("purity", "localisation_length")
     whole = evaluate(x, top_p=1.0, only=names)
-    monkeypatch.setattr(density, "_BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(density, "_PAIR_ELEMENTS", 1)
     for name, value in evaluate(x, top_p=1.0, only=names).items():
         torch.testing.assert_close(value, whole[name], rtol=1e-12, atol=0)
 
@@ -135,7 +135,7 @@ def test_blocks_of_near_pairs_do_not_change_the_angles(monkeypatch):
     x = case(4, vocabulary=30, dimension=8, common=20.0)
     assert float(Geometry(x.matrix).overlap(torch.arange(30)[:, None], torch.arange(30)).min()) > 0.9
     whole = evaluate(x, top_p=1.0, only=["localisation_length"])["localisation_length"]
-    monkeypatch.setattr(density, "_BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(density, "_PAIR_ELEMENTS", 1)
     again = evaluate(x, top_p=1.0, only=["localisation_length"])["localisation_length"]
     torch.testing.assert_close(again, whole, rtol=1e-12, atol=0)
     assert_equal(evaluate(x, top_p=1.0), x, 1e-6, 1e-9, top_p=1.0)

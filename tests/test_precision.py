@@ -149,7 +149,7 @@ class Largest(TorchDispatchMode):
 def test_no_matrix_of_a_host_is_copied_into_float32(monkeypatch):
     model = tiny("llama-untied", vocabulary=5000).to(torch.bfloat16)
     expected, _ = ended_in_float32(model, "llama-untied", IDS[0])
-    monkeypatch.setattr(precision, "_BLOCK_ELEMENTS", 300 * 32)
+    monkeypatch.setattr(precision, "_FLOAT32_ELEMENTS", 300 * 32)
     with Largest() as seen:
         found, _ = forward(model, TARGETS[:1])
     assert seen.elements == 300 * 32

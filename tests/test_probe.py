@@ -42,7 +42,7 @@ def alone(model, target):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("limit", [1, 1 << 26])
 def test_a_padded_batch_equals_each_prompt_alone(tokenizer, name, limit, monkeypatch):
-    monkeypatch.setattr(module, "_BATCH_ELEMENTS", limit)
+    monkeypatch.setattr(module, "LOGIT_ELEMENTS", limit)
     model = tiny(name, vocabulary=len(tokenizer))
     targets = [tokenize(context, tokenizer) for context in CONTEXTS]
     assert len({len(t.ids) for t in targets}) > 1
@@ -57,14 +57,14 @@ def test_batches_hold_every_prompt_once_within_their_bound(tokenizer, monkeypatc
     targets = [tokenize(context, tokenizer) for context in CONTEXTS]
     order = sorted(range(4), key=lambda i: len(targets[i].ids))
     for limit in (1, 200, 500, 10**6):
-        monkeypatch.setattr(module, "_BATCH_ELEMENTS", limit)
+        monkeypatch.setattr(module, "LOGIT_ELEMENTS", limit)
         batches = list(module._batches(order, targets, 100))
         assert [i for batch in batches for i in batch] == order
         for batch in batches:
             kept = len(batch) * len({len(targets[i].ids) for i in batch}) * 100
             assert kept <= limit or len(batch) == 1
     assert len(batches) == 1
-    monkeypatch.setattr(module, "_BATCH_TOKENS", 1)
+    monkeypatch.setattr(module, "_PROMPT_TOKENS", 1)
     assert [len(batch) for batch in module._batches(order, targets, 100)] == [1] * 4
 
 

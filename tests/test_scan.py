@@ -100,8 +100,8 @@ def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name):
 def test_batches_chunks_and_padding_change_nothing(tokenizer, monkeypatch, tokens, elements, chunk):
     model = tiny("gpt2", len(tokenizer))
     whole = scan(model, tokenizer, TEXTS, **EASY)
-    monkeypatch.setattr(batching, "_BATCH_TOKENS", tokens)
-    monkeypatch.setattr(batching, "_BATCH_ELEMENTS", elements)
+    monkeypatch.setattr(batching, "_WINDOW_TOKENS", tokens)
+    monkeypatch.setattr(batching, "LOGIT_ELEMENTS", elements)
     again = scan(model, tokenizer, TEXTS, chunk=chunk, **EASY)
     exact = [column for column in whole.positions.columns if column not in NUMBERS]
     assert again.positions.select(exact).equals(whole.positions.select(exact))
@@ -189,7 +189,7 @@ def test_the_rival_is_the_nearest_word_of_the_nucleus_that_is_no_variant():
 def test_overlaps_kept_within_a_small_table(monkeypatch):
     x = case(1, vocabulary=300, dimension=16, batch=40)
     words = torch.ones(300, dtype=torch.bool)
-    monkeypatch.setattr("borngap.scanning.rivals._BLOCK_ELEMENTS", 900)
+    monkeypatch.setattr("borngap.scanning.rivals._OVERLAP_ELEMENTS", 900)
     monkeypatch.setattr("borngap.scanning.rivals._TABLE_ELEMENTS", 8 * 900)
     rivals = Rivals(Geometry(x.matrix), words, torch.arange(300), -1.0, 1.0)
     for gold in (x.gold, x.gold.flip(0)):

@@ -17,19 +17,19 @@ from borngap.kinds import refuse_result
 from borngap.shown import quoted
 from borngap.tokens import decoded, known, spaced, text_ids
 
-_TEXTS = ("prompt", "gold", "rival")
-_WORDS = _TEXTS[1:]
-_IDS = ("prompt_ids", "gold_id", "rival_id")
-FIELDS = (*_TEXTS, *_IDS, "note")
+_TEXT_FIELDS = ("prompt", "gold", "rival")
+_WORD_FIELDS = _TEXT_FIELDS[1:]
+_ID_FIELDS = ("prompt_ids", "gold_id", "rival_id")
+FIELDS = (*_TEXT_FIELDS, *_ID_FIELDS, "note")
 _Rule = tuple[bool, Callable[[Any], bool], str]
 BUNDLED = ("docs10", "docs40", "paper10")
-_FOLDER = Path(__file__).parent / "contexts"
+_BUNDLED_FOLDER = Path(__file__).parent / "contexts"
 _OTHER_NAMES = {"competitor": "rival", "target": "gold", "word": "gold", "text": "prompt", "answer": "gold"}
 _DATA = {
     "text", "completion", "messages", "conversations", "input_ids", "labels", "instruction", "output", "chosen",
     "rejected",
 }  # fmt: skip
-_SHOWN = 40  # characters of a text in a message
+_SHOWN_TEXT = 40  # characters of a text in a message
 _FORMAT = '{"prompt": "...", "gold": " shame", "rival": " guilt"}'
 
 
@@ -46,9 +46,9 @@ def _is_ids(value: Any) -> bool:
 
 
 _RULES: dict[str, _Rule] = {
-    **{key: (key != "rival", _is_text, "a text") for key in _TEXTS},
+    **{key: (key != "rival", _is_text, "a text") for key in _TEXT_FIELDS},
     "prompt_ids": (False, _is_ids, "a list of token ids"),
-    **dict.fromkeys(_IDS[1:], (False, _is_id, "a token id")),
+    **dict.fromkeys(_ID_FIELDS[1:], (False, _is_id, "a token id")),
     "note": (False, _is_text, "a text"),
 }
 
@@ -93,7 +93,7 @@ class Context:
         needed = (tokenised, tokenised and self.rival is not None)
         if (self.gold_id is not None, self.rival_id is not None) != needed:
             rule = "prompt_ids and gold_id, and rival_id where a rival is named; or none of them"
-            found = ", ".join(key for key in _IDS if getattr(self, key) is not None)
+            found = ", ".join(key for key in _ID_FIELDS if getattr(self, key) is not None)
             raise UserError("token ids are given in part", rule=rule, found=found)
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def read_contexts(source: str | Path) -> list[Context]:
     """
     name = str(source)
     if name in BUNDLED:
-        return _parse((_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8"), name)
+        return _parse((_BUNDLED_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8"), name)
     refuse_result(name, "a contexts file, or the name of a bundled list")
     name = "standard input" if name == "-" else name
     try:
@@ -266,7 +266,7 @@ def _csv_row(row: dict[str, str] | ValueError, where: str) -> dict[str, Any]:
 def _cell(key: str, text: str) -> Any:
     """A field of CSV: token ids are written as in JSON."""
     try:
-        return json.loads(text) if key in _IDS else text
+        return json.loads(text) if key in _ID_FIELDS else text
     except (ValueError, RecursionError):
         return text
 
@@ -285,7 +285,7 @@ def _context(row: Any, where: str) -> Context:
         if not (not required if value is None else fits(value)):
             found = "missing" if key not in row else repr(value)
             raise UserError(f"malformed context in {where}", rule=f"{key!r} is {rule}", found=found, fix=_FORMAT)
-    for key in _WORDS if row.get("prompt_ids") else _TEXTS:  # a prompt of ids may be blank as text
+    for key in _WORD_FIELDS if row.get("prompt_ids") else _TEXT_FIELDS:  # a prompt of ids may be blank as text
         if row.get(key) is not None and not row[key].strip():
             raise UserError(f"empty {key} in {where}", rule="not empty", found=repr(row[key]))
     if row.get("rival") == row["gold"]:
@@ -323,7 +323,7 @@ def _given(context: Context, tokenizer: Any) -> Target:
 def _refuse_foreign(kind: str, text: str, ids: Sequence[int], tokenizer: Any, tidy: Callable[[str], str] = str) -> None:
     there = tidy(decoded(ids, tokenizer)) if known(ids, tokenizer) else ""
     if there != text:
-        rule, found = f"the ids of a {kind} give its text", f"{there[-_SHOWN:]!r} for {text[-_SHOWN:]!r}"
+        rule, found = f"the ids of a {kind} give its text", f"{there[-_SHOWN_TEXT:]!r} for {text[-_SHOWN_TEXT:]!r}"
         fix = "use the model whose tokenizer they are of, export the contexts anew with this one, or take out the ids"
         raise UserError("token ids of another tokenizer", rule=rule, found=found, fix=fix)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from borngap.errors import UserError
 
-_NAMES = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reproduce.json": "reproduction"}
+_KINDS = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reproduce.json": "reproduction"}
 
 
 def kind_of(folder: str | Path) -> str | None:
     """Return what kind of result a folder holds, as the user calls it; None if it holds none."""
     # a Path that is too long for a name is an error where os.path says no
-    return next((name for head, name in _NAMES.items() if os.path.isfile(f"{folder}/{head}")), None)  # noqa: PTH113
+    return next((name for head, name in _KINDS.items() if os.path.isfile(f"{folder}/{head}")), None)  # noqa: PTH113
 
 
 def refuse_result(folder: str | Path, wanted: str) -> None:

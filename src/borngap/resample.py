@@ -17,7 +17,7 @@ Array = NDArray[Any]
 Interval = tuple[float | None, float | None]
 RESAMPLES = 1000
 _OF_A_MEAN = 2000  # a mean is cheap
-_ENDS = (2.5, 97.5)  # percentiles
+_PERCENTILES = (2.5, 97.5)
 
 
 def percentile_interval(
@@ -57,7 +57,7 @@ def percentile_interval(
     known = drawn.bootstrap_distribution[np.isfinite(drawn.bootstrap_distribution)]
     if len(known) < resamples // 2:
         return None, None
-    low, high = np.percentile(known, _ENDS)
+    low, high = np.percentile(known, _PERCENTILES)
     return float(low), float(high)
 
 

@@ -9,7 +9,7 @@ _PART = r"[^/\\\s'\"`,;()<>]+"
 # from a home folder or a drive on, or two parts from a root, so that neither a unit such as 1/d nor an address is one
 _LOCAL = re.compile(rf"(?<![\w/\\.:~-])(?:(?:~|[A-Za-z]:)(?:[/\\]+{_PART})+|(?:\.{{0,2}}[/\\]{_PART}){{2,}})")
 _JOINERS = frozenset("\u200c\u200d")  # invisible, but parts of emoji and of several scripts
-_MARKS = {"\n": "↵", "\r": "↵", "\u2028": "↵", "\u2029": "↵", "\t": "⇥"}
+_SIGNS = {"\n": "↵", "\r": "↵", "\u2028": "↵", "\u2029": "↵", "\t": "⇥"}
 
 
 def visible(text: str) -> str:
@@ -52,4 +52,4 @@ def quoted(text: str) -> str:
 def _shown(character: str) -> str:
     if character.isprintable() or character in _JOINERS:
         return character
-    return _MARKS.get(character) or repr(character)[1:-1]
+    return _SIGNS.get(character) or repr(character)[1:-1]

@@ -29,7 +29,7 @@ from borngap.training import Method
 
 Seen = Callable[[int, Tensor, Tensor | None], None]
 _PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
-_MOST_PIECES = 48
+_FINEST = 48
 TRUSTED = math.log(1.5)
 
 
@@ -66,7 +66,7 @@ class Course:
     @property
     def finest(self) -> bool:
         """Whether the grid is as fine as it gets."""
-        return 2 * self.pieces > min(_MOST_PIECES, self.nodes[-1])
+        return 2 * self.pieces > min(_FINEST, self.nodes[-1])
 
     @property
     def first(self) -> Record:

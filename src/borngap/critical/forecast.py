@@ -23,8 +23,8 @@ from borngap.training import STANDARD_RATES, USUAL_LORA_RATES, Training
 
 _SWEEPS = 6
 _MOST_PIECES = 24
-_SETTLED = 0.02
-_ENDS = (
+_SETTLED_MARGINS = 0.02
+_END_IDS = (
     "born_gap", "signal", "drag", "logit_gap", "top1_margin", "gold_probability", "rival_probability",
 )  # fmt: skip
 
@@ -211,7 +211,7 @@ def _planned(searcher: Searcher, index: int) -> End | None:
     while True:
         path = _settled(course, training.learning_rate)
         if path is not None:
-            last = {name: path.values[name][-1] for name in _ENDS}
+            last = {name: path.values[name][-1] for name in _END_IDS}
             values = {name: None if math.isnan(value) else value for name, value in last.items()}
             return End(outcome(path, training.criterion), values, "collocation")
         if 2 * course.pieces > min(_MOST_PIECES, training.steps):
@@ -232,7 +232,7 @@ def _settled(course: Course, rate: float) -> Trajectory | None:
         records[:] = [(0, course.first)]
         course.sweep(rate, cold=cold, see=see)
         change = max(abs(a - b) for a, b in zip(course.margins, before, strict=True))
-        if not cold and change <= _SETTLED * max(map(abs, course.margins)):
+        if not cold and change <= _SETTLED_MARGINS * max(map(abs, course.margins)):
             return trajectory(records)
         cold = False
     return None
@@ -244,7 +244,9 @@ def _real_run(searcher: Searcher, index: int) -> End:
     searcher.land.spent.optimizer_steps += len(steps) - 1
     searcher.land.spent.forward_passes += len(steps)
     path = trajectory([(step.step, step.records[index]) for step in steps])
-    return End(outcome(path, searcher.training.criterion), {n: steps[-1].records[index].get(n) for n in _ENDS}, "run")
+    return End(
+        outcome(path, searcher.training.criterion), {n: steps[-1].records[index].get(n) for n in _END_IDS}, "run"
+    )
 
 
 def _under_lora(

@@ -21,7 +21,7 @@ from borngap.critical.roots import root
 
 SEGMENTS = 5
 _NUDGE = 1e-5
-_FIRST = 1e-4
+_DOSE_TRIED_FIRST = 1e-4
 _SMALLEST = 1e-9
 
 
@@ -81,7 +81,7 @@ def _rest(
         land.place(walked + math.exp(log_dose) * direction)
         return land.margin(index, criterion, land.logits(index))
 
-    dose = min(_FIRST, limit)
+    dose = min(_DOSE_TRIED_FIRST, limit)
     while margin(math.log(dose)) > 0 and dose > _SMALLEST * limit:
         dose /= 2
     while dose < 4 * limit:  # a path may be shorter than its first, straight estimate

@@ -10,10 +10,10 @@ from borngap.critical.rates import RateStatus
 from borngap.critical.roots import WIDE
 
 _ROUNDS = 12
-_TOLERANCE = 2e-3
+_RATE_TOLERANCE = 2e-3
 _GRID_ERROR = 1e-2
-_NEAR = 2e-2
-_SETTLED = 0.1
+_NEAR_CROSSING = 2e-2
+_SETTLED_END = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def solve(course: Course, start: float, limit: float) -> Solution:
         found, change, shift = _iterate(course, *begun, last=last)
         if math.isinf(shift) and before is not None:
             shift = math.log(before / found) / 3
-        before = found if abs(change) <= _TOLERANCE else None
-        if last or (abs(shift) <= _GRID_ERROR and abs(change) <= _TOLERANCE):
+        before = found if abs(change) <= _RATE_TOLERANCE else None
+        if last or (abs(shift) <= _GRID_ERROR and abs(change) <= _RATE_TOLERANCE):
             break
         course.refine()
         begun = _approach(course, found, limit) if math.isinf(change) else (found, [])
@@ -98,7 +98,7 @@ def _unmet(course: Course, limit: float) -> Solution:
     before = course.margins[-1]
     course.sweep(limit)
     after = course.margins[-1]
-    if max(course.margins) <= 0 and abs(after - before) <= _SETTLED * abs(after):
+    if max(course.margins) <= 0 and abs(after - before) <= _SETTLED_END * abs(after):
         return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
     return Solution(None, math.inf, "abstained", f"not met up to the rate {limit:.3g}, where sweeps do not settle")
 
@@ -125,10 +125,10 @@ def _iterate(course: Course, rate: float, seen: list[tuple[float, float]], *, la
             return math.exp(x), math.inf, shift
         change = math.log(found) - x
         seen.append((x, change))
-        if abs(change) < _NEAR and math.isinf(shift):
+        if abs(change) < _NEAR_CROSSING and math.isinf(shift):
             shift = _grid_shift(course, found)
         step, rest = _secant(seen)
-        if rest < _TOLERANCE or (not last and (_stalled(seen) or _GRID_ERROR < abs(shift) < math.inf)):
+        if rest < _RATE_TOLERANCE or (not last and (_stalled(seen) or _GRID_ERROR < abs(shift) < math.inf)):
             return math.exp(x + step), rest, shift
         x += step
     return math.exp(x), rest, shift
@@ -152,7 +152,7 @@ def _secant(seen: list[tuple[float, float]]) -> tuple[float, float]:
     if not slope < -0.2:
         return change, abs(change)
     step = math.copysign(min(abs(change / slope), 3 * abs(change)), change)
-    return step, min(abs(change), 2 * abs(step - change)) if abs(change) < _NEAR else abs(change)
+    return step, min(abs(change), 2 * abs(step - change)) if abs(change) < _NEAR_CROSSING else abs(change)
 
 
 def _grid_shift(course: Course, rate: float) -> float:

@@ -12,9 +12,10 @@ from borngap.errors import UserError
 
 _MARK = re.compile(r"{%-?\s*generation\s*-?%}")
 _PROBE = "borngap"
-_ALL = "scan all tokens (--loss all)"
-_WAY_OUT = (
-    f"mark the answers in the chat template by {{% generation %}}, install trl, which knows many templates, or {_ALL}"
+_SCAN_ALL = "scan all tokens (--loss all)"
+_MARK_ANSWERS = (
+    "mark the answers in the chat template by {% generation %}, install trl, which knows many templates, or "
+    f"{_SCAN_ALL}"
 )
 _OURS = {  # arguments of apply_chat_template that are not the row's to give
     "add_generation_prompt", "chat_template", "messages", "return_assistant_tokens_mask", "return_dict", "self",
@@ -77,7 +78,7 @@ class Chats:
         Raises:
             ValueError: they can't be told.
         """
-        check(self._tokenizer.is_fast, f"the assistant's tokens can't be told without a fast tokenizer; {_ALL}")
+        check(self._tokenizer.is_fast, f"the assistant's tokens can't be told without a fast tokenizer; {_SCAN_ALL}")
         if self._marking is None:
             return self._by_beginnings(messages, **options)
         options |= {"return_assistant_tokens_mask": True, "chat_template": self._marking}
@@ -90,13 +91,17 @@ class Chats:
         mask = [False] * len(encoded["input_ids"])
         for at, message in enumerate(messages):
             if message["role"] == "assistant":
-                check(at, f"the chat begins with the assistant, before which there is nothing to render; {_WAY_OUT}")
+                check(
+                    at, f"the chat begins with the assistant, before which there is nothing to render; {_MARK_ANSWERS}"
+                )
                 before = self._applied(messages[:at], tokenize=False, add_generation_prompt=True, **options)
                 until = self._applied(messages[: at + 1], tokenize=False, **options)
                 if not whole.startswith(until):  # some templates end every chat with an end of text
                     until = until.removesuffix(self._tokenizer.eos_token or "")
                 if not (whole.startswith(until) and until.startswith(before)):
-                    raise ValueError(f"the assistant's tokens can't be told: {_trouble(at, before, until)}; {_WAY_OUT}")
+                    raise ValueError(
+                        f"the assistant's tokens can't be told: {_trouble(at, before, until)}; {_MARK_ANSWERS}"
+                    )
                 said = (start < len(until) and stop > len(before) for start, stop in encoded["offset_mapping"])
                 mask = [a or b for a, b in zip(mask, said, strict=True)]
         return list(encoded["input_ids"]), mask

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 CsvRecord = tuple[int, dict[str, str] | ValueError]
 _DELIMITERS = ",;\t"
-_LONGEST = (1 << 31) - 1  # characters of a field; csv's own limit is 131,072
-_FIX = "put fields with quotes or line breaks between quotes and double each quote within, or write JSON Lines"
+_LONGEST_FIELD = (1 << 31) - 1  # characters of a field; csv's own limit is 131,072
+_CURE = "put fields with quotes or line breaks between quotes and double each quote within, or write JSON Lines"
 
 
 def delimited(lines: Iterable[str], name: str, delimiter: str | None = None) -> tuple[list[str], Iterator[CsvRecord]]:
@@ -65,7 +65,7 @@ def _records(reader: _Reader, name: str, skipped: int) -> Iterator[tuple[int, li
             return
         except csv.Error as error:
             where = f"{name} can't be read from line {number} on"
-            raise UserError(where, rule="CSV", found=f"{error} (line {skipped + reader.line_num})", fix=_FIX) from None
+            raise UserError(where, rule="CSV", found=f"{error} (line {skipped + reader.line_num})", fix=_CURE) from None
         if any("\0" in field for field in fields):
             where = f"{name} can't be read from line {number} on"
             raise UserError(where, rule="text", found="a NUL character", fix="the file is damaged: fetch it again")
@@ -75,7 +75,7 @@ def _records(reader: _Reader, name: str, skipped: int) -> Iterator[tuple[int, li
 
 def _next(reader: _Reader) -> list[str]:
     """The next record, with csv's limit, which is one for the whole process, raised for this moment only."""
-    before = csv.field_size_limit(_LONGEST)
+    before = csv.field_size_limit(_LONGEST_FIELD)
     try:
         return next(reader)
     finally:

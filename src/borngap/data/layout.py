@@ -26,7 +26,7 @@ class Layout:
     def __str__(self) -> str:
         """Return it in words."""
         named = ", ".join(name if name == role else f"{name} as {role}" for role, name in self.fields)
-        return f"{_NAMES[self.kind]} ({named or 'the row itself'})"
+        return f"{_IN_WORDS[self.kind]} ({named or 'the row itself'})"
 
     def of(self, value: Any) -> dict[str, Any]:
         """Return the values of a row by role.
@@ -155,7 +155,7 @@ def _instruction(found: dict[str, Any]) -> dict[str, Any]:
 
 _ALPACA = "Write a response that appropriately completes the request."
 _ALPACA_INPUT = ", paired with an input that provides further context"
-_NAMES = {
+_IN_WORDS = {
     "text": "plain text",
     "completion": "prompt and completion",
     "rated": "prompt and completion with a label, desirable or not",

@@ -8,7 +8,7 @@ from typing import Any
 
 from borngap.data.textfile import check_text
 
-_NAMES = {"from": "role", "value": "content"}  # ShareGPT's, as TRL renames them
+_ROLES_AND_TEXTS = {"from": "role", "value": "content"}  # ShareGPT's, as TRL renames them
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant"}
 _FORM = 'messages are a list of objects like {"role": "user", "content": "..."}'
 
@@ -55,7 +55,7 @@ def _from_json(text: str) -> Any:
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    renamed = {_NAMES.get(key, key): value for key, value in message.items()}
+    renamed = {_ROLES_AND_TEXTS.get(key, key): value for key, value in message.items()}
     found = ", ".join(map(str, message)) or "nothing"
     check("role" in renamed, f"a message without a role, with {found}; {_FORM}")
     check(isinstance(renamed["role"], str), f"a role is a text, not {renamed['role']!r:.40}")

@@ -9,8 +9,8 @@ from borngap.data.layout import ROLES, Layout, known_layout
 from borngap.data.rows import DataPart, DataSource, Row, fields_of
 from borngap.errors import UserError, did_you_mean
 
-_SHOWN = 20
-_FIRST = 1024  # rows of a file, one of which tells its layout
+_SHOWN_FIELDS = 20
+_FIRST_ROWS = 1024  # rows of a file, one of which tells its layout
 _WOULD_DO = (
     'rows like {"text": "..."}, {"prompt": "...", "completion": "..."}, {"messages": [{"role": "user", "content": '
     '"..."}, ...]}, {"chosen": ..., "rejected": ...}, {"instruction": "...", "output": "..."} or {"input_ids": [...]}; '
@@ -59,7 +59,7 @@ def recognise(source: DataSource, fields: Mapping[str, str | None]) -> Layout:
 def _telling(source: DataSource, part: DataPart, chosen: Mapping[str, str]) -> tuple[Row | None, Layout | None]:
     """The first row of a part that tells a layout, with it; else the first that can be read, if there is one."""
     first = None
-    for row in DataSource(source.name, (part,)).rows(stop=_FIRST):
+    for row in DataSource(source.name, (part,)).rows(stop=_FIRST_ROWS):
         if row.error is None:
             layout = _layout(row.value, chosen)
             if layout is not None:
@@ -100,4 +100,4 @@ def _layout(value: Any, chosen: Mapping[str, str]) -> Layout | None:
 
 def _listed(names: Any) -> str:
     shown = list(map(str, names))
-    return ", ".join([*shown[:_SHOWN], *(["..."] if len(shown) > _SHOWN else [])]) or "none"
+    return ", ".join([*shown[:_SHOWN_FIELDS], *(["..."] if len(shown) > _SHOWN_FIELDS else [])]) or "none"

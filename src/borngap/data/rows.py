@@ -23,7 +23,7 @@ from borngap.errors import UserError
 from borngap.kinds import refuse_result
 
 _SLICE = 1024  # rows of a Parquet file at a time
-_SHOWN = 80  # characters of a name in a message
+_SHOWN_NAME = 80  # characters of a name in a message
 RawRecord = tuple[int, Any]
 """Line or record number from 1, and what stands there: not parsed yet, or the exception that reading it raised."""
 
@@ -123,7 +123,7 @@ def open_source(path: str | Path, split: str = "train") -> DataSource:
     target, kinds = Path(path).expanduser(), f"{', '.join(FILE_KINDS)}, or compressed ({', '.join(COMPRESSED)})"
     refuse_result(target, "data: a file, or a folder of files")
     if not os.path.exists(target):  # noqa: PTH110  # of a name that is too long a Path raises
-        named = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
+        named = str(path) if len(str(path)) <= _SHOWN_NAME else f"{str(path)[:_SHOWN_NAME]}..."
         fix = f"a file of kind {kinds}, a folder of such files, or the name of a data set on the hub"
         raise UserError(f"no data at {named}", fix=fix)
     if target.is_dir():

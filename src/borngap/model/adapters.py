@@ -14,7 +14,7 @@ from borngap.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelSource, 
 from borngap.model.vocabulary import vocabulary_of
 from borngap.zoo import bundled_names
 
-_TEXTS = ("*.json", "*.jinja", "*.model", "*.txt")  # configurations and tokenizers
+_TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.txt")  # configurations and tokenizers
 _TASKS = (None, "CAUSAL_LM")
 
 
@@ -119,7 +119,7 @@ def adapter_of(name: str, source: ModelSource, revision: str | None = None) -> A
 def _fetched(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repository, revision=revision, allow_patterns=[ADAPTER_WEIGHTS, *_TEXTS]))
+    return Path(snapshot_download(repository, revision=revision, allow_patterns=[ADAPTER_WEIGHTS, *_TEXT_FILES]))
 
 
 def _saved_rows(weights: Path, base: Any) -> int | None:
@@ -130,14 +130,14 @@ def _saved_rows(weights: Path, base: Any) -> int | None:
         for key in file.keys():  # noqa: SIM118  # it is no mapping
             path = key.removeprefix("base_model.model.")
             owner = next((o for o in owners if path.startswith(f"{o}.")), None)
-            axis = None if owner is None else _ROWS.get(path.removeprefix(f"{owner}."))
+            axis = None if owner is None else _ROWS_IN.get(path.removeprefix(f"{owner}."))
             if axis is not None:
                 return int(file.get_slice(key).get_shape()[axis])
     return None
 
 
 # which axis of a saved tensor counts the rows of an embedding, or of a head
-_ROWS = {
+_ROWS_IN = {
     "weight": 0, "base_layer.weight": 0, "token_adapter.base_layer.weight": 0, "modules_to_save.weight": 0,
     "lora_embedding_A": 1, "lora_B.weight": 0,
 }  # fmt: skip

@@ -16,8 +16,8 @@ from borngap.model.length import context_length, virtual_tokens
 from borngap.model.precision import measuring
 from borngap.model.readout import observing
 
-_BATCH_ELEMENTS = 1 << 26  # of kept logits
-_BATCH_TOKENS = 1 << 14
+LOGIT_ELEMENTS = 1 << 26  # of kept logits
+_PROMPT_TOKENS = 1 << 14
 
 
 def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -61,7 +61,7 @@ def _batches(order: list[int], targets: Sequence[Target], vocabulary: int) -> It
     for index in order:
         lengths = {len(targets[i].ids) for i in (*batch, index)}
         rows = len(batch) + 1
-        if batch and (rows * len(lengths) * vocabulary > _BATCH_ELEMENTS or rows * max(lengths) > _BATCH_TOKENS):
+        if batch and (rows * len(lengths) * vocabulary > LOGIT_ELEMENTS or rows * max(lengths) > _PROMPT_TOKENS):
             yield batch
             batch = []
         batch.append(index)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_NAMES = (
+_LENGTH_FIELDS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length", "seq_length",
     "n_ctx", "context_length", "max_context_length", "max_target_positions",
 )  # fmt: skip
 _COUNTED_FROM_PADDING = re.compile("roberta|camembert|data2vec-text|xmod")
 _OF_THE_CACHE = ("PREFIX_TUNING", "CARTRIDGE")
-_MOST = 10**8  # what is larger says that there is no limit
+_NO_LIMIT = 10**8  # what is larger says that there is no limit
 
 
 def context_length(model: Any) -> int | None:
@@ -24,8 +24,8 @@ def context_length(model: Any) -> int | None:
         Unit tokens; None where the configuration sets no sensible limit.
     """
     config = model.config
-    found = (getattr(part, name, None) for part in (config.get_text_config(), config) for name in _NAMES)
-    limit = next((int(n) for n in found if isinstance(n, (int, float)) and 1 < n < _MOST), None)
+    found = (getattr(part, name, None) for part in (config.get_text_config(), config) for name in _LENGTH_FIELDS)
+    limit = next((int(n) for n in found if isinstance(n, (int, float)) and 1 < n < _NO_LIMIT), None)
     if limit is None:
         return None
     # these count positions from behind the padding token's id

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 LOW = frozenset({torch.bfloat16, torch.float16})
-_BLOCK_ELEMENTS = 1 << 24  # of a head that are held in float32 at once
+_FLOAT32_ELEMENTS = 1 << 24  # of a head that are held in float32 at once
 _AMP_DEVICES = ("cpu", "cuda", "xpu", "mps")
-_GROUP = Path("/sys/fs/cgroup")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         Shape (..., rows). Where gradients are kept the copy is whole: they would keep its blocks in any case.
     """
-    step = max(1, _BLOCK_ELEMENTS // weight.shape[1])
+    step = max(1, _FLOAT32_ELEMENTS // weight.shape[1])
     whole = torch.is_grad_enabled() or weight.dtype not in LOW or hasattr(weight, "full_tensor")
     if whole or step >= weight.shape[0]:
         return nn.functional.linear(x, _raised(weight), _raised(bias))
@@ -235,9 +235,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _left_by_the_container() -> Iterator[int]:
     """What a control group lets this process take still; files that are cached give way."""
     try:
-        files = next(line for line in (_GROUP / "memory.stat").read_text().splitlines() if line.startswith("file "))
-        used = int((_GROUP / "memory.current").read_text()) - int(files.split()[1])
-        yield int((_GROUP / "memory.max").read_text()) - used
+        files = next(line for line in (_CGROUP / "memory.stat").read_text().splitlines() if line.startswith("file "))
+        used = int((_CGROUP / "memory.current").read_text()) - int(files.split()[1])
+        yield int((_CGROUP / "memory.max").read_text()) - used
     except (OSError, ValueError, StopIteration):  # no limit, or no control groups
         yield sys.maxsize
 

@@ -61,7 +61,7 @@ def file_of(source: ModelSource, name: str, revision: str | None = None) -> Path
 
 @lru_cache  # without a network each attempt takes its time to fail
 def _hub_file(repository: str, name: str, revision: str | None) -> Path | None:
-    quiet: dict[str, Any] = dict.fromkeys(_SILENT, False)
+    quiet: dict[str, Any] = dict.fromkeys(_QUIET_OPTIONS, False)
     try:
         found = cached_file(repository, name, revision=revision, **quiet)
     except (OSError, ValueError):  # no such repository: whoever loads it says so
@@ -69,7 +69,7 @@ def _hub_file(repository: str, name: str, revision: str | None) -> Path | None:
     return None if found is None else Path(found)
 
 
-_SILENT = (
+_QUIET_OPTIONS = (
     "_raise_exceptions_for_gated_repo", "_raise_exceptions_for_missing_entries",
     "_raise_exceptions_for_connection_errors",
 )  # fmt: skip
@@ -109,7 +109,7 @@ def _place(name: str) -> ModelSource:
 
 def _cause(error: BaseException, text: str, *, remote: bool) -> tuple[str, str]:
     """Rule and cure: by what the host's message says, by the error's kind, and at last by where the model lies."""
-    for mark, rule, fix in _MARKS:
+    for mark, rule, fix in _CAUSES:
         if mark in text:
             return rule, fix
     if isinstance(error, ImportError):
@@ -122,7 +122,7 @@ def _cause(error: BaseException, text: str, *, remote: bool) -> tuple[str, str]:
     return "the files of the folder belong together", "save it again with save_pretrained(), model and tokenizer"
 
 
-_MARKS = (
+_CAUSES = (
     ("custom code", "code from the hub is never run", "take a model whose architecture transformers knows"),
     ("does not recognize this architecture", "an architecture that transformers knows", "update transformers"),
     ("Unrecognized model", "an architecture that transformers knows", "check model_type in its config.json"),

@@ -59,15 +59,15 @@ def vocabulary_of(tokenizer: Any, rows: int) -> Vocabulary:
     return Vocabulary(ids[:known], special, ids[known:])
 
 
-_IDS: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()  # a tenth of a second each time for 50,000 tokens
+_KNOWN_IDS: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()  # a tenth of a second each time for 50,000 tokens
 
 
 def _all_ids(tokenizer: Any) -> list[int]:
     """All ids, ascending; read anew where tokens were added."""
-    ids = _IDS.get(tokenizer)
+    ids = _KNOWN_IDS.get(tokenizer)
     if ids is None or len(ids) != len(tokenizer):
         ids = sorted({*tokenizer.get_vocab().values(), *tokenizer.get_added_vocab().values()})
-        _IDS[tokenizer] = ids
+        _KNOWN_IDS[tokenizer] = ids
     return ids
 
 

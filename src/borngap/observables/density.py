@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_NEAR = 0.99
-_BLOCK_ELEMENTS = 1 << 22
+_NEARLY_EQUAL = 0.99
+_PAIR_ELEMENTS = 1 << 22
 PairFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -183,13 +183,13 @@ def _squared_angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 def _angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Angles of all pairs from their overlaps; nearly (anti)parallel pairs anew from the vectors themselves."""
-    near = overlaps.abs() > _NEAR
+    near = overlaps.abs() > _NEARLY_EQUAL
     angles = overlaps.masked_fill(near, 0).arccos()
     if not bool(near.any()):
         return angles
     *batch, j, k = near.nonzero(as_tuple=True)
     # equal rows give exactly 0, whichever way the overlap was rounded; in parts, since all pairs may be near
-    parts = torch.arange(len(j), device=j.device).split(max(1, _BLOCK_ELEMENTS // left.shape[-1]))
+    parts = torch.arange(len(j), device=j.device).split(max(1, _PAIR_ELEMENTS // left.shape[-1]))
     exact = [angle(left[(*(b[i] for b in batch), j[i])], right[(*(b[i] for b in batch), k[i])]) for i in parts]
     return angles.index_put((*batch, j, k), torch.cat(exact))
 
@@ -199,7 +199,7 @@ def _pair_sums(probs: Tensor, rows: Tensor, *functions: PairFunction) -> list[Te
     n = rows.shape[-2]
     lead = max(1, probs[..., 0].numel())
     # a quarter of the rows at once leaves out most of the second of each two equal pairs
-    block = min(max(64, n // 4), max(16, _BLOCK_ELEMENTS // (lead * n)))
+    block = min(max(64, n // 4), max(16, _PAIR_ELEMENTS // (lead * n)))
     totals = [torch.zeros_like(probs[..., 0]) for _ in functions]
     for start in range(0, n, block):
         left, right = rows[..., start : start + block, :], rows[..., start:, :]

@@ -12,7 +12,7 @@ from torch import Tensor
 from borngap.errors import UserError
 from borngap.observables.largest import largest
 
-_FIRST = 64  # tokens looked at first: most nuclei are no larger
+_FIRST_TOKENS = 64  # tokens looked at first: most nuclei are no larger
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def pool(probs: Tensor, gold: Tensor, rival: Tensor, top_p: float = 0.9, left_ou
 
 def _smallest_kept(probs: Tensor, top_p: float) -> Tensor:
     """Probability of the token at which the cumulative probability reaches top_p, shape (batch,)."""
-    few = min(_FIRST, probs.shape[-1])
+    few = min(_FIRST_TOKENS, probs.shape[-1])
     found, reached = _reaching(largest(probs, few)[0], top_p)
     wide = ~reached
     if bool(wide.any()):

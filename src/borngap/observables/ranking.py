@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_GROUP = 64
+_COLUMNS_A_GROUP = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +64,19 @@ def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
 
 def _grouped(weights: Tensor) -> Tensor:
     """Rows in groups of columns, the last filled up with zeros, shape (batch, groups, columns)."""
-    missing = -weights.shape[1] % _GROUP
-    return (torch.nn.functional.pad(weights, (0, missing)) if missing else weights).unflatten(1, (-1, _GROUP))
+    missing = -weights.shape[1] % _COLUMNS_A_GROUP
+    return (torch.nn.functional.pad(weights, (0, missing)) if missing else weights).unflatten(1, (-1, _COLUMNS_A_GROUP))
 
 
 def _passing(groups: Tensor, running: Tensor, mass: Tensor) -> Tensor:
     """First column at which a row's running sum exceeds a mass: the group first, then the column in it."""
     group = torch.searchsorted(running, mass.unsqueeze(1), right=True).clamp(max=groups.shape[1] - 1)
     before = torch.where(group > 0, running.gather(1, (group - 1).clamp(min=0)), 0)
-    inside = groups.gather(1, group.unsqueeze(2).expand(-1, -1, _GROUP)).squeeze(1).double().cumsum(1) + before
+    inside = (
+        groups.gather(1, group.unsqueeze(2).expand(-1, -1, _COLUMNS_A_GROUP)).squeeze(1).double().cumsum(1) + before
+    )
     within = torch.searchsorted(inside, mass.unsqueeze(1), right=True)
-    return (group * _GROUP + within).squeeze(1)
+    return (group * _COLUMNS_A_GROUP + within).squeeze(1)
 
 
 def _sorted(x: Tensor) -> Tensor:

@@ -7,18 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from borngap.model.forward import Prompt
+from borngap.model.forward import LOGIT_ELEMENTS, Prompt
 from borngap.scanning.supervised import Window
 
-_BATCH_TOKENS = 4096
-_BATCH_ELEMENTS = 1 << 26  # logits
+_WINDOW_TOKENS = 4096
 Wanted = tuple[Window, Tensor]
 """A window and the positions in its example that need a forward."""
 
 
 def most_positions(model: Any) -> int:
     """Return how many positions of a model's logits are held at once."""
-    return max(1, _BATCH_ELEMENTS // int(model.config.get_text_config().vocab_size))
+    return max(1, LOGIT_ELEMENTS // int(model.config.get_text_config().vocab_size))
 
 
 def prompt_of(wanted: Wanted) -> Prompt:
@@ -42,7 +41,7 @@ def batched(wanted: Sequence[Wanted], most: int) -> Iterator[list[Wanted]]:
     for window, at in sorted(wanted, key=_kind_and_length):
         told, length = _kind_and_length((window, at))
         alike = bool(batch) and _kind_and_length(batch[-1])[0] == told
-        fits = alike and length * (len(batch) + 1) <= _BATCH_TOKENS and positions + len(at) <= most
+        fits = alike and length * (len(batch) + 1) <= _WINDOW_TOKENS and positions + len(at) <= most
         if batch and not fits:
             yield batch
             batch, positions = [], 0

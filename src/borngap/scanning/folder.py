@@ -22,7 +22,7 @@ from borngap.scanning.pairs import pairs_of, totals_of
 SCAN = FolderKind("scan", "scan.json")
 SCAN_FILE, SUMMARY_FILE, CONTEXTS_FILE = SCAN.head, "summary.json", "contexts.jsonl"
 POSITIONS_FILE, PAIRS_FILE, PARTS = "positions.parquet", "pairs.parquet", "parts"
-_NAMED = 100  # malformed rows whose names are kept
+_NAMED_ROWS = 100  # malformed rows whose names are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +90,9 @@ class ScanFolder(Folder):
         named: list[dict[str, str]] = []
         for index in sorted(self.done()):
             named += checked(self._parts / f"{index:08}.json", SCAN.schema)["malformed"]
-            if len(named) >= _NAMED:
+            if len(named) >= _NAMED_ROWS:
                 break
-        return named[:_NAMED]
+        return named[:_NAMED_ROWS]
 
     def add(self, index: int, positions: pl.DataFrame, counts: Mapping[str, int], malformed: list[Any]) -> None:
         """Write one chunk, all or nothing.
@@ -103,7 +103,7 @@ class ScanFolder(Folder):
             counts: its counts.
             malformed: place and reason of its malformed rows.
         """
-        entry = [{"where": where, "reason": reason} for where, reason in malformed[:_NAMED]]
+        entry = [{"where": where, "reason": reason} for where, reason in malformed[:_NAMED_ROWS]]
         self.write(f"{PARTS}/{index:08}.parquet", parquet_bytes(positions))
         self.write_json(f"{PARTS}/{index:08}.json", {"counts": dict(counts), "malformed": entry})
 

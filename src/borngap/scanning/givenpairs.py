@@ -10,7 +10,7 @@ from borngap.errors import UserError
 from borngap.model.words import Words
 from borngap.tokens import decoded
 
-_SHOWN = 3
+_SHOWN_PIECES = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def given_pairs(pairs: Sequence[tuple[str, str]], words: Words, tokenizer: Any) 
     others = [pair for pair in pairs if not set(pair) <= tokens.keys()]
     left_out = [{"gold": a, "rival": b, "reason": _reason((a, b), tokens, tokenizer)} for a, b in others]
     if not known:
-        found = "; ".join(entry["reason"] for entry in left_out[:_SHOWN])
+        found = "; ".join(entry["reason"] for entry in left_out[:_SHOWN_PIECES])
         rule = "pairs of whole words, each a single token of this model"
         raise UserError("none of the pairs can be looked for", rule=rule, found=found)
     return Given(tuple((tokens[gold], tokens[rival]) for gold, rival in known), left_out)

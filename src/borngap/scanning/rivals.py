@@ -18,7 +18,7 @@ from borngap.observables.geometry import Geometry
 from borngap.observables.ranking import Ranking, ranking
 
 _TABLE_ELEMENTS = 1 << 26
-_BLOCK_ELEMENTS = 1 << 22
+_OVERLAP_ELEMENTS = 1 << 22
 _DOT_ELEMENTS = 1 << 17  # what a core's cache holds
 NUMBERS = (
     "gold_overlap", "gold_probability", "rival_probability", "gold_rank", "rival_rank", "logit_gap",
@@ -101,7 +101,7 @@ class Rivals:
         Raises:
             UserError: logits are NaN or infinite.
         """
-        step = max(1, _BLOCK_ELEMENTS // logits.shape[1])
+        step = max(1, _OVERLAP_ELEMENTS // logits.shape[1])
         parts = [self._find(*part) for part in zip(logits.split(step), gold.to(logits.device).split(step), strict=True)]
         starts = range(0, len(gold), step)
         index = torch.cat([part.index + start for part, start in zip(parts, starts, strict=True)])
@@ -163,7 +163,7 @@ class Rivals:
 
     def _look_up(self, tokens: Tensor) -> None:
         """Find the neighbours of tokens, in blocks of bounded size."""
-        step = max(1, _BLOCK_ELEMENTS // len(self._words))
+        step = max(1, _OVERLAP_ELEMENTS // len(self._words))
         keys = self._geometry.unit(self._words)
         for part in tokens.to(self._device).split(step):
             overlaps = self._geometry.unit(part) @ keys.T

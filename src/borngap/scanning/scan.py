@@ -38,7 +38,7 @@ from borngap.scanning.supervised import Supervision, shared_tokens
 from borngap.train.finetune import weights_digest
 
 LONGEST_WINDOW = 1 << 20  # tokens, of a model that sets no limit
-_WORST = 20  # pairs that the summary repeats
+_WORST_PAIRS = 20  # pairs that the summary repeats
 Chunks = Iterable[tuple[int, Chunk]]
 ScanEngine = Callable[["Job", frozenset[int]], Chunks]
 
@@ -269,7 +269,7 @@ def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_context
     }  # fmt: skip
     body = _summary(job, counts | totals, folder) | {
         "pairs": len(pairs),
-        "worst": pairs.head(_WORST).to_dicts(),
+        "worst": pairs.head(_WORST_PAIRS).to_dicts(),
         "contexts": told if export_contexts else None,
     }
     folder.finish(clean(body), write_contexts(contexts))

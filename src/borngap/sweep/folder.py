@@ -26,7 +26,7 @@ from borngap.run import STEP_COLUMNS, clean, step_table
 SWEEP = FolderKind("SWEEP", "sweep.json")
 SWEEP_FILE, RUNS_FILE, STEPS_FILE, PARTS = SWEEP.head, "runs.json", "steps.parquet", "part-*"
 SWEEP_STEP_COLUMNS: dict[str, Any] = {"run": pl.Int64} | STEP_COLUMNS
-_ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
+_KEPT_ENDS = ("born_gap", "logit_gap", "drag", "gold_probability", "cross_entropy")
 SWEEP_COLUMNS: dict[str, Any] = {
     "run": pl.Int64, "context": pl.Int64, "gold": pl.String, "rival": pl.String, "method": pl.String,
     "rate": pl.Float64, "seed": pl.Int64, "steps": pl.Int64, "last_step": pl.Int64, "gold_overlap": pl.Float64,
@@ -35,7 +35,7 @@ SWEEP_COLUMNS: dict[str, Any] = {
     **{f"flip_time_{name}": pl.Float64 for name in CRITERIA},
     "character": pl.String, "jump_ratio": pl.Float64, "jump_share": pl.Float64, "jump_step": pl.Int64,
     "phantom": pl.Boolean, "silent": pl.Boolean, "disagrees": pl.Boolean, "drag_worsened": pl.Boolean,
-    **{f"{end}_{name}": pl.Float64 for name in _ENDS for end in ("base", "final")},
+    **{f"{end}_{name}": pl.Float64 for name in _KEPT_ENDS for end in ("base", "final")},
     "engine": pl.String,
 }  # fmt: skip
 
@@ -200,7 +200,7 @@ def entry_of(run: int, rate: float, seed: int, engine: str, verdict: Mapping[str
     Returns:
         JSON-ready values; numbers that are not finite are None.
     """
-    base, final = ({name: record.get(name) for name in _ENDS} for record in ends)
+    base, final = ({name: record.get(name) for name in _KEPT_ENDS} for record in ends)
     head = {"run": run, "rate": rate, "seed": seed, "engine": engine, "gold_overlap": ends[0].get("gold_overlap")}
     return clean(head | dict(verdict) | {"base": base, "final": final})
 
@@ -226,4 +226,4 @@ def _row(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
         row[f"outcome_{name}"] = entry["outcomes"][name]
         row[f"flip_step_{name}"] = entry["flip_steps"][name]
         row[f"flip_time_{name}"] = entry["flip_times"][name]
-    return row | {f"{end}_{name}": entry[end][name] for name in _ENDS for end in ("base", "final")}
+    return row | {f"{end}_{name}": entry[end][name] for name in _KEPT_ENDS for end in ("base", "final")}

@@ -13,7 +13,7 @@ from borngap.data.tokenised import IGNORED
 from borngap.errors import UserError
 
 GIVE_CONTEXTS = "give contexts: BornGapCallback([Context(prompt, gold, rival), ...])"
-_SENSES = ("pixel", "image", "video", "audio", "input_features", "input_values")
+_OTHER_INPUTS = ("pixel", "image", "video", "audio", "input_features", "input_values")
 LabelledIds = tuple[Tensor, Tensor]
 """Token ids and labels, each of shape (length,); the label is -100 where nothing is learnt."""
 
@@ -63,7 +63,7 @@ def documents(batch: Any, *, apart: bool = True) -> list[LabelledIds]:
         UserError: a batch of this kind has no next-token targets.
     """
     fields = _fields(batch)
-    if any(sense in name for name in fields for sense in _SENSES):
+    if any(sense in name for name in fields for sense in _OTHER_INPUTS):
         return []
     ids, labels, mask, positions = _rows(fields)
     found = []

@@ -27,7 +27,7 @@ from borngap.track.sample import sample_targets
 from borngap.track.tracker import BornGapWarning, Tracker
 
 _PRINTERS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback"}
-_SHOWN = {f"{PREFIX}/{name}" for name in ("logit_gap", "worst_logit_gap", "born_gap", "resolved")} | {"epoch"}
+_PRINTED = {f"{PREFIX}/{name}" for name in ("logit_gap", "worst_logit_gap", "born_gap", "resolved")} | {"epoch"}
 
 
 class BornGapCallback(TrainerCallback, ExportableState):
@@ -225,7 +225,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
     def _show(self, args: Any, state: Any, control: Any) -> None:
         """Give the terminal what fits a line of the last record, when the host shows its own numbers there."""
         if self._unshown is not None:
-            short = {name: value for name, value in self._unshown.items() if name.removeprefix("eval_") in _SHOWN}
+            short = {name: value for name, value in self._unshown.items() if name.removeprefix("eval_") in _PRINTED}
             self._tell(short, True, args, state, control)
             self._unshown = None
 

@@ -14,8 +14,8 @@ _AVERAGED = (
     "born_gap", "logit_gap", "top1_margin", "signal", "drag", "gold_probability", "rival_probability",
     "cross_entropy", "gold_rank", "participation_ratio", "overlap_drift", "embedding_rotation",
 )  # fmt: skip
-_WORST = ("born_gap", "logit_gap")
-_SINGLE = ("born_gap", "logit_gap", "gold_probability")
+_LEAST_OF = ("born_gap", "logit_gap")
+_OF_ONE = ("born_gap", "logit_gap", "gold_probability")
 
 
 def averages(records: Sequence[Record], criterion: Criterion) -> dict[str, float]:
@@ -29,7 +29,7 @@ def averages(records: Sequence[Record], criterion: Criterion) -> dict[str, float
         Name -> value; NaN where no context has it.
     """
     found = {name: _mean([r.get(name) for r in records]) for name in _AVERAGED}
-    found |= {f"worst_{name}": _least([r.get(name) for r in records]) for name in _WORST}
+    found |= {f"worst_{name}": _least([r.get(name) for r in records]) for name in _LEAST_OF}
     ahead = [(r[MARGINS[criterion]] or 0.0) > 0 for r in records]
     return found | {"resolved": sum(ahead) / len(records)}
 
@@ -39,7 +39,7 @@ def singles(records: Mapping[int, Record], golds: Mapping[int, str]) -> dict[str
     return {
         f"{index}_{golds[index].strip()}/{name}": _nan(record.get(name))
         for index, record in records.items()
-        for name in _SINGLE
+        for name in _OF_ONE
     }
 
 

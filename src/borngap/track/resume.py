@@ -9,8 +9,8 @@ from typing import Any
 from borngap.context import Context, Target
 from borngap.errors import UserError
 
-_NAMED = 3  # differences that a message names
-_SHOWN = 30  # characters of a prompt's end
+_NAMED_DIFFERENCES = 3  # differences that a message names
+_SHOWN_END = 30  # characters of a prompt's end
 
 
 def stored_targets(targets: Sequence[Target]) -> list[dict[str, Any]]:
@@ -52,11 +52,11 @@ def resumed(targets: Sequence[Target], settings: Mapping[str, Any], state: Mappi
     there = read_targets(state["targets"])
     found = [*_other_contexts(there, targets), *_other_settings(state["settings"], settings)]
     if found:
-        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        more = f"; and {len(found) - _NAMED_DIFFERENCES} more" if len(found) > _NAMED_DIFFERENCES else ""
         raise UserError(
             "the checkpoint belongs to a run that watches something else",
             rule="a resumed run goes on with the contexts and settings that it began with",
-            found="; ".join(found[:_NAMED]) + more,
+            found="; ".join(found[:_NAMED_DIFFERENCES]) + more,
             fix="give those of the run that is resumed, or begin without its checkpoint",
         )
     return there
@@ -76,7 +76,7 @@ def _named(target: Target | None) -> str:
     if target is None:
         return "none"
     rival = "" if target.context.rival is None else f" over {target.context.rival!r}"
-    return f"{target.context.gold!r}{rival} after {target.context.prompt[-_SHOWN:]!r}"
+    return f"{target.context.gold!r}{rival} after {target.context.prompt[-_SHOWN_END:]!r}"
 
 
 def _other_settings(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -17,9 +17,9 @@ from borngap.errors import UserError
 from borngap.tokens import starts_word
 from borngap.track.batches import GIVE_CONTEXTS, LabelledIds, documents
 
-_LONGEST = 512
+_LONGEST_EXAMPLE = 512
 _TRIES = 8
-_FIX = (
+_TAKE_OWN_DATA = (
     "take the trainer's own data: trainer.add_callback(BornGapCallback(dataset=trainer.eval_dataset)); or give contexts"
 )
 Collate = Callable[[list[Any]], Any]
@@ -92,7 +92,7 @@ def _collated(example: Any, collate: Collate | None) -> Any:
     except _MISFITS as error:
         there = ", ".join(example) if isinstance(example, Mapping) else type(example).__name__
         found = f"{type(error).__name__}: {error}; the example has {there}"
-        raise UserError("the trainer's collator does not take an example", found=found, fix=_FIX) from error
+        raise UserError("the trainer's collator does not take an example", found=found, fix=_TAKE_OWN_DATA) from error
 
 
 def _targets(found: Sequence[LabelledIds], tokenizer: Any, generator: torch.Generator) -> list[Target]:
@@ -106,7 +106,7 @@ def _target(document: LabelledIds, tokenizer: Any, generator: torch.Generator) -
     ids, labels = document
     special = torch.tensor(sorted(tokenizer.all_special_ids), dtype=torch.long)
     learnt = (labels != IGNORED) & ~torch.isin(labels, special)
-    positions = [i for i in learnt.nonzero().flatten().tolist() if 1 <= i < _LONGEST]
+    positions = [i for i in learnt.nonzero().flatten().tolist() if 1 <= i < _LONGEST_EXAMPLE]
     starts = [i for i in positions if starts_word(int(labels[i]), tokenizer)]
     choice = starts or positions
     if not choice:

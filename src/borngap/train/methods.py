@@ -28,7 +28,7 @@ def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]
     if hasattr(model, "peft_config"):
         fix = "merge it first: model.merge_and_unload()"
         raise UserError("the model carries an adapter already", rule="a plain causal LM", fix=fix)
-    return _METHODS[training.method](model, training)
+    return _TRAINABLE[training.method](model, training)
 
 
 def is_tied(model: Any) -> bool:
@@ -86,7 +86,7 @@ def _lora(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
     return wrapped, (note,) if apart else ()
 
 
-_METHODS = {"full": _full, "lora": _lora, "readout-only": _readout_only}
+_TRAINABLE = {"full": _full, "lora": _lora, "readout-only": _readout_only}
 
 
 def _transposed(model: Any, targets: list[str]) -> bool:

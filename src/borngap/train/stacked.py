@@ -37,7 +37,7 @@ _MEMORY = 1 << 30
 _OF_A_GPU = 0.5  # of its memory; the weights, other processes and what the kernels need have the rest
 _ADAPTER = "borngap_seed"
 _COPIES = 6  # of what a lane trains: itself, its gradient, two moments, and two while gradients are summed
-_WIDTHS = 48  # floats that the backward keeps per token and layer, over the model's width (measured: 35 to 45)
+_FLOATS_A_WIDTH = 48  # floats that the backward keeps per token and layer, over the model's width (measured: 35 to 45)
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def _memory(tuner: FineTune) -> int:
 def _lane_bytes(tuner: FineTune, length: int) -> int:
     config = tuner.model.config.get_text_config()
     own = sum(p.numel() * p.element_size() for p in tuner.model.parameters() if p.requires_grad)
-    token = _WIDTHS * config.num_hidden_layers * config.hidden_size
+    token = _FLOATS_A_WIDTH * config.num_hidden_layers * config.hidden_size
     return _COPIES * own + 4 * (token * length + 4 * config.vocab_size)
 
 

@@ -16,7 +16,7 @@ _FUSED = r"c_attn|query_key(_value)?|qkv(_proj)?|[wW]qkv|W_pack|in_proj_qkvz?|at
 # a name may stand on a wrapper, its matrix within
 _ATTENTION = re.compile(rf"(?:.*\.)?(?:{_QUERY}|{_VALUE}|{_FUSED}|\w*attn\w*\.in_proj)(?:\.linear)?")
 _ELSEWHERE = re.compile(r"mlp|ffn|feed_forward|expert")
-_SENSES = re.compile(r"vision|visual|image|audio|speech|video")
+_OTHER_TOWERS = re.compile(r"vision|visual|image|audio|speech|video")
 
 Layers = dict[str, nn.Module]
 
@@ -81,7 +81,7 @@ def _layers(model: Any) -> Layers:
     return {
         path: module
         for path, module in model.named_modules()
-        if _is_layer(module) and (path == head or path.startswith(scope)) and not _SENSES.search(path)
+        if _is_layer(module) and (path == head or path.startswith(scope)) and not _OTHER_TOWERS.search(path)
     }
 
 

@@ -21,8 +21,8 @@ from borngap.zoo.recipe import CONTEXT
 
 WORDS = ("argument", "error", "method", "list", "array", "value", "string", "returns", "compute", "model")
 FILES = ("model.safetensors", "tokenizer.json", "config.json")
-_TOLERANCE = 1e-4
-_COMPARED = ("crowding", "anisotropy", "ks_gaussian", "ks_exponential")
+_CARD_TOLERANCE = 1e-4
+_COMPARED_BULK = ("crowding", "anisotropy", "ks_gaussian", "ks_exponential")
 
 
 def held_out_loss(model: Any, tokens: Tensor) -> float:
@@ -112,14 +112,14 @@ def verify(folder: Path, held_out: Tensor | None) -> list[tuple[str, str, str, b
     again = measured(load(str(folder)), held_out)
     for kind, bulk in again["geometry"].items():
         said = card["geometry"][kind]
-        rows += [_compared(f"{kind} {key}", said[key], bulk[key]) for key in _COMPARED]
+        rows += [_compared(f"{kind} {key}", said[key], bulk[key]) for key in _COMPARED_BULK]
     if held_out is not None:
         rows.append(_compared("held-out loss", card["held_out_loss"], again["held_out_loss"]))
     return rows
 
 
 def _compared(what: str, said: float, found: float) -> tuple[str, str, str, bool]:
-    return what, f"{said:.6g}", f"{found:.6g}", abs(said - found) <= _TOLERANCE * max(1.0, abs(said))
+    return what, f"{said:.6g}", f"{found:.6g}", abs(said - found) <= _CARD_TOLERANCE * max(1.0, abs(said))
 
 
 def _readme(card: dict[str, Any]) -> str:

@@ -47,10 +47,10 @@ class Recipe:
 
     def config(self) -> dict[str, object]:
         """Return the keyword arguments of the family's transformers configuration."""
-        return _CONFIGS[self.family](self) | _SHARED | {"tie_word_embeddings": self.tied}
+        return _CONFIGS[self.family](self) | _SHARED_CONFIG | {"tie_word_embeddings": self.tied}
 
 
-_SHARED = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
+_SHARED_CONFIG = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0}
 
 
 def _gpt2(r: Recipe) -> dict[str, object]:
