@@ -1,7 +1,7 @@
 """Put finished reproductions into the docs: their reports, and one table of claims.
 
 Run ``.venv/bin/python docs/make_results.py reproduction/docs10 reproduction/docs40``. Report, claims and figures of
-each folder are copied to ``docs/results/NAME``; the table in ``docs/results.md`` between the two marks is made anew,
+each folder are copied to ``docs/results/NAME``; the table in ``docs/results.md`` between the two marks is made again,
 with a column a folder. Nothing is measured.
 """
 
@@ -68,7 +68,7 @@ def table(sets: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def main() -> None:
-    """Copy, and make the table anew."""
+    """Copy, and make the table again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     text = (DOCS / "results.md").read_text(encoding="utf-8")

@@ -243,7 +243,7 @@ def test_a_damaged_run_says_what_is_missing_and_shows_the_rest(tmp_path, name, d
     assert [c["outcome"] for c in made.summary["contexts"]] == ["resolved", "unresolved"]
     assert (made.summary["contexts"][0]["series"] is None) == (name == "steps.parquet")
     if name == "verdicts.json":
-        assert "judged anew" in missing[1]
+        assert "judged again" in missing[1]
         assert made.summary["contexts"][0]["gold"] == "gold0"
         assert made.summary["contexts"][0]["flip"] == 11
 

@@ -136,7 +136,7 @@ def test_equal_folders_give_equal_bytes(tmp_path, report):
 @pytest.mark.parametrize(("name", "lost", "kept"), [
     ("scan.json", "seed 0", "plain text (text)"),
     ("summary.json", "of 100", "8 targets have a near-synonym rival, and in 4 of these"),
-    ("pairs.parquet", None, "the pairs are made anew from positions.parquet"),
+    ("pairs.parquet", None, "the pairs are made again from positions.parquet"),
     ("positions.parquet", None, "8 of 100"),
 ])  # fmt: skip
 def test_a_damaged_scan_says_what_is_missing_and_shows_the_rest(tmp_path, name, lost, kept, damage):

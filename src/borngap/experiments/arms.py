@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from borngap.context import Context
-from borngap.errors import UserError
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.training import Method, Training
 
@@ -173,21 +172,3 @@ def theta_of(thetas: Sequence[float | None]) -> float | None:
     """
     known = [theta for theta in thetas if theta is not None and math.isfinite(theta)]
     return sum(known) / len(known) if known else None
-
-
-def check_arms(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of arms in their usual order.
-
-    Args:
-        names: any order.
-
-    Returns:
-        The same, each once.
-
-    Raises:
-        UserError: a name is unknown, or there is none.
-    """
-    unknown = [name for name in names if name not in ARMS]
-    if unknown or not names:
-        raise UserError("unknown arm", rule=f"one of {', '.join(ARMS)}", found=unknown or "none")
-    return tuple(name for name in ARMS if name in names)

@@ -96,7 +96,7 @@ def critical_of(
 
 
 def ends_of(name: str, contexts: Sequence[Context], training: Training, device: str = "cpu") -> list[dict[str, Any]]:
-    """Forecast what runs at the settings' rate come to, without an optimiser step.
+    """Forecast how runs at the settings' rate end, without an optimiser step.
 
     Args:
         name: bundled name, local folder, or hub id.

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from borngap.resample import RESAMPLES, Array, percentile_interval
+
 Columns = Mapping[str, Array]
-RESAMPLES = 1000
 LEAST = 3  # points below which there is no rank correlation, and models below which there is no t interval
 CLUSTERS = 5  # below that a resampled interval is far too narrow: none is given
 _EXACT = 8  # points up to which all permutations are gone through
@@ -97,7 +95,7 @@ def spearman(x: Sequence[float], y: Sequence[float], seed: int = 0) -> tuple[flo
     if not math.isfinite(rho):
         return math.nan, math.nan
     count = np.inf if len(a) <= _EXACT else _RANDOM
-    # ranks need not be taken anew: in every permutation their covariance alone differs
+    # ranks need not be taken again: in every permutation their covariance alone differs
     mine, other = _ranks(a), _ranks(b) - _ranks(b).mean()
     found = stats.permutation_test(
         (mine,),
@@ -137,7 +135,7 @@ def mean_correlation(x: str, y: str) -> Callable[[Columns], float]:
 def resampled(
     statistic: Callable[[Columns], float], columns: Columns, unit: str = "contexts", seed: int = 0
 ) -> Quantity:
-    """A statistic with a 95 % percentile interval; models and contexts are drawn anew, each with replacement.
+    """A statistic with a 95 % percentile interval; models and contexts are drawn again, each with replacement.
 
     Both kinds of cluster are resampled at once (the pigeonhole bootstrap), so that a word that is special in all
     models, and a model that is special in all words, both widen the interval. A kind with fewer than 5 members is not
@@ -189,9 +187,9 @@ def over_models(statistic: Callable[[Columns], float], columns: Columns, seed: i
         return nothing("the statistic has no value on these models", count, "models")
     if count < CLUSTERS:
         return Quantity(value, None, None, count, "models", f"{_count(count, 'model')}: too few for an interval")
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(count, size=count) for _ in range(RESAMPLES)]
-    low, high = _ends([statistic({name: column[draw] for name, column in columns.items()}) for draw in draws])
+    low, high = percentile_interval(
+        lambda drawn: statistic({name: column[drawn] for name, column in columns.items()}), count, seed=seed
+    )
     return Quantity(value, low, high, count, "models")
 
 

@@ -70,7 +70,7 @@ class Study:
         contexts: a row a model and context: observables of the base model.
         critical: a row a search and context.
         ends: a row a forecast end.
-        runs: a row a run: outcome, movement, and what its steps come to.
+        runs: a row a run: outcome, movement, and what its steps amount to.
         sweeps: (model, arm) -> SWEEP, for figures that need single steps.
         quantiles: model -> geometry -> percentile -> overlap.
         plan: the plan; None for made-up studies.
@@ -209,7 +209,7 @@ def _of_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def movements(steps: pl.DataFrame) -> pl.DataFrame:
-    """Return what the steps of each run come to.
+    """Return what the steps of each run amount to.
 
     Args:
         steps: a row a run and step, with observables; every step recorded.

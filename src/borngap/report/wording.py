@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from borngap.cuts import (
+    CATAPULT,
+    CATAPULT_LIKE,
+    DENSE_CROWDING,
+    INTERMEDIATE,
+    JUMP,
+    PHANTOM_SHARES,
+    SILENT_FALL,
+    SPARSE_CROWDING,
+)
 from borngap.judge.verdicts import WATCHED_ADVICE
 from borngap.report.text import MISSING, count, number, rate
 from borngap.shown import public, visible
@@ -16,6 +26,7 @@ _BEATS = {
     "born": ("the near-synonym is still ahead by the Born gap", "The right word is ahead by the Born gap"),
 }
 _SILENT = "the loss fell smoothly all the while: it alone would not have told"
+_SHARES = " to ".join(f"{share:g}" for share in PHANTOM_SHARES)
 GLOSSARY = {
     "context": "a prompt and the word that should come next: one prediction",
     "gold": "the right next word",
@@ -35,23 +46,23 @@ GLOSSARY = {
     "relapsed": "gold came ahead on the way and fell back",
     "lost": "gold was ahead at the start and is behind at the end",
     "diverged": "a value ceased to be finite",
-    "silent": "the loss fell by 0.01 nat at least, never rose, and gold was never ahead of its rival",
+    "silent": f"the loss fell by {SILENT_FALL:g} nat at least, never rose, and gold was never ahead of its rival",
     "jump ratio": "largest change of the Born gap between records over the mean change",
-    "character": "how concentrated the change was, by the jump ratio: catapult from 15, catapult-like from 8, "
-    "intermediate from 6, borderline from 5, else drift",
-    "phantom": "a jump ratio of 5 at least, and the jump stays (share 0.9 to 1.1) when the embeddings are held as they "
-    "were at the start: what jumps is the readout, not the geometry",
+    "character": f"how concentrated the change was, by the jump ratio: catapult from {CATAPULT:g}, catapult-like from "
+    f"{CATAPULT_LIKE:g}, intermediate from {INTERMEDIATE:g}, borderline from {JUMP:g}, else drift",
+    "phantom": f"a jump ratio of {JUMP:g} at least, and the jump stays (share {_SHARES}) when the embeddings are held "
+    "as they were at the start: what jumps is the readout, not the geometry",
     "needed rate": "the smallest constant learning rate at which gold is ahead after the same number of steps on this "
     "context alone (a run on a data set moves it far less): forecast, or estimated from the step of the flip (used "
     "rate × flip / steps), which is rough",
     "used rate": "the learning rate of the run",
     "crowding": "dimension × mean squared overlap of random pairs: 1 for directions spread evenly; class A (dense) "
-    "from 6, B (sparse) up to 4",
+    f"from {DENSE_CROWDING:g}, B (sparse) up to {SPARSE_CROWDING:g}",
 }
 
 
 def verdict_sentence(contexts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
-    """Say in one or two sentences what a run came to.
+    """Say in one or two sentences how a run ended.
 
     Args:
         contexts: context records of a summary.
@@ -85,9 +96,10 @@ def _quietly(failed: Sequence[Mapping[str, Any]]) -> str:
 
 def phantom_sentence(contexts: Sequence[Mapping[str, Any]]) -> str:
     """Say how many jumps there were and whether the geometry took part in them."""
-    jumped = [c for c in contexts if c["jump_ratio"] is not None and c["jump_ratio"] >= 5]
+    jumped = [c for c in contexts if c["jump_ratio"] is not None and c["jump_ratio"] >= JUMP]
     if not jumped:
-        return "The Born gap jumped in none of the contexts (jump ratio 5 or more): there is nothing to explain away."
+        none = f"The Born gap jumped in none of the contexts (jump ratio {JUMP:g} or more)"
+        return f"{none}: there is nothing to explain away."
     shares = [c["readout_share"] for c in jumped if c["readout_share"] is not None]
     spread = f" With the embeddings held as at the start, {_range(shares)} of the jump is left." if shares else ""
     phantoms = sum(c["phantom"] is True for c in jumped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from borngap.cuts import JUMP
 from borngap.experiments.claims import modelwise as m
 from borngap.experiments.claims import quantities as q
 from borngap.experiments.claims.judging import Claim, above, below, exists, within
@@ -26,7 +27,7 @@ PAPER: tuple[Claim, ...] = (
           within(-0.3, 0.3, "Spearman of Gmax and jump ratio"), q.overlap_predicts("lora"),
           "Within each model at mean reduced field 1.7, averaged over models."),
     Claim("phantom-jumps", "Jumps of the Born gap occur with the embeddings exactly at rest.", "paper",
-          "4 of 8 contexts (its table 4)", exists("contexts with a jump ratio of 5 at least under LoRA"),
+          "4 of 8 contexts (its table 4)", exists(f"contexts with a jump ratio of {JUMP:g} at least under LoRA"),
           q.phantom_jumps, "All LoRA runs that start with the rival ahead by the Born gap; all rates and seeds."),
     Claim("fewer-catapults-lora", "LoRA leaves fewer catapults than full fine-tuning.", "paper", _LOST,
           above(0.0, "share of catapults, full less LoRA"), q.fewer_catapults,
@@ -35,10 +36,10 @@ PAPER: tuple[Claim, ...] = (
           below(0.01, "median of the largest change of Gmax"), q.geometry_moves, "Full runs at H = 1.7 and 10."),
     Claim("jump-in-readout", "The jump is in the softmax, not in the geometry.", "paper", "all jumps",
           above(0.9, "share of jumps that keep 90 to 110 % of their size with the geometry of step 0"),
-          q.jumps_in_readout, "Full runs with a jump ratio of 5 at least."),
+          q.jumps_in_readout, f"Full runs with a jump ratio of {JUMP:g} at least."),
     Claim("logit-gap-smooth", "The logit gap moves smoothly while the Born gap jumps.", "paper", _LOST,
           below(2.0, "the logit gap's change at the jump over its mean change"), q.logit_gap_smooth,
-          "Runs, full and LoRA, with a jump ratio of 5 at least; median."),
+          f"Runs, full and LoRA, with a jump ratio of {JUMP:g} at least; median."),
     Claim("kappa-separates", "kappa = rate x Gmax separates catapults from drifts.", "paper", "cleanly, 50 runs",
           above(0.9, "balanced accuracy on unseen contexts"), m.kappa_tells, "Full fine-tuning, all rates."),
     Claim("kappa-beats-rate", "kappa tells catapults from drifts better than the rate alone.", "paper",
@@ -65,7 +66,7 @@ PAPER: tuple[Claim, ...] = (
     Claim("field-burial", "More headroom over the threshold under LoRA leaves shallower burial.", "paper",
           f"Spearman {_N('spearman_field_burial'):g}, n 5", below(0.0, "Spearman over models"),
           m.law("H_lora", "B_after"), "H at LoRA 1e-4 against mean burial depth after LoRA at H = 1.7."),
-    Claim("class-mean", "The class mean foretells critical rates without training (eq 22).", "paper",
+    Claim("class-mean", "The class mean predicts critical rates without training (eq 22).", "paper",
           f"error {_N('blind_prediction_error'):g}, one model", below(0.25, "median error"),
           m.forecast_error("class-mean", "lora"), "LoRA, criterion born, per context, against bisection."),
     Claim("stopping-saves", "Stopping on saturation saves steps.", "paper", "stops at epoch 5 to 7 of 10",

@@ -11,6 +11,7 @@ from borngap.experiments.claims.quantities import averaged, columns_of
 from borngap.experiments.parts.fields import errors, fields, sufficiency
 from borngap.experiments.parts.geometries import laws
 from borngap.experiments.parts.ratesweep import collapse, diagrams, near
+from borngap.experiments.select import ERROR
 from borngap.experiments.stats import (
     Columns,
     Quantity,
@@ -102,9 +103,7 @@ def forecast_error(by: str, method: str) -> Callable[[Study], Quantity]:
         rows = errors(study).filter(
             (pl.col("by") == by) & (pl.col("method") == method) & (pl.col("criterion") == "born")
         )
-        return averaged(
-            rows.with_columns((pl.col("quotient").log().abs().exp() - 1).alias("error")), "error", np.median
-        )
+        return averaged(rows.with_columns(ERROR), "error", np.median)
 
     return measure
 
@@ -114,15 +113,13 @@ def dose_error(method: str) -> Callable[[Study], Quantity]:
 
     def measure(study: Study) -> Quantity:
         rows = near(collapse(study)).filter((pl.col("method") == method) & (pl.col("criterion") == "born"))
-        return averaged(
-            rows.with_columns((pl.col("quotient").log().abs().exp() - 1).alias("error")), "error", np.median
-        )
+        return averaged(rows.with_columns(ERROR), "error", np.median)
 
     return measure
 
 
 def outcomes_forecast(study: Study) -> Quantity:
-    """Share of runs at H = 1.7 whose outcome collocation foretells, those left out in which a real run answered."""
+    """Share of runs at H = 1.7 whose outcome collocation predicts, those left out in which a real run answered."""
     return averaged(misses(study), "equal")
 
 
@@ -148,7 +145,7 @@ def harder_with_overlap(study: Study) -> Quantity:
 
 
 def misses(study: Study) -> pl.DataFrame:
-    """Return forecast ends beside the runs they foretell.
+    """Return forecast ends beside the runs they are of.
 
     Args:
         study: what is stored.

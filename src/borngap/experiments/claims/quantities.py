@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from borngap.cuts import JUMP, PHANTOM_SHARES
 from borngap.experiments.arms import AT_THRESHOLD, MAIN, STANDARD, WELL_ABOVE
 from borngap.experiments.parts.dragging import failures
 from borngap.experiments.parts.heads import paired
-from borngap.experiments.select import chosen, transitions
+from borngap.experiments.select import IS_CATAPULT, chosen, transitions
 from borngap.experiments.stats import (
     Array,
     Columns,
@@ -25,7 +26,6 @@ from borngap.experiments.study import Study
 
 ABOVE, NEAR = f"H={WELL_ABOVE:g}", f"H={AT_THRESHOLD:g}"
 COLLAPSE = 10.0  # a factor that counts as a collapse
-_CATAPULT, _JUMP = 8.0, 5.0
 
 
 def columns_of(rows: pl.DataFrame, *names: str) -> dict[str, Array]:
@@ -88,7 +88,7 @@ def overlap_predicts(group: str) -> Callable[[Study], Quantity]:
 def phantom_jumps(study: Study) -> Quantity:
     """Share of contexts with a jump under LoRA, the embeddings exactly at rest, at any of its rates."""
     rows = transitions(chosen(study, "lora")).filter(pl.col("largest_drift") == 0)
-    return cells_with(rows, pl.col("jump_ratio") >= _JUMP)
+    return cells_with(rows, pl.col("jump_ratio") >= JUMP)
 
 
 def fewer_catapults(study: Study) -> Quantity:
@@ -96,7 +96,7 @@ def fewer_catapults(study: Study) -> Quantity:
     parts = []
     for group in ("full", "lora"):
         rows = transitions(chosen(study, group, (ABOVE,), seed=0)).drop_nulls("jump_ratio")
-        parts.append(rows.select("model", "context", (pl.col("jump_ratio") >= _CATAPULT).cast(pl.Float64).alias(group)))
+        parts.append(rows.select("model", "context", IS_CATAPULT.cast(pl.Float64).alias(group)))
     both = parts[0].join(parts[1], on=["model", "context"])
     return averaged(both.with_columns((pl.col("full") - pl.col("lora")).alias("difference")), "difference")
 
@@ -108,14 +108,14 @@ def geometry_moves(study: Study) -> Quantity:
 
 def jumps_in_readout(study: Study) -> Quantity:
     """Share of jumps under full fine-tuning that stay within 10 % when the geometry is held at step 0."""
-    rows = transitions(chosen(study, "full")).filter(pl.col("jump_ratio") >= _JUMP)
-    inside = pl.col("readout_share").is_between(0.9, 1.1).cast(pl.Float64).alias("inside")
+    rows = transitions(chosen(study, "full")).filter(pl.col("jump_ratio") >= JUMP)
+    inside = pl.col("readout_share").is_between(*PHANTOM_SHARES).cast(pl.Float64).alias("inside")
     return averaged(rows.with_columns(inside), "inside")
 
 
 def logit_gap_smooth(study: Study) -> Quantity:
     """The logit gap's change at a jump of the Born gap over its mean change, median over runs with a jump."""
-    rows = transitions(study.runs.filter(pl.col("group").is_in(["full", "lora"]), pl.col("jump_ratio") >= _JUMP))
+    rows = transitions(study.runs.filter(pl.col("group").is_in(["full", "lora"]), pl.col("jump_ratio") >= JUMP))
     return averaged(rows, "logit_step_at_jump", np.median)
 
 

@@ -1,4 +1,4 @@
-"""Signal and drag: outcomes, what a rival's removal gives, and what foretells a structural failure (tables 4 and 5)."""
+"""Signal and drag: outcomes, what a rival's removal gives, and what predicts a structural failure (tables 4 and 5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import polars as pl
 
 from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
-from borngap.experiments.select import chosen, short, transitions
+from borngap.experiments.select import HEAD, chosen, short, transitions
 from borngap.experiments.study import Study
 from borngap.results.tables import Table
 
@@ -25,10 +25,7 @@ def tables(study: Study) -> list[Table]:
     runs = short(chosen(study, "lora", _LABELS, seed=0))
     ends = [f"{end}_{name}" for name in ("signal", "drag", "born_gap", "logit_gap") for end in ("base", "final")]
     outcomes = runs.select(
-        "model",
-        "label",
-        "gold",
-        pl.col("gold_overlap").alias("overlap"),
+        *HEAD,
         pl.col("outcome_born").alias("outcome"),
         "character",
         *ends,
@@ -51,10 +48,7 @@ def tables(study: Study) -> list[Table]:
         MAIN["lora"],
     )
     removed = runs.select(
-        "model",
-        "label",
-        "gold",
-        pl.col("gold_overlap").alias("overlap"),
+        *HEAD,
         pl.col("gold_standard").alias("standard"),
         pl.col("gold_ablated").alias("ablated"),
         (pl.col("gold_ablated") / pl.col("gold_standard")).alias("ratio"),

@@ -12,7 +12,7 @@ import polars as pl
 from borngap.critical.rates import class_mean
 from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
-from borngap.experiments.select import chosen
+from borngap.experiments.select import chosen, missed
 from borngap.experiments.study import Study
 from borngap.resample import mean_interval
 from borngap.results.figures import Figure
@@ -244,18 +244,7 @@ def _seventh(study: Study, found: pl.DataFrame) -> Table:
 
 
 def _errors(study: Study) -> Table:
-    miss = (pl.col("quotient").log().abs().exp() - 1).alias("error")
-    rows = (
-        errors(study)
-        .with_columns(miss)
-        .group_by("by", "method", "criterion", "model", maintain_order=True)
-        .agg(
-            pl.len().alias("contexts"),
-            pl.col("quotient").median().alias("median_quotient"),
-            pl.col("error").median().alias("median_error"),
-            pl.col("error").max().alias("worst_error"),
-        )
-    )
+    rows = missed(errors(study), "contexts", "by", "method", "criterion", "model")
     note = (
         "Forecast critical rate over the bisected one, per context. class-mean "
         "is the paper's blind rule (eq 22) with its own fields H, 1.70 and 10."

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from borngap.cuts import DENSE_CROWDING, SPARSE_CROWDING
 from borngap.experiments.arms import MAIN
 from borngap.experiments.parts.fields import burial, fields
 from borngap.experiments.study import Study
@@ -52,7 +53,7 @@ def tables(study: Study) -> list[Table]:
     )
     note = (
         "Random pairs of tokens. Crowding = d x mean of G², 1 for isotropic "
-        "rows; class A from 6, B up to 4, a cut through a continuum. "
+        f"rows; class A from {DENSE_CROWDING:g}, B up to {SPARSE_CROWDING:g}, a cut through a continuum. "
         "The paper: mean G² 0.045 to 0.097 in class A, 0.002 to 0.003 in class B."
     )
     bulk = Table("bulk", "Figure 6 in numbers. Bulk of the embeddings", note, pl.DataFrame(rows, schema=schema))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from borngap.experiments.select import transitions
+from borngap.experiments.select import IS_CATAPULT, transitions
 from borngap.experiments.study import Study
 from borngap.results.tables import Table
 
@@ -73,7 +73,7 @@ def paired(study: Study, more: str, less: str) -> pl.DataFrame:
                 "label",
                 *(["tied", "largest_drift", "rotation"] if not suffix else []),
                 pl.col("jump_ratio").alias(f"ratio{suffix}"),
-                (pl.col("jump_ratio") >= 8).alias(f"jumps{suffix}"),
+                IS_CATAPULT.alias(f"jumps{suffix}"),
                 (pl.col("outcome_born") == "resolved").alias(f"resolved{suffix}"),
             )
         )

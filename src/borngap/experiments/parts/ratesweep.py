@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from borngap.experiments.select import chosen, short, transitions
+from borngap.cuts import CATAPULT_LIKE, JUMP
+from borngap.experiments.select import chosen, missed, short, transitions
 from borngap.experiments.study import Study
 from borngap.results.figures import Figure
 from borngap.results.tables import Table
@@ -29,7 +30,7 @@ def tables(study: Study) -> list[Table]:
     """
     rows = [row for (model, method), found in diagrams(study).items() for row in _boundaries(model, method, found)]
     note = (
-        "Catapult: jump ratio from 8; drift: below 5. `unseen` is the balanced "
+        f"Catapult: jump ratio from {CATAPULT_LIKE:g}; drift: below {JUMP:g}. `unseen` is the balanced "
         "accuracy on contexts left out of the fit. kappa = rate x Gmax "
         "is the paper's; dose = rate / the context's own critical rate. Cuts have 95 % intervals, contexts resampled."
     )
@@ -79,7 +80,8 @@ def figures(study: Study) -> list[Figure]:
     first = Figure(
         "boundary",
         "Jump ratio against kappa",
-        "Full fine-tuning, all rates, runs that start with the rival ahead; catapults lie at 8 and above.",
+        "Full fine-tuning, all rates, runs that start with the rival ahead; "
+        f"catapults lie at {CATAPULT_LIKE:g} and above.",
         "point",
         ("kappa", "kappa = rate x Gmax"),
         ("ratio", "jump ratio"),
@@ -166,18 +168,7 @@ def near(doses: pl.DataFrame) -> pl.DataFrame:
 
 
 def _doses(study: Study) -> Table:
-    error = (pl.col("quotient").log().abs().exp() - 1).alias("error")
-    rows = (
-        near(collapse(study))
-        .with_columns(error)
-        .group_by("model", "method", "criterion", maintain_order=True)
-        .agg(
-            pl.len().alias("runs"),
-            pl.col("quotient").median().alias("median_quotient"),
-            pl.col("error").median().alias("median_error"),
-            pl.col("error").max().alias("worst_error"),
-        )
-    )
+    rows = missed(near(collapse(study)), "runs", "model", "method", "criterion")
     note = (
         "Runs at 1.5 to 12 times the context's bisected critical rate. "
         "`error`: by which factor, less 1, one run's dose misses it."

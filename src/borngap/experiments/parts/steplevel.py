@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from borngap.cuts import CATAPULT_LIKE, JUMP
 from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
-from borngap.experiments.select import chosen, short, transitions
+from borngap.experiments.select import HEAD, IS_CATAPULT, chosen, short, transitions
 from borngap.experiments.stats import spearman
 from borngap.experiments.study import Study
 from borngap.results.figures import Figure
@@ -17,7 +18,6 @@ from borngap.results.tables import Table
 
 _SHOWN = {"full": "full fine-tuning", "lora": "LoRA"}
 _FIELDS = ("H=1.7", "H=10")
-_JUMPS = 8.0  # catapult or catapult-like
 
 
 def tables(study: Study) -> list[Table]:
@@ -55,11 +55,9 @@ def _labels(group: str) -> tuple[str, ...]:
 
 def _steps(study: Study, number: int, group: str) -> Table:
     rows = chosen(study, group, _labels(group), seed=0).select(
-        "model",
-        "label",
+        *HEAD[:2],
         "rate",
-        "gold",
-        pl.col("gold_overlap").alias("overlap"),
+        *HEAD[2:],
         pl.col("flip_step_born").alias("flip_step"),
         "jump_ratio",
         "character",
@@ -120,7 +118,7 @@ def _correlations(study: Study) -> Table:
 
 
 def _counts(study: Study) -> Table:
-    jump = (pl.col("jump_ratio") >= _JUMPS).fill_null(False)
+    jump = IS_CATAPULT.fill_null(False)
     rows = (
         transitions(study.runs)
         .group_by("model", "group", "label", maintain_order=True)
@@ -135,7 +133,7 @@ def _counts(study: Study) -> Table:
     )
     note = (
         "Runs that start with the rival ahead by the Born gap; catapults "
-        "have a jump ratio of 8 or more; phantoms have 5 or more with the "
+        f"have a jump ratio of {CATAPULT_LIKE:g} or more; phantoms have {JUMP:g} or more with the "
         "jump in the readout. `largest drift`: of the overlap of gold and rival; `rotation` of gold, rad."
     )
     return Table(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import altair as alt
 
+from borngap.cuts import DENSE_CROWDING, SPARSE_CROWDING
 from borngap.report.page.palette import VARIABLES
 
 DASHES: dict[str, list[int]] = {
@@ -174,7 +175,7 @@ def geometry_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
     y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=240, ticks=False, labelPadding=8))
     bars = base.mark_bar(color=colours["accent"], height=14).encode(x=x, y=y, x2=alt.datum(1))
     text = base.mark_text(align="left", dx=5, color=colours["ink"]).encode(x=x, y=y, text="words:N")
-    cuts = alt.Chart(alt.InlineData(values=[{"cut": 4}, {"cut": 6}]))
+    cuts = alt.Chart(alt.InlineData(values=[{"cut": SPARSE_CROWDING}, {"cut": DENSE_CROWDING}]))
     rules = cuts.mark_rule(strokeDash=[4, 3], color=colours["muted"]).encode(x="cut:Q")
     return alt.layer(bars, rules, text)
 

@@ -1,4 +1,4 @@
-"""Bulk geometry of the models that runs were made with, measured anew where a model is at hand."""
+"""Bulk geometry of the models that runs were made with, measured where a model is at hand."""
 
 from __future__ import annotations
 

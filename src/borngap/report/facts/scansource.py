@@ -54,7 +54,7 @@ def read_scan_source(folder: str | Path) -> ScanSource:
         folder: the folder of the scan.
 
     Returns:
-        Its readable parts, and what is missing. Pairs and counts that are missing are made anew from the positions.
+        Its readable parts, and what is missing. Pairs and counts that are missing are made again from the positions.
 
     Raises:
         UserError: the scan is of another schema version.
@@ -99,7 +99,7 @@ def _pairs(path: Path, told: Mapping[str, Any], missing: list[str], *, whole: bo
     if _is_table(path / PAIRS_FILE, set(PAIR_COLUMNS), missing):
         return pl.read_parquet(path / PAIRS_FILE, glob=False)
     if whole:
-        missing.append(f"the pairs are made anew from {POSITIONS_FILE}")
+        missing.append(f"the pairs are made again from {POSITIONS_FILE}")
         return pairs_of(path / POSITIONS_FILE)
     try:
         kept = pl.DataFrame(told.get("worst") or [], schema=PAIR_COLUMNS)

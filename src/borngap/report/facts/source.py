@@ -46,7 +46,7 @@ def read_source(folder: str | Path, fix: str = FIX) -> Source:
         fix: what to give instead, where it is none.
 
     Returns:
-        Its readable parts, and what is missing. Verdicts that are missing are judged anew from the steps.
+        Its readable parts, and what is missing. Verdicts that are missing are judged again from the steps.
 
     Raises:
         UserError: there is no such folder, no file of a RUN in it, or it is of another schema version.
@@ -128,7 +128,7 @@ def _judged(run: Run, missing: list[str]) -> Run:
             continue
         anew.append({"context": index, "prompt": "", "gold": "", "rival": None} | words | clean(told))
     if anew:
-        missing.append(f"no verdict was kept of {len(anew)} of the contexts: judged anew from the steps")
+        missing.append(f"no verdict was kept of {len(anew)} of the contexts: judged again from the steps")
     entries = sorted([*run.verdicts, *anew], key=lambda entry: entry["context"])
     return Run(run.folder, run.plan, run.environment, run.steps, entries)
 

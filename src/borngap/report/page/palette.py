@@ -36,7 +36,7 @@ DARK = {
 }
 GRAPHIC = frozenset({"line"})  # separates, carries no meaning
 SURFACES = frozenset({"page", "panel"})
-VARIABLES = {name: f"var(--{name})" for name in LIGHT}  # on the page: the theme changes without drawing anew
+VARIABLES = {name: f"var(--{name})" for name in LIGHT}  # on the page: the theme changes and nothing is drawn again
 
 
 def contrast(first: str, second: str) -> float:
