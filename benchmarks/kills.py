@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from borngap.sweep.folder import SWEEP_FILE, read_sweep
+from borngap.sweep.sweepfolder import SWEEP_FILE, read_sweep
 
 START = "import torch; torch.set_num_threads(1); from borngap.sweep import engines; engines.GROUP = 4; "
 PROGRAM = START + "from borngap.cli import main; main()"

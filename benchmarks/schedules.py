@@ -29,7 +29,7 @@ import borngap
 from borngap.critical import search as critical
 from borngap.critical.calibration import FLOOR, collocation_half_width
 from borngap.critical.forecast import at_rate
-from borngap.critical.rates import prospect
+from borngap.critical.record import prospect
 from borngap.critical.search import Searcher
 from borngap.judge.trajectory import MARGINS
 from borngap.model.load import quiet

@@ -7,8 +7,8 @@ import math
 from borngap.context import Context, Target
 from borngap.judge.trajectory import Trajectory
 from borngap.judge.watch import judge
-from borngap.run import Store, environment
-from borngap.sweep.folder import Result, SweepStore, entry_of
+from borngap.runfolder import Store, environment
+from borngap.sweep.sweepfolder import Result, SweepStore, entry_of
 
 OVERLAP = 0.8
 PLAN = {

@@ -15,7 +15,7 @@ from borngap.experiments.run import all_figures, all_tables
 from borngap.experiments.stats import Quantity, nothing
 from borngap.files import json_bytes
 from borngap.results.tables import markdown
-from borngap.run import clean
+from borngap.runfolder import clean
 
 
 def quantity(low, high, value=None):

@@ -14,7 +14,7 @@ from borngap.critical.forecast import forecast
 from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.model.probe import probe, records
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.tokens import text_ids
 from borngap.track.callback import BornGapCallback

@@ -14,7 +14,7 @@ from borngap.context import Context
 from borngap.critical.course import Course
 from borngap.critical.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
 from borngap.critical.landscape import Landscape
-from borngap.critical.rates import CriticalRate
+from borngap.critical.record import CriticalRate
 from borngap.critical.roots import root, secants
 from borngap.critical.search import Searcher
 from borngap.critical.solve import _unmet

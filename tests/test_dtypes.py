@@ -20,7 +20,7 @@ from borngap.errors import UserError
 from borngap.model import precision
 from borngap.model.load import load, model_facts, new_model
 from borngap.report.report import comparison_of, report_of
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.scanning.scan import scan
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import plan_sweep

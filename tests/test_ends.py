@@ -9,7 +9,7 @@ from tests.test_other_hosts import lightning_run
 from transformers import TrainerCallback
 
 import borngap
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.track.averaged import evaluated
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker

@@ -12,8 +12,9 @@ from borngap.observables import gap
 from borngap.observables.catalogue import OBSERVABLES
 from borngap.observables.density import angle, localisation_length
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
-from borngap.observables.pool import nucleus, pool
+from borngap.observables.pool import pool
+from borngap.observables.predictions import measure
+from borngap.observables.sorting import nucleus
 
 
 def double(values):

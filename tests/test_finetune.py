@@ -17,7 +17,7 @@ import borngap
 from borngap.cli import app, main
 from borngap.context import Context
 from borngap.errors import UserError
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.train.finetune import FineTune, finetune, weights_digest
 from borngap.training import Training
 

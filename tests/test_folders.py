@@ -26,11 +26,11 @@ from borngap.experiments.run import reproduce
 from borngap.files import read_table
 from borngap.folder import LOCK_FILE, Lock
 from borngap.model.load import Loaded
-from borngap.run import Store, read_run
+from borngap.runfolder import Store, read_run
 from borngap.scanning import scan as scans
-from borngap.scanning.folder import PARTS, SUMMARY_FILE
+from borngap.scanning.scanfolder import PARTS, SUMMARY_FILE
 from borngap.scanning.settings import Scanning
-from borngap.sweep.folder import Result, SweepStore, entry_of, read_sweep
+from borngap.sweep.sweepfolder import Result, SweepStore, entry_of, read_sweep
 
 CONTEXTS = [Context(f"Prompt {i} is", f" gold{i}", f" rival{i}") for i in range(3)]
 RECORDS = [records(story, 4) for story in ("resolved", "unresolved", "jump")]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.hosts import TIED, UNTIED
 
-from borngap.run import read_run
+from borngap.runfolder import read_run
 
 
 @pytest.fixture(autouse=True)

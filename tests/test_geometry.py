@@ -17,7 +17,7 @@ from borngap.errors import UserError
 from borngap.observables import geometry as module
 from borngap.observables.bulk import Bulk
 from borngap.observables.geometry import Geometry
-from borngap.observables.largest import largest
+from borngap.observables.topk import largest
 
 
 def matrix(tokens=60, dimension=16, seed=0, common=0.7):

@@ -13,7 +13,7 @@ from tests.cases import Case, case
 from borngap.observables import gap
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
+from borngap.observables.predictions import measure
 
 ANTISYMMETRIC = ("born_gap", "signal", "drag", "logit_gap")
 KINDS = st.sampled_from(["readout", "centered"])

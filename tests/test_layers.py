@@ -22,7 +22,7 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
     "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "schedule", "data", "words",
-    "observables", "context", "judge", "training", "files", "folder", "ray", "run", "results", "model", "train",
+    "observables", "context", "judge", "training", "files", "folder", "ray", "runfolder", "results", "model", "train",
     "track", "critical", "scanning", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
@@ -148,13 +148,13 @@ def test_arrows_point_down():
 
 
 @pytest.mark.parametrize(("importer", "line", "arrow"), [
-    ("observables/gap", "from borngap import run", "observables.gap -> run"),
+    ("observables/gap", "from borngap import runfolder", "observables.gap -> runfolder"),
     ("context", "def f():\n    import borngap.model.load", "context -> model.load"),
     ("observables/gap", "from borngap.model import load", "observables.gap -> model.load"),
     ("judge/watch", "from borngap.cli import main", "judge.watch -> cli.__init__"),
 ])  # fmt: skip
 def test_an_arrow_that_points_up_is_found(tmp_path, importer, line, arrow):
-    for name in ("__init__", "run", "model/load", "cli/__init__", importer):
+    for name in ("__init__", "runfolder", "model/load", "cli/__init__", importer):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("")
     (tmp_path / f"{importer}.py").write_text(f"import torch\nfrom borngap import __version__\n{line}\n")
@@ -174,8 +174,8 @@ def test_no_file_and_no_folder_imports_in_a_circle():
     ({"judge/a": "import borngap.judge.b", "judge/b": "from borngap.judge.a import x"}, ["judge.a", "judge.b"], None),
     ({"judge/a": "def f():\n    from borngap import errors", "errors": "import borngap.judge.a"},
      ["judge.a", "errors"], ["judge", "errors"]),
-    ({"judge/a": "if 1:\n    import borngap.run", "run": "import borngap.judge.b", "judge/b": ""},
-     None, ["judge", "run"]),
+    ({"judge/a": "if 1:\n    import borngap.runfolder", "runfolder": "import borngap.judge.b", "judge/b": ""},
+     None, ["judge", "runfolder"]),
 ])  # fmt: skip
 def test_a_circle_is_found(tmp_path, files, of_files, of_folders):
     (tmp_path / "__init__.py").write_text("")
@@ -200,7 +200,7 @@ def test_hosts_are_imported_in_their_own_folders_only():
 
 def test_the_low_layers_load_nothing_heavy():
     low = sorted((n for n in modules(SOURCE) if place(n) in LIGHT), key=layer)
-    assert {"observables.gap", "observables.measure", "context"} <= set(low)
+    assert {"observables.gap", "observables.predictions", "context"} <= set(low)
     after = loaded_after(*(f"borngap.{name}".removesuffix(".__init__") for name in low))
     for name in low:
         assert after[f"borngap.{name}".removesuffix(".__init__")] & HEAVY == set(), name

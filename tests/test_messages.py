@@ -10,9 +10,9 @@ from tests.runs import make_run, make_sweep
 import borngap
 from borngap.context import Context, read_contexts, tokenize
 from borngap.errors import UserError, did_you_mean
-from borngap.run import RUN, read_run
+from borngap.runfolder import RUN, read_run
 from borngap.scanning.pairs import read_pairs
-from borngap.sweep.folder import read_sweep
+from borngap.sweep.sweepfolder import read_sweep
 
 
 def written(path, *rows):

@@ -12,10 +12,10 @@ from tests.reference import density_matrix, pool_of, reference, softmax, unit_ro
 from borngap.choices import KINDS
 from borngap.errors import UserError
 from borngap.observables import density
-from borngap.observables import measure as observables
+from borngap.observables import predictions as observables
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
+from borngap.observables.predictions import measure
 
 SMALL_POOL = {"vocabulary": 30, "dimension": 40}
 LARGE_POOL = {"vocabulary": 50, "dimension": 6}

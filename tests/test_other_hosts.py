@@ -9,7 +9,7 @@ from tests.hosts import CONTEXTS, PROSE, TIED, prose, same, weights
 
 import borngap
 from borngap.errors import UserError
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
 

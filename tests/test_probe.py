@@ -17,7 +17,7 @@ from borngap.model.forward import forward
 from borngap.model.probe import LEADING, TRAILING, probe, records
 from borngap.model.readout import geometry_of
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
-from borngap.observables.measure import measure
+from borngap.observables.predictions import measure
 
 CONTEXTS = [
     Context("He felt", " shame", " guilt"),

@@ -16,9 +16,9 @@ from borngap.report.charts.labels import ROOM, placed
 from borngap.report.charts.scancharts import pairs_chart, point_rows
 from borngap.report.facts.scansource import distribution
 from borngap.report.report import report_of
-from borngap.scanning.folder import ScanFolder, read_scan
 from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.scanning.rivals import NUMBERS
+from borngap.scanning.scanfolder import ScanFolder, read_scan
 
 HOSTILE = (
     (" <b>bold</b>", " \"'&amp;{{7*7}}", "<script>alert(1)</script></script><img src=x onerror=alert(2)>"),

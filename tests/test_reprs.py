@@ -9,7 +9,7 @@ import torch
 from tests.hosts import CONTEXTS, PROSE, TIED, trainer
 
 import borngap
-from borngap.sweep.folder import Sweep
+from borngap.sweep.sweepfolder import Sweep
 from borngap.track.callback import BornGapCallback
 
 

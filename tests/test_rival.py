@@ -9,7 +9,7 @@ import torch
 
 from borngap.errors import UserError
 from borngap.observables.geometry import Geometry
-from borngap.observables.rival import choose_rival
+from borngap.observables.rivalchoice import choose_rival
 
 # token 0 is gold; overlaps with it fall from token to token
 TURN = torch.linspace(0, 1.5, 8)

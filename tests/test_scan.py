@@ -17,9 +17,8 @@ from borngap.model.forward import Prompt, forward, selected_logits
 from borngap.model.readout import geometry_of, observing
 from borngap.model.words import words_of
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
-from borngap.observables.pool import nucleus
-from borngap.observables.ranking import ranking
+from borngap.observables.predictions import measure
+from borngap.observables.sorting import nucleus, ranking
 from borngap.scanning import batches as batching
 from borngap.scanning.rivals import NUMBERS, Rivals
 from borngap.scanning.scan import scan

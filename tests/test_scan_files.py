@@ -16,7 +16,7 @@ from backports import zstd
 from tests.test_cli import fails, run  # noqa: F401 - a fixture
 
 from borngap.data import jsonfile
-from borngap.data.recognise import recognise
+from borngap.data.recognise import layout_of
 from borngap.data.rows import open_source
 from borngap.errors import UserError
 
@@ -181,7 +181,7 @@ def test_half_of_a_pair_in_a_text_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "ab\\ud83d"}\n{"text": "fine \\ud83d\\ude42"}\n')
     source = open_source(path)
-    layout = recognise(source, {})
+    layout = layout_of(source, {})
     bad, good = source.rows()
     with pytest.raises(ValueError, match="text: half of a surrogate pair, at character 3"):
         layout.of(bad.value)
@@ -191,7 +191,7 @@ def test_half_of_a_pair_in_a_text_is_named(tmp_path):
 def test_the_first_row_that_tells_a_layout_counts(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": null}\n{"text": "hi there"}\n')
-    layout = recognise(open_source(path), {})
+    layout = layout_of(open_source(path), {})
     assert str(layout) == "plain text (text)"
     with pytest.raises(ValueError, match="the field 'text' is missing"):
         layout.of({"text": None})

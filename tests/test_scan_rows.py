@@ -14,7 +14,7 @@ from tests.test_cli import fails, run  # noqa: F401 - a fixture
 from borngap.data import jsonfile
 from borngap.data import rows as module
 from borngap.data.layout import Layout
-from borngap.data.recognise import recognise
+from borngap.data.recognise import layout_of
 from borngap.data.rows import of_objects, open_source
 from borngap.data.source import source_of
 from borngap.errors import UserError
@@ -57,7 +57,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, monkeypatch, suffix, p
     assert [(row.number, row.error) for row in rows] == [(i, None) for i in range(4)]
     assert source.count() == 4
     assert [row.value for row in source.rows(1, 3)] == OBJECTS[1:3]
-    assert recognise(source, {}) == Layout("text", (("text", "text"),))
+    assert layout_of(source, {}) == Layout("text", (("text", "text"),))
 
 
 def test_text_is_read_by_lines(tmp_path):
@@ -66,7 +66,7 @@ def test_text_is_read_by_lines(tmp_path):
     rows = list(open_source(path).rows())
     assert [row.value for row in rows] == ["one line", " two\u2028lines ", "last"]
     assert [row.where for row in rows] == ["data.txt, line 1", "data.txt, line 4", "data.txt, line 5"]
-    assert str(recognise(open_source(path), {})) == "plain text (the row itself)"
+    assert str(layout_of(open_source(path), {})) == "plain text (the row itself)"
 
 
 def test_a_json_file_of_lines(tmp_path):
@@ -152,7 +152,7 @@ def test_only_the_row_at_hand_is_held():
     ({"body": "x", "text": "y"}, {"text": "body"}, "plain text (body as text)"),
 ])  # fmt: skip
 def test_layouts_are_recognised(value, fields, layout):
-    assert str(recognise(of_objects([value]), fields)) == layout
+    assert str(layout_of(of_objects([value]), fields)) == layout
 
 
 @pytest.mark.parametrize(("rows", "fields", "message"), [
@@ -165,7 +165,7 @@ def test_layouts_are_recognised(value, fields, layout):
 ])  # fmt: skip
 def test_layouts_that_are_not(rows, fields, message):
     with pytest.raises(UserError, match=message):
-        recognise(of_objects(rows), fields)
+        layout_of(of_objects(rows), fields)
 
 
 @pytest.mark.parametrize(("layout", "value", "reason"), [

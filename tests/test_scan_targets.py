@@ -13,7 +13,7 @@ from tests.tiny import tiny
 from transformers import DataCollatorForLanguageModeling
 from trl import SFTConfig, SFTTrainer
 
-from borngap.data.recognise import recognise
+from borngap.data.recognise import layout_of
 from borngap.data.rows import Row, of_objects
 from borngap.data.tokenised import IGNORED, Document
 from borngap.errors import UserError
@@ -60,7 +60,7 @@ def chatty(tokenizer):
 
 def ours(tokenizer, rows, max_length=None, loss="answers", **fields):
     source = of_objects(rows)
-    supervision = Supervision(tokenizer, recognise(source, fields), max_length, loss)
+    supervision = Supervision(tokenizer, layout_of(source, fields), max_length, loss)
     return [supervision.example(row) for row in source.rows()]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from borngap.errors import UserError
 from borngap.folder import LOCK_FILE
-from borngap.run import RUN, STEP_COLUMNS, Store, clean, read_run
+from borngap.runfolder import RUN, STEP_COLUMNS, Store, clean, read_run
 
 PLAN = {"model": "m", "rate": 0.1, "contexts": [{"gold": "a"}]}
 ROWS = [{"step": 0, "born_gap": -0.1, "gold_rank": 3.0}, {"step": 1, "born_gap": math.nan, "gold_rank": math.nan}]

@@ -23,10 +23,10 @@ from borngap.errors import UserError
 from borngap.files import json_bytes
 from borngap.sweep import engines, workers
 from borngap.sweep import ray as cluster
-from borngap.sweep.folder import Result, SweepStore, read_sweep
 from borngap.sweep.plan import SweepPlan, plan_sweep, read_rates
 from borngap.sweep.points import points
 from borngap.sweep.run import run_sweep
+from borngap.sweep.sweepfolder import Result, SweepStore, read_sweep
 from borngap.training import Training
 
 MODEL = "docs-gpt2-s"
@@ -164,7 +164,7 @@ def test_a_run_is_never_written_twice(tmp_path):
 
 HOLD = """
 import json, time
-from borngap.sweep.folder import SweepStore
+from borngap.sweep.sweepfolder import SweepStore
 held = SweepStore(folder, json.loads(plan), {})
 time.sleep(60)
 """

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from borngap.critical.rates import (
+from borngap.critical.record import (
     Bracket,
     CriticalRate,
     bisection,

@@ -9,7 +9,7 @@ import pytest
 from tests.hosts import CONTEXTS, prose
 
 import borngap
-from borngap.critical.rates import Bracket, found, prospect
+from borngap.critical.record import Bracket, found, prospect
 from borngap.critical.search import Searcher
 from borngap.track.metrics import averages
 from borngap.track.sample import sample_targets

@@ -26,7 +26,7 @@ from transformers import (
 
 import borngap
 from borngap.errors import UserError
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.track.callback import BornGapCallback
 from borngap.track.sample import sample_targets
 from borngap.track.tracker import BornGapWarning, Tracker

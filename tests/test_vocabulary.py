@@ -25,7 +25,7 @@ from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import vocabulary_of
 from borngap.model.words import words_of
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
+from borngap.observables.predictions import measure
 from borngap.train.finetune import FineTune
 from borngap.training import Training
 

@@ -22,7 +22,7 @@ import borngap
 from borngap.errors import UserError
 from borngap.folder import LOCK_FILE, Lock
 from borngap.report.report import report_of
-from borngap.run import read_run
+from borngap.runfolder import read_run
 from borngap.scanning.scan import scan
 from borngap.sweep.plan import plan_sweep
 from borngap.sweep.run import run_sweep

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from borngap.observables.bulk import Bulk
     from borngap.observables.catalogue import OBSERVABLES
     from borngap.observables.geometry import Geometry
-    from borngap.observables.measure import measure
+    from borngap.observables.predictions import measure
     from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
-    from borngap.run import read_run
-    from borngap.scanning.folder import read_scan
+    from borngap.runfolder import read_run
     from borngap.scanning.scan import scan
+    from borngap.scanning.scanfolder import read_scan
     from borngap.scanning.settings import Scanning
-    from borngap.sweep.folder import read_sweep
     from borngap.sweep.plan import plan_sweep
     from borngap.sweep.run import run_sweep
+    from borngap.sweep.sweepfolder import read_sweep
     from borngap.track.callback import BornGapCallback
     from borngap.track.lightning import BornGapLightning
     from borngap.track.tracker import Tracker
@@ -57,14 +57,14 @@ _HOME = {
     "forecast": "critical.forecast",
     "geometry_of": "model.readout",
     "load": "model.load",
-    "measure": "observables.measure",
+    "measure": "observables.predictions",
     "plan_sweep": "sweep.plan",
     "plot": "report.charts.pictures",
     "probe": "model.probe",
     "read_contexts": "context",
-    "read_run": "run",
-    "read_scan": "scanning.folder",
-    "read_sweep": "sweep.folder",
+    "read_run": "runfolder",
+    "read_scan": "scanning.scanfolder",
+    "read_sweep": "sweep.sweepfolder",
     "readout_of": "model.readout",
     "report_of": "report.report",
     "run_sweep": "sweep.run",

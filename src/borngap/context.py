@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from borngap.data import jsonfile
-from borngap.data.delimited import delimited
+from borngap.data.csvfile import delimited
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
 from borngap.shown import quoted

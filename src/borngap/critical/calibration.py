@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from borngap.critical.rates import By
+from borngap.critical.record import By
 from borngap.training import Method
 
 FLOOR = 5e-4

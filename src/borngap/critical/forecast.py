@@ -12,7 +12,7 @@ from torch import Tensor
 
 from borngap.context import Context, Target
 from borngap.critical.course import Course, pieces_for
-from borngap.critical.rates import CriticalRate, Prospect, combined, prospect
+from borngap.critical.record import CriticalRate, Prospect, combined, prospect
 from borngap.critical.search import ContextRate, Searcher, critical_entry, unwrapped
 from borngap.errors import UserError
 from borngap.judge.trajectory import MARGINS, Trajectory, trajectory

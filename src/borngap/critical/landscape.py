@@ -14,7 +14,7 @@ from torch import Tensor
 from borngap.choices import Criterion
 from borngap.errors import UserError
 from borngap.model.forward import last_logits
-from borngap.observables.measure import measure
+from borngap.observables.predictions import measure
 from borngap.train.finetune import FineTune
 from borngap.train.observe import Observer, Record
 from borngap.train.optimiser import shrunk

@@ -15,7 +15,7 @@ from borngap.context import Context, Target
 from borngap.critical.calibration import around, collocation_half_width, half_width
 from borngap.critical.course import Course, pieces_for
 from borngap.critical.landscape import Landscape, Spent
-from borngap.critical.rates import (
+from borngap.critical.record import (
     WAYS,
     WIDTH,
     By,

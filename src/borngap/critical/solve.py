@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from borngap.critical.course import TRUSTED, Course
-from borngap.critical.rates import RateStatus
+from borngap.critical.record import RateStatus
 from borngap.critical.roots import WIDE
 
 _ROUNDS = 12

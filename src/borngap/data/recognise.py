@@ -18,7 +18,7 @@ _WOULD_DO = (
 )
 
 
-def recognise(source: DataSource, fields: Mapping[str, str | None]) -> Layout:
+def layout_of(source: DataSource, fields: Mapping[str, str | None]) -> Layout:
     """Recognise the layout of a data set by the first row of each of its files that tells one.
 
     Args:

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from borngap.data.delimited import delimited
+from borngap.data.csvfile import delimited
 from borngap.data.jsonfile import json_rows, parsed_json
 from borngap.data.textfile import COMPRESSED, check_text, extension_of, lines_of, text_of
 from borngap.errors import UserError

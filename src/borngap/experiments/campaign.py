@@ -11,15 +11,15 @@ import torch
 
 from borngap.choices import Criterion
 from borngap.context import Context
-from borngap.critical.rates import By
+from borngap.critical.record import By
 from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_of, theta_of
 from borngap.experiments.folder import Plan, entries, home, kept
 from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
 from borngap.files import checked
 from borngap.model.load import quiet
-from borngap.sweep.folder import PARTS, SWEEP_FILE, read_sweep
 from borngap.sweep.plan import SweepPlan
 from borngap.sweep.run import run_sweep
+from borngap.sweep.sweepfolder import PARTS, SWEEP_FILE, read_sweep
 from borngap.training import Method
 
 # what is done, of how many, and in words

@@ -20,7 +20,7 @@ from borngap.experiments.arms import Scope
 from borngap.files import checked, json_bytes, write_whole
 from borngap.folder import Folder, read_head
 from borngap.results.stored import REPRODUCTION
-from borngap.run import environment
+from borngap.runfolder import environment
 
 PLAN_FILE = REPRODUCTION.head
 

@@ -11,7 +11,7 @@ import torch
 from borngap.choices import KINDS, Criterion, Kind
 from borngap.context import Context
 from borngap.critical.forecast import at_rate
-from borngap.critical.rates import By
+from borngap.critical.record import By
 from borngap.critical.search import ContextRate, Searcher, critical_entry
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
@@ -19,7 +19,7 @@ from borngap.experiments.claims.paper import lora_targets
 from borngap.model.load import load, model_facts
 from borngap.model.probe import named, probe, records
 from borngap.model.readout import geometry_of
-from borngap.run import clean
+from borngap.runfolder import clean
 from borngap.training import Method, Training
 
 _QUANTILES = tuple(float(p) for p in (1, 2, 5, *range(10, 90, 10), 95, 98, 99, 99.9))

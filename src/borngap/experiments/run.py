@@ -28,7 +28,7 @@ from borngap.results.claims import JudgedClaim
 from borngap.results.figures import Figure
 from borngap.results.stored import Results
 from borngap.results.tables import Table
-from borngap.run import clean
+from borngap.runfolder import clean
 from borngap.sweep.engines import Worker, estimate
 from borngap.sweep.plan import plan_sweep
 from borngap.training import Training

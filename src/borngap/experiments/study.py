@@ -13,8 +13,8 @@ from borngap.experiments.arms import ARMS
 from borngap.experiments.campaign import rates, theta_star
 from borngap.experiments.folder import Plan, entries, home, read_plan
 from borngap.files import checked
-from borngap.run import STEP_COLUMNS
-from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
+from borngap.runfolder import STEP_COLUMNS
+from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 
 EPOCH = 5  # steps of an epoch of one context (docs/track.md)
 _F, _S, _I, _B = pl.Float64, pl.String, pl.Int64, pl.Boolean

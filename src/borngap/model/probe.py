@@ -21,8 +21,8 @@ from borngap.model.readout import geometry_of, readout_of, transform_note
 from borngap.model.vocabulary import tokenizer_of
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
-from borngap.observables.rival import choose_rival
+from borngap.observables.predictions import measure
+from borngap.observables.rivalchoice import choose_rival
 from borngap.tokens import decoded, starts_word, word_text
 
 LEADING = ("prompt", "gold", "rival", "gold_id", "rival_id")

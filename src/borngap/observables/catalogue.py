@@ -11,7 +11,7 @@ from torch import Tensor
 
 from borngap.observables import density, gap
 from borngap.observables.geometry import Geometry
-from borngap.observables.pairtable import PairTable
+from borngap.observables.paircache import PairCache
 from borngap.observables.pool import Pool
 
 
@@ -42,7 +42,7 @@ class Prediction:
     pool: Pool
     hidden: Tensor | None
     with_angles: bool
-    pairs: PairTable | None = None
+    pairs: PairCache | None = None
 
     @cached_property
     def rows(self) -> Tensor:
@@ -104,7 +104,7 @@ class Prediction:
             return purity.double(), localisation_length.double()
         return self._kept_spread(self.pairs)
 
-    def _kept_spread(self, pairs: PairTable) -> tuple[Tensor, Tensor]:
+    def _kept_spread(self, pairs: PairCache) -> tuple[Tensor, Tensor]:
         """Tr rho^2 and xi by pairs that are kept, and by a pass over the pairs of pools that are too large for that."""
         on = self.geometry.matrix.device
         ids, mask = self.pool.ids.to(on), self.pool.mask.to(on)

@@ -13,7 +13,7 @@ from torch import Tensor
 from borngap.choices import Kind
 from borngap.errors import UserError
 from borngap.observables.bulk import Bulk
-from borngap.observables.largest import largest
+from borngap.observables.topk import largest
 
 _BLOCK_ELEMENTS = 1 << 25
 _BULK_BLOCK = 1 << 19

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from borngap.errors import UserError
-from borngap.observables.largest import largest
-
-_FIRST_TOKENS = 64  # tokens looked at first: most nuclei are no larger
+from borngap.observables.sorting import nucleus
 
 
 @dataclass(frozen=True)
@@ -30,33 +26,6 @@ class Pool:
     mask: Tensor
     probs: Tensor
     mass: Tensor
-
-
-def nucleus(probs: Tensor, top_p: float) -> Tensor:
-    """Return which tokens belong to the nucleus.
-
-    The nucleus holds the most probable tokens up to and including the first at which the cumulative probability
-    reaches ``top_p``, with every token tied with that one. ``top_p=1`` is the whole vocabulary.
-
-    Args:
-        probs: the model's probabilities, shape (batch, V).
-        top_p: in (0, 1].
-
-    Returns:
-        Boolean mask, shape (batch, V).
-
-    Raises:
-        UserError: top_p is not in (0, 1].
-
-    Example:
-        >>> nucleus(torch.tensor([[0.5, 0.3, 0.2]]), 0.7).tolist()
-        [[True, True, False]]
-    """
-    if not 0 < top_p <= 1:
-        raise UserError("top_p is out of range", rule="0 < top_p <= 1", found=top_p, fix="use 0.9, or 1 for all tokens")
-    if top_p == 1:
-        return torch.ones_like(probs, dtype=torch.bool)
-    return probs >= _smallest_kept(probs.detach(), top_p).unsqueeze(-1)
 
 
 def pool(probs: Tensor, gold: Tensor, rival: Tensor, top_p: float = 0.9, left_out: Collection[int] = ()) -> Pool:
@@ -86,28 +55,3 @@ def pool(probs: Tensor, gold: Tensor, rival: Tensor, top_p: float = 0.9, left_ou
     raw = probs.gather(1, ids).double() * mask
     mass = raw.sum(1)
     return Pool(ids, mask, raw / mass[:, None], mass)
-
-
-def _smallest_kept(probs: Tensor, top_p: float) -> Tensor:
-    """Probability of the token at which the cumulative probability reaches top_p, shape (batch,)."""
-    few = min(_FIRST_TOKENS, probs.shape[-1])
-    found, reached = _reaching(largest(probs, few)[0], top_p)
-    wide = ~reached
-    if bool(wide.any()):
-        # rounding can leave even the whole sum just below top_p: then every token is kept
-        found[wide], _ = _reaching(_descending(probs[wide]), top_p)
-    return found
-
-
-def _reaching(ordered: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Entry of each row at which its cumulative sum reaches top_p, or the last one, and whether it does reach it."""
-    sums = ordered.cumsum(-1, dtype=torch.float64)
-    first = torch.searchsorted(sums, sums.new_full((len(sums), 1), top_p))
-    return ordered.gather(-1, first.clamp(max=ordered.shape[-1] - 1)).squeeze(-1), sums[:, -1] >= top_p
-
-
-def _descending(rows: Tensor) -> Tensor:
-    """Sorted rows, largest first; NumPy's sort is some ten times as fast as torch's on a CPU."""
-    if rows.device.type != "cpu":
-        return rows.sort(-1, descending=True).values
-    return torch.from_numpy(np.sort(rows.numpy(), axis=-1)).flip(-1)

@@ -23,7 +23,7 @@ from borngap.report.markdown import markdown
 from borngap.report.page.html import page
 from borngap.report.scan import scan_summary
 from borngap.report.summary import summary
-from borngap.sweep.folder import SWEEP_FILE, Sweep, read_sweep
+from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 
 FORMATS = ("html", "md", "json")
 _RUNS_ONLY = "RUN folders, as `borngap finetune` or a callback writes them"

@@ -23,9 +23,9 @@ from borngap.report.wording import (
     remedy_sentence,
     verdict_sentence,
 )
-from borngap.run import Run
+from borngap.runfolder import Run
 from borngap.shown import public, visible
-from borngap.sweep.folder import Sweep
+from borngap.sweep.sweepfolder import Sweep
 
 SCHEMA = 1
 _RECORDS = (24, 400)  # records of one context: at least, at most

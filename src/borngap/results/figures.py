@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from borngap.run import clean
+from borngap.runfolder import clean
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from borngap.files import json_bytes, write_whole
-from borngap.run import clean
+from borngap.runfolder import clean
 from borngap.shown import visible
 
 MISSING = "–"

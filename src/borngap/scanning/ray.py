@@ -17,7 +17,7 @@ from borngap.data.source import source_of
 from borngap.errors import UserError
 from borngap.model.load import load
 from borngap.ray import connected
-from borngap.run import parquet_bytes
+from borngap.runfolder import parquet_bytes
 from borngap.scanning.positions import Chunk
 from borngap.scanning.scan import Job, job_of, total_rows
 from borngap.scanning.settings import Scanning

@@ -1,6 +1,6 @@
 """Near-synonym rivals of many predictions at once: which neighbour of gold stands in the nucleus, and who leads.
 
-The numbers are those of ``observables.measure``; here gold's neighbours are found once a word, each prediction is
+The numbers are those of ``observables.predictions``; here gold's neighbours are found once a word, each prediction is
 sorted once, and the overlaps of a word with the vocabulary are kept, since data repeats its words.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from borngap.errors import UserError
 from borngap.observables import gap
 from borngap.observables.geometry import Geometry
-from borngap.observables.ranking import Ranking, ranking
+from borngap.observables.sorting import Ranking, ranking
 
 _TABLE_ELEMENTS = 1 << 26
 _OVERLAP_ELEMENTS = 1 << 22

@@ -15,7 +15,7 @@ import torch
 
 from borngap.context import write_contexts
 from borngap.data.layout import Layout
-from borngap.data.recognise import recognise
+from borngap.data.recognise import layout_of
 from borngap.data.rows import DataSource, Row
 from borngap.data.source import source_of
 from borngap.errors import UserError
@@ -26,13 +26,13 @@ from borngap.model.readout import geometry_of
 from borngap.model.words import Words, words_of
 from borngap.observables.bulk import Bulk
 from borngap.observables.geometry import Geometry
-from borngap.run import clean, environment
+from borngap.runfolder import clean, environment
 from borngap.scanning.exports import exported
-from borngap.scanning.folder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
 from borngap.scanning.givenpairs import Given, given_pairs
 from borngap.scanning.pairs import ORDERS
 from borngap.scanning.positions import Chunk, Scanner
 from borngap.scanning.rivals import Rivals
+from borngap.scanning.scanfolder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
 from borngap.scanning.settings import Scanning
 from borngap.scanning.supervised import Supervision, shared_tokens
 from borngap.train.finetune import weights_digest
@@ -191,7 +191,7 @@ def job_of(loaded: Loaded, source: DataSource, settings: Scanning) -> Job:
         The job.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
-    layout = recognise(source, settings.fields)
+    layout = layout_of(source, settings.fields)
     supervision = Supervision(tokenizer, layout, settings.max_length, settings.loss)
     geometry = geometry_of(model, settings.geometry, tokenizer)
     words = words_of(tokenizer, geometry.size)

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from borngap.errors import UserError
 from borngap.model.load import load
-from borngap.sweep.folder import Result, entry_of
 from borngap.sweep.plan import ENGINES, Engine, SweepPlan, SweepRun
+from borngap.sweep.sweepfolder import Result, entry_of
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import Observe
 from borngap.train.stacked import Lane, pays, refused, stacked

@@ -7,8 +7,8 @@ from typing import Any
 
 from borngap.choices import Criterion
 from borngap.schedule import factors, share_of
-from borngap.sweep.folder import Sweep
 from borngap.sweep.phase import Phase, Point, phase
+from borngap.sweep.sweepfolder import Sweep
 
 
 def phase_diagrams(sweep: Sweep, criteria: Sequence[Criterion]) -> list[Phase]:

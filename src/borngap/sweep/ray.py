@@ -9,8 +9,8 @@ from functools import lru_cache
 from borngap.errors import UserError
 from borngap.ray import connected
 from borngap.sweep.engines import Worker
-from borngap.sweep.folder import Result
 from borngap.sweep.plan import SweepPlan, SweepRun
+from borngap.sweep.sweepfolder import Result
 from borngap.sweep.workers import ATTEMPTS, answer_of, result_of
 
 

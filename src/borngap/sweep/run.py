@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from borngap.model.precision import precision_of
-from borngap.run import environment
+from borngap.runfolder import environment
 from borngap.sweep.engines import Worker, choose_engine, in_sequence, in_stacks
-from borngap.sweep.folder import Result, Sweep, SweepStore, read_sweep
 from borngap.sweep.plan import Engine, SweepPlan, SweepRun
 from borngap.sweep.ray import on_ray
+from borngap.sweep.sweepfolder import Result, Sweep, SweepStore, read_sweep
 from borngap.sweep.workers import in_processes
 
 OnRun = Callable[[int, int], None]

@@ -17,8 +17,8 @@ import torch
 from borngap.errors import UserError
 from borngap.model.load import quiet
 from borngap.sweep.engines import Worker
-from borngap.sweep.folder import Result
 from borngap.sweep.plan import SweepPlan, SweepRun
+from borngap.sweep.sweepfolder import Result
 
 ATTEMPTS = 3
 

@@ -22,11 +22,11 @@ from borngap.model.precision import LOW, full_float32, name_of, precision_of
 from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
-from borngap.run import Store, environment
+from borngap.runfolder import Store, environment
 from borngap.track.averaged import evaluated
 from borngap.track.clock import Clock
-from borngap.track.closing import closing
 from borngap.track.hostfacts import described
+from borngap.track.lastwords import closing
 from borngap.track.metrics import PREFIX, averages, singles
 from borngap.track.resume import resumed, stored_targets
 from borngap.train.finetune import weights_digest

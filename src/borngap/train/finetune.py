@@ -24,7 +24,7 @@ from borngap.model.load import Loaded
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
 from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
-from borngap.run import Run, Store, environment, read_run
+from borngap.runfolder import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable
 from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.train.optimiser import Updates

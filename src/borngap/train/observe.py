@@ -18,8 +18,8 @@ from borngap.model.readout import geometry_of, readout_of, rows_of
 from borngap.observables.catalogue import OBSERVABLES
 from borngap.observables.density import angle
 from borngap.observables.geometry import Geometry
-from borngap.observables.measure import measure
-from borngap.observables.pairtable import PairTable
+from borngap.observables.paircache import PairCache
+from borngap.observables.predictions import measure
 
 USUAL = tuple(name for name in OBSERVABLES if name != "born_rank")
 # angles of all pairs of the pool: most of a probe's price where a prediction is spread out
@@ -66,7 +66,7 @@ class Observer:
         self.start = replace(start, special=start.special | start.blank)
         if self.moving:
             self.start = replace(self.start, matrix=start.matrix.clone())
-        self._kept = None if self.moving else PairTable(self.start)
+        self._kept = None if self.moving else PairCache(self.start)
         self._start_rows = self.start.unit(self._pairs, torch.float64).detach()
         self._start_known = True
 

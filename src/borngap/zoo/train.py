@@ -18,7 +18,7 @@ from torch import Tensor
 
 from borngap.folder import Folder, FolderKind
 from borngap.model.load import new_model
-from borngap.run import environment
+from borngap.runfolder import environment
 from borngap.train.optimiser import adamw, descend
 from borngap.zoo.corpus import Corpus
 from borngap.zoo.recipe import CONTEXT, END_OF_TEXT, VOCABULARY, Recipe

@@ -101,7 +101,7 @@ def critical(
     from borngap.critical.search import critical_entry, critical_rates
     from borngap.model.load import load, quiet
     from borngap.model.precision import precision_notes, precision_of
-    from borngap.run import environment
+    from borngap.runfolder import environment
     from borngap.sweep.plan import read_rates
     from borngap.training import Training
 

@@ -83,7 +83,7 @@ def _contexts_table(rows: list[dict[str, Any]]) -> Any:
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    from borngap.observables.standing import standing
+    from borngap.observables.leader import standing
 
     flag = " [a fragment of the word is measured]" if row["fragment"] else ""
     return f"{visible(row['prompt'])} ... {word(row['gold'])}{flag}\n     {standing(row)}"

@@ -46,7 +46,7 @@ from borngap.cli.show import number, print_json, print_table, say, say_notes, ta
 from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
-    from borngap.run import Run
+    from borngap.runfolder import Run
     from borngap.train.finetune import Step
 
 

@@ -93,7 +93,7 @@ def forecast(
     from borngap.critical.forecast import forecast_entry, rate_to_use
     from borngap.model.load import load, quiet
     from borngap.model.precision import precision_notes, precision_of
-    from borngap.run import environment
+    from borngap.runfolder import environment
     from borngap.training import Training
 
     _check_way(by)

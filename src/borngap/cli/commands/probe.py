@@ -42,7 +42,7 @@ def probe(
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from borngap.observables.catalogue import OBSERVABLES
-    from borngap.observables.standing import standing
+    from borngap.observables.leader import standing
 
     lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "rival")]
     lines += [[key, o.unit, *(number(r[key]) for r in rows)] for key, o in OBSERVABLES.items()]

@@ -28,9 +28,9 @@ from borngap.errors import UserError
 from borngap.report.text import MISSING, word
 
 if TYPE_CHECKING:
-    from borngap.sweep.folder import Sweep
     from borngap.sweep.phase import Estimate, Phase
     from borngap.sweep.plan import SweepPlan
+    from borngap.sweep.sweepfolder import Sweep
 
 
 class EngineName(StrEnum):
@@ -126,7 +126,7 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
     from dataclasses import asdict
 
     from borngap.sweep.engines import Worker, choose_engine, estimate
-    from borngap.sweep.folder import SWEEP_FILE, read_sweep
+    from borngap.sweep.sweepfolder import SWEEP_FILE, read_sweep
 
     worker, most = Worker(plan, device), workers or os.cpu_count() or 1
     plan = worker.plan
@@ -149,7 +149,7 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
 
 
 def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:
-    from borngap.run import clean
+    from borngap.runfolder import clean
     from borngap.sweep.points import phase_diagrams
 
     found = phase_diagrams(result, criteria)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from borngap.critical.rates import class_mean
+from borngap.critical.record import class_mean
 from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
 from borngap.experiments.select import chosen, missed

@@ -9,7 +9,7 @@ from typing import Any
 
 from borngap.choices import KINDS, Kind
 from borngap.errors import UserError
-from borngap.run import clean
+from borngap.runfolder import clean
 
 _ADAPTERS = " (adapters count as weights)"
 _PAIRS, _SEED = 200_000, 0  # the standard error of the crowding is below 1 %

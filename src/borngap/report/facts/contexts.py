@@ -12,7 +12,7 @@ from borngap.judge.verdicts import NEVER
 from borngap.report.charts.series import rounded, series
 from borngap.report.facts.source import trajectory_of
 from borngap.report.text import ending, word
-from borngap.run import Run
+from borngap.runfolder import Run
 from borngap.schedule import factors, share_of
 from borngap.shown import visible
 

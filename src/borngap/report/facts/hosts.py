@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from borngap.run import Run
+from borngap.runfolder import Run
 from borngap.zoo import MODELS
 
 _METHODS = {"LORA": "lora"}  # PEFT's name of the kind of adapter

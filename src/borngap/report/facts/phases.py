@@ -9,11 +9,11 @@ from typing import Any
 from borngap.choices import CRITERIA
 from borngap.report.charts.series import rounded
 from borngap.report.text import count, number, rate, word
-from borngap.run import clean
+from borngap.runfolder import clean
 from borngap.shown import visible
-from borngap.sweep.folder import Sweep
 from borngap.sweep.phase import Phase
 from borngap.sweep.points import phase_diagrams
+from borngap.sweep.sweepfolder import Sweep
 
 _MOST = 5000
 _CURVE = 24  # points of the boundary line

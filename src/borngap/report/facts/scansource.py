@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from borngap.report.facts.source import read_json
-from borngap.scanning.folder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN, SCAN_FILE, SUMMARY_FILE
 from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
+from borngap.scanning.scanfolder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN, SCAN_FILE, SUMMARY_FILE
 
 _FILES = (SCAN_FILE, PAIRS_FILE, POSITIONS_FILE)
 _BINS = 50

@@ -14,7 +14,7 @@ from borngap.errors import UserError
 from borngap.judge.trajectory import Trajectory
 from borngap.judge.verdicts import verdict
 from borngap.report.facts.hosts import stand_ins
-from borngap.run import RUN, RUN_FILE, STEP_COLUMNS, STEPS_FILE, VERDICTS_FILE, Run, clean
+from borngap.runfolder import RUN, RUN_FILE, STEP_COLUMNS, STEPS_FILE, VERDICTS_FILE, Run, clean
 
 FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
 _NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}

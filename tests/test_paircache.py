@@ -6,7 +6,7 @@ from tests.cases import case
 
 from borngap import measure
 from borngap.observables.geometry import Geometry
-from borngap.observables.pairtable import PairTable
+from borngap.observables.paircache import PairCache
 from borngap.train.finetune import FineTune
 
 NAMES = (
@@ -35,7 +35,7 @@ def test_kept_pairs_change_no_number(top_p):
     matrix = next(steps())[3]
     matrix[11] = 2 * matrix[12]  # two tokens of one direction: their angle is exactly 0
     geometry = Geometry(matrix)
-    table = PairTable(geometry)
+    table = PairCache(geometry)
     for logits, gold, rival, _ in steps():
         whole = measure(logits, geometry, gold, rival, top_p=top_p, only=NAMES)
         kept = measure(logits, geometry, gold, rival, top_p=top_p, only=NAMES, pairs=table)
@@ -46,7 +46,7 @@ def test_kept_pairs_change_no_number(top_p):
 
 def test_the_budget_is_kept_and_changes_no_number():
     for budget in (0, 300):
-        table = PairTable(Geometry(next(steps())[3]), budget)
+        table = PairCache(Geometry(next(steps())[3]), budget)
         for logits, gold, rival, matrix in steps():
             whole = measure(logits, matrix, gold, rival, only=NAMES)
             kept = measure(logits, table._geometry, gold, rival, only=NAMES, pairs=table)
@@ -58,7 +58,7 @@ def test_the_budget_is_kept_and_changes_no_number():
 def test_a_prediction_without_spread_has_angle_0():
     rows = torch.eye(3, dtype=torch.float64)[[0, 0, 1]]
     logits = torch.tensor([[50.0, 50.0, -50.0]], dtype=torch.float64)
-    table = PairTable(Geometry(rows))
+    table = PairCache(Geometry(rows))
     found = measure(logits, table._geometry, 0, 1, only=["purity", "localisation_length"], pairs=table)
     assert (float(found["purity"]), float(found["localisation_length"])) == (1.0, 0.0)
 

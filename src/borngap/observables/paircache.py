@@ -12,7 +12,7 @@ BUDGET = 1 << 26  # pairs of all predictions together; two float32 numbers each,
 WIDEST = 2048  # tokens: beyond that reading a table takes as long as a pass over the pairs
 
 
-class PairTable:
+class PairCache:
     """Overlaps with gold and rival; purity and localisation length by tables of ``G_jk^2`` and ``theta_jk^2``.
 
     A pool changes by a few tokens a step, its pairs hardly at all. Looking them up turns n^2 d multiply-adds and n^2

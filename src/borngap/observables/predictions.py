@@ -14,8 +14,9 @@ from borngap.choices import DEFAULT_TOP_P
 from borngap.errors import UserError
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES, Prediction
 from borngap.observables.geometry import Geometry
-from borngap.observables.pairtable import PairTable
-from borngap.observables.pool import Pool, nucleus, pool
+from borngap.observables.paircache import PairCache
+from borngap.observables.pool import Pool, pool
+from borngap.observables.sorting import nucleus
 
 _CHUNK_ELEMENTS = 1 << 25
 _SIMILAR, _SMALL = 0.75, 32  # pools of at least 75 % of the largest share a part, and so do all small ones
@@ -35,7 +36,7 @@ def measure(
     hidden: Tensor | None = None,
     top_p: float = DEFAULT_TOP_P,
     only: Iterable[str] | None = None,
-    pairs: PairTable | None = None,
+    pairs: PairCache | None = None,
 ) -> dict[str, Tensor]:
     """Evaluate the observables of a batch of predictions.
 
@@ -130,7 +131,7 @@ def _predictions(
     hidden: Tensor | None,
     top_p: float,
     wanted: frozenset[str],
-    pairs: PairTable | None,
+    pairs: PairCache | None,
 ) -> Iterator[tuple[Tensor, Prediction]]:
     """Split the batch, by pool size, into parts whose padded rows stay within a bounded memory."""
     logits = logits if logits.dtype == torch.float64 else logits.float()

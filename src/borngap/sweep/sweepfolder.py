@@ -21,7 +21,7 @@ from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import Folder, FolderKind, read_head
 from borngap.judge.trajectory import Trajectory
-from borngap.run import STEP_COLUMNS, clean, step_table
+from borngap.runfolder import STEP_COLUMNS, clean, step_table
 
 SWEEP = FolderKind("SWEEP", "sweep.json")
 SWEEP_FILE, RUNS_FILE, STEPS_FILE, PARTS = SWEEP.head, "runs.json", "steps.parquet", "part-*"

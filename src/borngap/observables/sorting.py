@@ -1,13 +1,22 @@
-"""Many predictions sorted once: ranks of any token and the edge of the nucleus, without a pass for each."""
+"""Predictions sorted: ranks of any token, and the nucleus.
+
+Two ways lead to the edge of the nucleus: of few predictions the largest probabilities are enough (``nucleus``); where
+all ranks are wanted too, whole rows are sorted once (``ranking``).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from borngap.errors import UserError
+from borngap.observables.topk import largest
+
 _COLUMNS_A_GROUP = 64
+_FIRST_TOKENS = 64  # looked at first: most nuclei are no larger
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +38,44 @@ class Ranking:
         return 1 + self.ascending.shape[1] - torch.searchsorted(self.ascending[rows], logits.contiguous(), right=True)
 
 
+def sorted_rows(rows: Tensor) -> Tensor:
+    """Sort rows, smallest first; NumPy's sort is some ten times as fast as torch's on a CPU."""
+    if rows.device.type != "cpu":
+        return rows.sort(-1).values
+    return torch.from_numpy(np.sort(rows.numpy(), axis=-1))
+
+
+def nucleus(probs: Tensor, top_p: float) -> Tensor:
+    """Return which tokens belong to the nucleus.
+
+    The nucleus holds the most probable tokens up to and including the first at which the cumulative probability
+    reaches ``top_p``, with every token tied with that one. ``top_p=1`` is the whole vocabulary.
+
+    Args:
+        probs: the model's probabilities, shape (batch, V).
+        top_p: in (0, 1].
+
+    Returns:
+        Boolean mask, shape (batch, V).
+
+    Raises:
+        UserError: top_p is not in (0, 1].
+
+    Example:
+        >>> nucleus(torch.tensor([[0.5, 0.3, 0.2]]), 0.7).tolist()
+        [[True, True, False]]
+    """
+    if not 0 < top_p <= 1:
+        raise UserError("top_p is out of range", rule="0 < top_p <= 1", found=top_p, fix="use 0.9, or 1 for all tokens")
+    if top_p == 1:
+        return torch.ones_like(probs, dtype=torch.bool)
+    return probs >= _smallest_kept(probs.detach(), top_p).unsqueeze(-1)
+
+
 def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
     """Sort a batch of predictions.
 
-    The edge is that of ``pool.nucleus``: the most probable tokens up to and including the first at which the
+    The edge is that of ``nucleus``: the most probable tokens up to and including the first at which the
     cumulative probability reaches ``top_p``, with every token tied with that one.
 
     Args:
@@ -48,7 +91,7 @@ def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
         >>> round(float(found.edge.exp()), 6)
         0.3
     """
-    ascending = _sorted(logits)
+    ascending = sorted_rows(logits)
     top = ascending[:, -1:].float()
     groups = _grouped((ascending - top).exp_())
     running = groups.sum(2).double().cumsum(1)
@@ -79,10 +122,19 @@ def _passing(groups: Tensor, running: Tensor, mass: Tensor) -> Tensor:
     return (group * _COLUMNS_A_GROUP + within).squeeze(1)
 
 
-def _sorted(x: Tensor) -> Tensor:
-    """Sort rows; on a CPU by numpy, whose vectorised sort takes a fifteenth of the time of torch's."""
-    if x.device.type != "cpu":
-        return x.sort(1).values
-    import numpy as np
+def _smallest_kept(probs: Tensor, top_p: float) -> Tensor:
+    """Probability of the token at which the cumulative probability reaches top_p, shape (batch,)."""
+    few = min(_FIRST_TOKENS, probs.shape[-1])
+    found, reached = _reaching(largest(probs, few)[0], top_p)
+    wide = ~reached
+    if bool(wide.any()):
+        # rounding can leave even the whole sum just below top_p: then every token is kept
+        found[wide], _ = _reaching(sorted_rows(probs[wide]).flip(-1), top_p)
+    return found
 
-    return torch.from_numpy(np.sort(x.numpy(), axis=1))
+
+def _reaching(ordered: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Entry of each row at which its cumulative sum reaches top_p, or the last one, and whether it does reach it."""
+    sums = ordered.cumsum(-1, dtype=torch.float64)
+    first = torch.searchsorted(sums, sums.new_full((len(sums), 1), top_p))
+    return ordered.gather(-1, first.clamp(max=ordered.shape[-1] - 1)).squeeze(-1), sums[:, -1] >= top_p

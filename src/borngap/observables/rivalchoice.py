@@ -9,7 +9,7 @@ from torch import Tensor
 
 from borngap.errors import UserError
 from borngap.observables.geometry import Geometry
-from borngap.observables.pool import nucleus
+from borngap.observables.sorting import nucleus
 
 _FALLBACK = 50
 Describe = Callable[[int], tuple[str, bool]]
