@@ -21,7 +21,7 @@ SOURCE = Path(borngap.__file__).parent
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
-    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "schedule", "data", "words",
+    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "rates", "schedule", "data", "words",
     "observables", "context", "judge", "training", "files", "folder", "ray", "runfolder", "results", "model", "train",
     "track", "critical", "scanning", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
@@ -29,7 +29,7 @@ FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of nam
 HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
 HOSTED = {"data", "model", "train", "track", "zoo"}
 LIGHT = (
-    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "schedule", "words", "observables",
+    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "rates", "schedule", "words", "observables",
     "context",
 )  # fmt: skip
 HEAVY = HOSTS | {"polars", "rich", "typer", "altair", "jinja2", "pydantic", "sklearn", "pandas"}

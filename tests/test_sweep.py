@@ -23,7 +23,7 @@ from borngap.errors import UserError
 from borngap.files import json_bytes
 from borngap.sweep import engines, workers
 from borngap.sweep import ray as cluster
-from borngap.sweep.plan import SweepPlan, plan_sweep, read_rates
+from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.sweep.points import points
 from borngap.sweep.run import run_sweep
 from borngap.sweep.sweepfolder import Result, SweepStore, read_sweep
@@ -72,22 +72,6 @@ def test_full_fine_tuning_has_no_seeds():
     assert len(plan.runs) == 4
     assert plan.notes == ("nothing in full fine-tuning is random: each run once, seeds are not used",)
     assert planned(method="full").notes == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "rates"),
-    [("1e-4", (1e-4,)), ("1e-4, 3e-4", (1e-4, 3e-4)), ("1e-5:1e-3:3", (1e-5, 1e-4, 1e-3)), ("1:4:3", (1.0, 2.0, 4.0))],
-)
-def test_rates_are_read(text, rates):
-    assert read_rates(text) == rates
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a", "1e-5:1e-3", "1e-5:1e-3:x", "1e-3:1e-5:3", "0:1:3", "1e-5:1e-3:1", "1:inf:3"]
-)
-def test_rates_that_cannot_be_read(text):
-    with pytest.raises(UserError, match=r"can't read the rates|a grid of rates is out of range"):
-        read_rates(text)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from borngap.critical.record import (
     Bracket,
     CriticalRate,
     bisection,
-    check_rates,
     class_mean,
     combined,
     extrapolated,
@@ -16,7 +15,6 @@ from borngap.critical.record import (
     grid_search,
     prospect,
 )  # fmt: skip
-from borngap.errors import UserError
 
 STEPS = 50
 
@@ -98,16 +96,6 @@ def test_a_grid_gives_its_lowest_crossing_cell():
     assert (brackets[0].low, brackets[0].high) == (2e-5, 4e-5)
     assert found(brackets[1], "grid", 8e-5).status == "beyond"
     assert len(done) == 8
-
-
-@pytest.mark.parametrize(
-    ("rates", "message"),
-    [([], "positive, finite"), ([0.0, 1.0], "positive, finite"), ([1e-4, math.inf], "positive, finite"),
-     ([2e-4, 1e-4], "do not increase"), ([1e-4, 1e-4], "do not increase")],
-)  # fmt: skip
-def test_bad_rates_are_refused(rates, message):
-    with pytest.raises(UserError, match=message):
-        check_rates(rates)
 
 
 def test_prospects():

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
+from borngap.rates import RULE, is_rate
 from borngap.schedule import SCHEDULES, Schedule, factors
 
 Method = Literal["full", "lora", "readout-only"]
@@ -144,7 +145,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "criterion": CRITERIA,
 }
 _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "rate": ("a positive, finite number", lambda x: 0 < x < float("inf")),
+    "rate": (RULE, is_rate),
     "steps": ("at least 0", lambda x: x >= 0),
     "lora_rank": ("at least 1", lambda x: x >= 1),
     "lora_alpha": ("a positive number", lambda x: x > 0),

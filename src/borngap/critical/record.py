@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal, get_args
 
-from borngap.errors import UserError
+from borngap.rates import check_rates
 
 RateStatus = Literal["ok", "pre-resolved", "beyond", "abstained", "diverged"]
 Prospect = Literal["will resolve", "at risk", "will fail", "pre-resolved", "unknown"]
@@ -265,21 +264,6 @@ def grid_search(contexts: Sequence[int], runs: Runs, rates: Sequence[float]) -> 
     for (i, rate), time in zip(wanted, runs(wanted), strict=True):
         brackets[i].learn(rate, time)
     return brackets
-
-
-def check_rates(rates: Sequence[float]) -> None:
-    """Check a grid of rates.
-
-    Args:
-        rates: learning rates.
-
-    Raises:
-        UserError: there are none, or they are not positive, finite and increasing.
-    """
-    if not rates or not all(0 < rate < math.inf for rate in rates):
-        raise UserError("a rate is out of range", rule="positive, finite numbers, at least one", found=list(rates))
-    if any(b <= a for a, b in pairwise(rates)):
-        raise UserError("rates do not increase", rule="each larger than the last", found=list(rates))
 
 
 def found(bracket: Bracket, by: By, limit: float) -> CriticalRate:

@@ -33,6 +33,7 @@ from borngap.critical.trials import Trials
 from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.model.readout import geometry_of
+from borngap.rates import check_rate
 from borngap.schedule import check_dose, share_of
 from borngap.train.finetune import FineTune
 from borngap.training import STANDARD_RATES, Method, Training
@@ -84,8 +85,7 @@ class Searcher:
         """
         check_dose(training.factors)
         self.limit = LARGEST[training.method] if limit is None else limit
-        if not 0 < self.limit < math.inf:
-            raise UserError("the largest rate is out of range", rule="a positive, finite number", found=limit)
+        check_rate(self.limit, "the largest rate")
         self.training, self.name = training, loaded.name
         self.tuner = FineTune(loaded, contexts, training)
         self.land = Landscape(self.tuner)

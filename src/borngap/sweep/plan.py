@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, Literal, get_args
 
 from borngap.context import Context
 from borngap.errors import UserError
+from borngap.rates import check_rates
 from borngap.training import Method, Training
 
 Engine = Literal["sequential", "stacked", "processes", "ray"]
@@ -118,7 +118,7 @@ def plan_sweep(
         12
     """
     training = training or Training(method="lora")
-    _check_rates(rates)
+    check_rates(rates)
     _check_seeds(seeds)
     if not contexts:
         raise UserError("no contexts", rule="at least one")
@@ -132,50 +132,6 @@ def plan_sweep(
         seeds = (0,)
     plain = replace(training, rate=rates[0], seed=seeds[0])
     return SweepPlan(model, tuple(contexts), plain, tuple(map(float, rates)), tuple(seeds), notes)
-
-
-def read_rates(text: str) -> tuple[float, ...]:
-    """Read rates as the command line takes them: ``1e-5,1e-4`` or a grid ``lowest:highest:count``, evenly in the log.
-
-    Args:
-        text: the rates.
-
-    Returns:
-        The rates as given, not yet checked.
-
-    Raises:
-        UserError: the text is neither.
-
-    Example:
-        >>> read_rates("1e-5:1e-3:3")
-        (1e-05, 0.0001, 0.001)
-    """
-    try:
-        if ":" not in text:
-            return tuple(float(part) for part in text.split(","))
-        low, high, count = text.split(":")
-        return _grid(float(low), float(high), int(count))
-    except ValueError:
-        rule = "rates separated by commas, or lowest:highest:count"
-        raise UserError("can't read the rates", rule=rule, found=text, fix="such as 1e-5:1e-3:7") from None
-
-
-def _grid(low: float, high: float, count: int) -> tuple[float, ...]:
-    if not (0 < low < high < math.inf and count >= 2):
-        found = f"{low:g}:{high:g}:{count}"
-        raise UserError("a grid of rates is out of range", rule="0 < lowest < highest, at least 2 rates", found=found)
-    # rounded, so that a grid reads as it was meant: 1e-4, not 9.999999999999999e-05
-    inner = (float(f"{low * (high / low) ** (i / (count - 1)):.6g}") for i in range(1, count - 1))
-    return (low, *inner, high)
-
-
-def _check_rates(rates: Sequence[float]) -> None:
-    if not rates:
-        raise UserError("no learning rates", rule="at least one")
-    if not all(0 < rate < math.inf for rate in rates):
-        raise UserError("learning rates are out of range", rule="positive and finite", found=list(rates))
-    if any(b <= a for a, b in pairwise(rates)):
-        raise UserError("learning rates do not increase", rule="each larger than the last", found=list(rates))
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from borngap.errors import UserError
 from borngap.judge.watch import Watch, is_evaluation
+from borngap.rates import is_rate
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import MEASURED, Observe, Observer, Record
 from borngap.train.optimiser import RowUpdates
@@ -242,7 +243,7 @@ def _check(tuner: FineTune, lanes: Sequence[Lane]) -> None:
     if found := refused(tuner.training):
         rule, fix = "no dropout, forward last, each alone", "use the engine sequential"
         raise UserError("a stack can't do that", rule=rule, found=found, fix=fix)
-    bad = [lane for lane in lanes if not (0 < lane.rate < math.inf and 0 <= lane.index < len(tuner.targets))]
+    bad = [lane for lane in lanes if not (is_rate(lane.rate) and 0 <= lane.index < len(tuner.targets))]
     if bad:
         rule = f"a positive, finite rate and an index below {len(tuner.targets)}"
         raise UserError("a lane is out of range", rule=rule, found=bad[0])

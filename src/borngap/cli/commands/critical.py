@@ -101,8 +101,8 @@ def critical(
     from borngap.critical.search import critical_entry, critical_rates
     from borngap.model.load import load, quiet
     from borngap.model.precision import precision_notes, precision_of
+    from borngap.rates import read_rates
     from borngap.runfolder import environment
-    from borngap.sweep.plan import read_rates
     from borngap.training import Training
 
     training = Training(

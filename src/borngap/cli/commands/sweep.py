@@ -78,7 +78,8 @@ def sweep(
     """Train every context at every rate; print critical rates, theta*, reduced fields and the phase boundary."""
     from borngap.context import read_contexts
     from borngap.model.load import quiet
-    from borngap.sweep.plan import plan_sweep, read_rates
+    from borngap.rates import read_rates
+    from borngap.sweep.plan import plan_sweep
     from borngap.training import Training
 
     rates = read_rates(lrs)
