@@ -486,7 +486,7 @@ def test_the_scope_of_other_plans():
      (["critical", "--steps", "0"], "no steps"),
      (["critical", "--max-lr", "-1"], "largest rate is out of range"),
      (["forecast", "--seeds", "a"], "can't read the seeds"),
-     (["forecast", "--by", "bisect"], "unknown way to forecast")],
+     (["forecast", "--by", "bisect"], "unknown value of --by")],
 )  # fmt: skip
 def test_bad_input_is_one_message(args, message, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["borngap", args[0], "-m", "docs-gpt2-s", *args[1:]])

@@ -26,14 +26,14 @@ class Training:
     """How contexts are trained and watched.
 
     Attributes:
-        method: ``full`` (all parameters), ``lora``, or ``readout-only`` (the output matrix alone).
-        rate: learning rate; None for the method's standard one (full 2e-5, LoRA 1e-4).
-        steps: optimiser steps N, at least 0.
-        freeze: parts that ``full`` leaves alone: ``readout`` (untied heads only), ``embeddings`` (the input matrix).
+        method: what is trained: ``full``, all parameters; ``lora``; or ``readout-only``, the output matrix alone.
+        rate: learning rate; unless given, the method's standard one: full 2e-5, LoRA 1e-4.
+        steps: optimiser steps of a run, at least 0.
+        freeze: what ``full`` leaves alone: ``readout`` (untied heads only), ``embeddings`` (the input matrix).
         seed: seeds LoRA's initial matrices and, where it is on, dropout.
         lora_rank: rank of the adapters.
         lora_alpha: their scale times the rank.
-        lora_dropout: dropout within the adapters, in [0, 1).
+        lora_dropout: dropout within the adapters, in [0, 1); needs dropout on.
         lora_targets: names of layers or ends of their paths; ``attention`` stands for attention's query and value
             projections or the layer that holds both, ``all-linear`` for all linear layers but the head, ``readout``
             for the output matrix.
@@ -41,22 +41,24 @@ class Training:
         beta2: AdamW's decay of the mean squared gradient.
         eps: AdamW's epsilon.
         weight_decay: AdamW's decoupled weight decay.
-        schedule: ``constant``, or a fall to 0 over the run: ``linear``, ``cosine``.
+        schedule: ``constant``, or a fall of the rate to 0 over the run: ``linear``, ``cosine``.
         warmup: steps of linear warm-up.
         clip: largest global gradient norm; 0 for no clipping.
-        dropout: whether the model's own dropout is on.
-        dtype: of the weights while training; ``auto`` leaves them as they are; None takes float32 unless that needs
-            more than half of the free memory.
+        dropout: leave the model's own dropout on.
+        dtype: dtype of the weights; ``auto`` keeps the checkpoint's. By default float32, unless that takes over half
+            of the free memory.
         joint: train all contexts together in batches, instead of each alone from the base weights.
         batch_size: contexts a batch, if joint.
-        shuffle: seeds a new order each epoch, if joint; None for the given order.
+        shuffle: seed of a new order each epoch, if joint; unless given, the order stays.
         forward: ``last`` computes the logits of the last position only; ``labels`` runs the model's own loss over all
             positions, as a host's training step does.
-        geometry: geometry matrix.
-        top_p: nucleus mass of the pool.
-        criterion: what counts as resolved.
-        stop: end a run early on ``saturation`` of the Born gap, on ``structural`` failure, once gold is ahead and stays
-            so (``resolved``), or never.
+        geometry: rows that are compared: of the output embedding (``readout``), of the input embedding, or of the
+            output embedding less their mean (``centered``).
+        top_p: nucleus mass of the pool, in (0, 1]; 1 for the whole vocabulary.
+        criterion: what counts as resolved: gold ahead of its rival (``rank``), of every token (``top1``), or by the
+            Born gap (``born``).
+        stop: what ends a run early: ``saturation`` of the Born gap; ``structural`` failure; ``resolved``, once gold is
+            ahead and stays so; or ``none``.
 
     Raises:
         UserError: a setting is out of range or contradicts another.
@@ -79,7 +81,7 @@ class Training:
     warmup: int = 0
     clip: float = 0.0
     dropout: bool = False
-    dtype: str | None = None
+    dtype: Dtype | None = None
     joint: bool = False
     batch_size: int = 8
     shuffle: int | None = None

@@ -22,6 +22,7 @@ from borngap.cli.commands.scan import scan
 from borngap.cli.commands.sweep import sweep
 from borngap.cli.commands.zoo import zoo
 from borngap.cli.interrupt import Command
+from borngap.cli.options import from_settings
 from borngap.errors import UserError
 
 app = typer.Typer(
@@ -29,12 +30,12 @@ app = typer.Typer(
     help="See, predict and avoid near-synonym failures when fine-tuning causal language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
 )
 for command in (
     demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, report, compare, reproduce,
 ):  # fmt: skip
-    app.command(cls=Command)(command)
+    app.command(cls=Command)(from_settings(command))
 app.add_typer(zoo)
 
 

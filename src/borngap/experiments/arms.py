@@ -14,7 +14,7 @@ from typing import Any
 
 from borngap.context import Context
 from borngap.sweep.plan import SweepPlan, plan_sweep
-from borngap.training import Method, Training
+from borngap.training import Dtype, Method, Training
 
 STANDARD = {"full": 2e-5, "lora": 1e-4}  # the paper's rates
 AT_THRESHOLD, WELL_ABOVE = 1.7, 10.0  # the paper's mean H of class A under LoRA, and of all models under full
@@ -91,7 +91,7 @@ class Scope:
     further_seeds: bool = True
     bisect: bool = True
     pairs: int = 1_000_000
-    dtype: str | None = None
+    dtype: Dtype | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the scope as JSON-ready values."""

@@ -12,12 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+
+from borngap.training import Dtype
 
 LOW = frozenset({torch.bfloat16, torch.float16})
 _FLOAT32_ELEMENTS = 1 << 24  # of a head that are held in float32 at once
@@ -87,7 +89,7 @@ def precision_of(model: Any) -> dict[str, str]:
     return {"dtype": name_of(dtype), "measured_in": name_of(torch.promote_types(dtype, torch.float32))}
 
 
-def settle(model: Any, wanted: str | None) -> str:
+def settle(model: Any, wanted: Dtype | None) -> Dtype:
     """Cast a model in place to the dtype that it is to be used in.
 
     Args:
@@ -103,7 +105,7 @@ def settle(model: Any, wanted: str | None) -> str:
         wanted = "float32" if low and float32_fits(sum(p.numel() for p in model.parameters()), model.device) else "auto"
     if wanted != "auto":
         model.to(getattr(torch, wanted))
-    return name_of(model.dtype)
+    return cast("Dtype", name_of(model.dtype))
 
 
 def float32_fits(parameters: int, device: torch.device) -> bool:

@@ -23,11 +23,11 @@ class Reading:
         completion_field: name of the completion field.
         messages_field: name of the field of chat messages.
         loss: which tokens count: ``answers``, what follows the prompt or is the assistant's; or ``all``.
-        max_length: where rows are cut, as SFTTrainer's ``max_length`` does; None keeps them whole.
-        window: tokens that the model reads at once, at least 4; longer rows are split. None for the model's context.
-        limit: number of rows; None for all.
+        max_length: tokens at which rows are cut, as SFTTrainer's ``max_length`` does; unless given, rows stay whole.
+        window: tokens that the model reads at once, at least 4; longer rows are split. By default the model's context.
+        limit: number of rows; all unless given.
         chunk: rows that are written together.
-        strict: whether a malformed row is an error.
+        strict: end at the first malformed row.
         seed: seeds what is sampled.
 
     Raises:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from borngap.choices import DEFAULT_TOP_P, KINDS, Kind
 from borngap.scanning.reading import Reading, Rule
 
+Order = Literal["median", "worst", "spread"]  # in which a pair's targets become contexts
 _LOWEST_PERCENTILE = 90.0
 
 
@@ -16,11 +18,12 @@ class Scanning(Reading):
     """What counts as a rival, and how rows are read.
 
     Attributes:
-        percentile: a rival's overlap with gold is above this percentile of the model's own bulk, in [90, 100).
-        min_overlap: the same as a number, in (0, 1]; takes the place of the percentile.
+        percentile: percentile of the model's own bulk, in [90, 100); a rival's overlap with gold is above it.
+        min_overlap: the least overlap of a rival with gold as a number, in (0, 1]; takes the place of the percentile.
         pairs: (gold, rival) words; only these are looked for, whatever their overlap, in both directions.
-        geometry: geometry matrix.
-        top_p: nucleus mass, in (0, 1].
+        geometry: rows that are compared: of the output embedding (``readout``), of the input embedding, or of the
+            output embedding less their mean (``centered``).
+        top_p: nucleus mass of the pool, in (0, 1]; 1 for the whole vocabulary.
         bulk_pairs: random token pairs that the bulk is sampled from.
 
     Raises:
@@ -41,5 +44,6 @@ class Scanning(Reading):
             "min_overlap": (self.min_overlap is None or 0 < self.min_overlap <= 1, "in (0, 1]"),
             "geometry": (self.geometry in KINDS, f"one of {', '.join(KINDS)}"),
             "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
+            "bulk_pairs": (self.bulk_pairs >= 1, "at least 1 pair"),
         }
         return own | dict(super().rules())

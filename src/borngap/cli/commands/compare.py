@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from borngap.cli.commands.report import Charts, Format, Out, check_output, deliver
+from borngap.cli.commands.report import Charts, FormatOption, Out, check_output, deliver
 from borngap.cli.progress import Progress
 
 
@@ -16,7 +16,7 @@ def compare(
         list[Path], typer.Argument(metavar="RUN RUN...", help="Two to six RUN folders, of finetune or a callback.")
     ],
     out: Out = None,
-    format: Format = None,  # noqa: A002
+    format: FormatOption = None,  # noqa: A002
     charts: Charts = None,
 ) -> None:
     """Put the same contexts side by side (full and LoRA, two rates): outcome, flip, needed rate, trajectories."""

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    Clip,
-    Contexts,
-    Criterion,
-    CriterionName,
-    Device,
-    Dtype,
-    Eps,
-    Freeze,
-    GeometryName,
-    GeometryOption,
-    Joint,
-    Json,
-    LoraAlpha,
-    LoraRank,
-    LoraTargets,
-    Method,
-    MethodName,
-    Model,
-    Schedule,
-    ScheduleName,
-    Seed,
-    Steps,
-    TopP,
-    Warmup,
-    WeightDecay,
-    modules,
-)  # fmt: skip
+from borngap.cli.arguments import Contexts, Json, Source
+from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import number, print_json, print_table, say, say_notes, table
+from borngap.critical.record import By
 from borngap.report.text import word
+from borngap.training import Training
 
 if TYPE_CHECKING:
     from borngap.critical.search import ContextRate
-    from borngap.training import Training
-
-
-class ByName(StrEnum):
-    """How a critical rate is found."""
-
-    collocation = "collocation"
-    path = "path"
-    ray = "ray"
-    dose = "dose"
-    bisect = "bisect"
-    grid = "grid"
-    class_mean = "class-mean"
 
 
 Largest = Annotated[
@@ -65,32 +24,13 @@ Largest = Annotated[
 
 
 def critical(
-    model: Model,
+    *,
+    source: Source,
     contexts: Contexts = "docs10",
-    method: Method = MethodName.full,
-    steps: Steps = 50,
-    by: Annotated[ByName, typer.Option(help="How it is found; `bisect` and `grid` really train.")] = ByName.collocation,
-    criterion: Criterion = CriterionName.rank,
+    training: Annotated[Training, Takes(without=("rate", "stop"))],
+    by: Annotated[By, typer.Option(help="How it is found; `bisect` and `grid` really train.")] = "collocation",
     lrs: Annotated[str | None, typer.Option(help="Rates of the grid: 1e-5,1e-4, or lowest:highest:count.")] = None,
     max_lr: Largest = None,
-    freeze: Freeze = None,
-    joint: Joint = False,
-    batch_size: BatchSize = 8,
-    seed: Seed = 0,
-    lora_rank: LoraRank = 8,
-    lora_alpha: LoraAlpha = 16.0,
-    lora_targets: LoraTargets = "attention",
-    beta1: Beta1 = 0.9,
-    beta2: Beta2 = 0.999,
-    eps: Eps = 1e-8,
-    weight_decay: WeightDecay = 0.0,
-    schedule: Schedule = ScheduleName.constant,
-    warmup: Warmup = 0,
-    clip: Clip = 0.0,
-    geometry: GeometryOption = GeometryName.readout,
-    top_p: TopP = 0.9,
-    device: Device = "cpu",
-    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Find the smallest learning rate at which each context, trained alone, resolves within the steps.
@@ -99,37 +39,26 @@ def critical(
     """
     from borngap.context import read_contexts
     from borngap.critical.search import critical_entry, critical_rates
-    from borngap.model.load import load, quiet
     from borngap.model.precision import precision_notes, precision_of
     from borngap.rates import read_rates
     from borngap.runfolder import environment
-    from borngap.training import Training
 
-    training = Training(
-        method=method.value, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=seed,
-        lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2,
-        eps=eps, weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, joint=joint,
-        batch_size=batch_size, geometry=geometry.value, top_p=top_p, criterion=criterion.value,
-        dtype=dtype,
-    )  # fmt: skip
     rates = None if lrs is None else read_rates(lrs)
-    quiet()
     wanted = read_contexts(contexts)
-    loaded = load(model, device, dtype)
+    loaded = source.load()
     with Progress("contexts", len(wanted)) as progress:
-        found = critical_rates(loaded, wanted, training, by.value, limit=max_lr, rates=rates, on_context=progress.show)
+        found = critical_rates(loaded, wanted, training, by, limit=max_lr, rates=rates, on_context=progress.show)
     entries = [critical_entry(i, entry) for i, entry in enumerate(found)]
     if json:
-        head = {"schema": 1, "scope": training.scope, "model": model, "method": method.value, "steps": steps}
-        head |= {"criterion": criterion.value, "seed": seed, **precision_of(loaded.model)}
-        print_json(head | {"critical": entries, "environment": environment()})
+        head = {"schema": 1, "scope": training.scope, "model": source.model, "method": training.method}
+        head |= {"steps": training.steps, "criterion": training.criterion, "seed": training.seed}
+        print_json(head | precision_of(loaded.model) | {"critical": entries, "environment": environment()})
         return
     say(opening(training))
-    title = f"{model}: {method.value}, {steps} steps, criterion {criterion.value}, by {by.value}"
-    say(title)
+    say(f"{source.model}: {training.method}, {training.steps} steps, criterion {training.criterion}, by {by}")
     for note in precision_notes(loaded.model, loaded.stored):
         say(f"note: {note}")
-    print_table(_table(found, by.value))
+    print_table(_table(found, by))
     for number_, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
             say(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}")

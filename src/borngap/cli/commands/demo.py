@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Model
+from borngap.cli.arguments import Contexts, Source
 from borngap.cli.commands.geometry import bulks_of, geometry_table
+from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_table, say, table
 from borngap.report.text import word
@@ -22,18 +23,18 @@ _PAIRS = 1_000_000
 
 
 def demo(
-    model: Model = "docs-gpt2-s",
+    *,
+    source: Annotated[Source, Takes(defaults={"model": "docs-gpt2-s"})],
     contexts: Contexts = "docs10",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run and its report.")] = Path("borngap-demo"),
     steps: Annotated[int, typer.Option(help="Optimiser steps a context.")] = 50,
 ) -> None:
     """Probe a bundled model, fine-tune it with LoRA at the usual rate, and write a report of what came of it."""
     from borngap.context import read_contexts
-    from borngap.model.load import load, model_facts, quiet
+    from borngap.model.load import model_facts
     from borngap.model.probe import probe, records
 
-    quiet()
-    loaded = load(model)
+    loaded = source.load()
     info = model_facts(loaded)
     say(model_line(info))
     print_table(geometry_table(bulks_of(loaded, _PAIRS, 0)))

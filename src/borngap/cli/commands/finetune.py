@@ -3,124 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    Clip,
-    Contexts,
-    Criterion,
-    CriterionName,
-    Device,
-    Dtype,
-    Eps,
-    Freeze,
-    GeometryName,
-    GeometryOption,
-    Joint,
-    Json,
-    LoraAlpha,
-    LoraRank,
-    LoraTargets,
-    Method,
-    MethodName,
-    Model,
-    Rate,
-    Schedule,
-    ScheduleName,
-    Seed,
-    Steps,
-    TopP,
-    Warmup,
-    WeightDecay,
-    modules,
-)  # fmt: skip
+from borngap.cli.arguments import Contexts, Json, Source
 from borngap.cli.progress import Progress
 from borngap.cli.show import number, print_json, print_table, say, say_notes, table
 from borngap.report.text import MISSING, word
+from borngap.training import Training
 
 if TYPE_CHECKING:
     from borngap.runfolder import Run
     from borngap.train.finetune import Step
 
 
-class StopName(StrEnum):
-    """What ends a run early."""
-
-    none = "none"
-    saturation = "saturation"
-    structural = "structural"
-    resolved = "resolved"
-
-
-class ForwardName(StrEnum):
-    """Which positions the training forward computes."""
-
-    last = "last"
-    labels = "labels"
-
-
 def finetune(
-    model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="RUN folder; an unfinished one of the same plan goes on.")],
+    *,
+    source: Source,
     contexts: Contexts = "docs10",
-    method: Method = MethodName.full,
-    lr: Rate = None,
-    steps: Steps = 50,
-    freeze: Freeze = None,
-    joint: Joint = False,
-    batch_size: BatchSize = 8,
-    shuffle: Annotated[int | None, typer.Option(help="Seed of a new order each epoch, if joint.")] = None,
-    seed: Seed = 0,
-    criterion: Criterion = CriterionName.rank,
-    stop: Annotated[StopName, typer.Option(help="What ends a run early.")] = StopName.none,
-    lora_rank: LoraRank = 8,
-    lora_alpha: LoraAlpha = 16.0,
-    lora_dropout: Annotated[float, typer.Option(help="Dropout in LoRA's adapters; needs --dropout.")] = 0.0,
-    lora_targets: LoraTargets = "attention",
-    beta1: Beta1 = 0.9,
-    beta2: Beta2 = 0.999,
-    eps: Eps = 1e-8,
-    weight_decay: WeightDecay = 0.0,
-    schedule: Schedule = ScheduleName.constant,
-    warmup: Warmup = 0,
-    clip: Clip = 0.0,
-    dropout: Annotated[bool, typer.Option("--dropout", help="Leave the model's dropout on.")] = False,
-    forward: Annotated[
-        ForwardName, typer.Option(help="`labels` trains by the host's forward over all positions.")
-    ] = ForwardName.last,
-    geometry: GeometryOption = GeometryName.readout,
-    top_p: TopP = 0.9,
-    device: Device = "cpu",
-    dtype: Dtype = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="RUN folder; an unfinished one of the same plan goes on.")],
+    training: Training,
     json: Json = False,
 ) -> None:
     """Fine-tune on contexts, watch every step, and say what came of each: resolved or not, how, and why."""
     from borngap.context import read_contexts
-    from borngap.model.load import load, quiet
     from borngap.train.finetune import finetune as run_plan
-    from borngap.training import Training
 
-    training = Training(
-        method=method.value, rate=lr, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=seed,
-        lora_rank=lora_rank, lora_alpha=lora_alpha, lora_dropout=lora_dropout,
-        lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2, eps=eps,
-        weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, dropout=dropout,
-        dtype=dtype,
-        joint=joint, batch_size=batch_size, shuffle=shuffle, forward=forward.value, geometry=geometry.value,
-        top_p=top_p, criterion=criterion.value, stop=stop.value,
-    )  # fmt: skip
-    quiet()
     wanted = read_contexts(contexts)
     with Progress("steps") as progress:
         see = _seen(progress, len(wanted), training.steps)
-        run = run_plan(load(model, device, dtype), wanted, training, out, see)
+        run = run_plan(source.load(), wanted, training, out, see)
     if json:
         print_json({"schema": 1, "plan": run.plan, "environment": run.environment, "verdicts": run.verdicts})
     else:

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import (
-    Beta1,
-    Beta2,
-    Clip,
-    Contexts,
-    Criterion,
-    CriterionName,
-    Device,
-    Dtype,
-    Eps,
-    Freeze,
-    GeometryName,
-    GeometryOption,
-    Json,
-    LoraAlpha,
-    LoraRank,
-    LoraTargets,
-    Method,
-    MethodName,
-    Model,
-    Rate,
-    Schedule,
-    ScheduleName,
-    Steps,
-    TopP,
-    Warmup,
-    WeightDecay,
-    modules,
-    numbers,
-)  # fmt: skip
+from borngap.cli.arguments import Contexts, Json, Source
 from borngap.cli.commands.critical import Largest, opening
+from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import number, print_json, print_table, say, say_notes, table
-from borngap.errors import UserError
 from borngap.report.text import MISSING, word
+from borngap.training import Training
 
 if TYPE_CHECKING:
     from borngap.critical.forecast import Forecast
 
 
+# a forecast is of one run to its end, without dropout, on each context alone; its seeds are given as a list
+_NOT_FORECAST = ("seed", "joint", "batch_size", "shuffle", "dropout", "lora_dropout", "forward", "stop")
 _PROSPECTS = {
     "will resolve": "resolves",
     "at risk": "at risk",
@@ -57,31 +32,19 @@ _PROSPECTS = {
 
 
 def forecast(
-    model: Model,
+    *,
+    source: Source,
     contexts: Contexts = "docs10",
-    method: Method = MethodName.full,
-    lr: Rate = None,
-    steps: Steps = 50,
-    criterion: Criterion = CriterionName.rank,
-    by: Annotated[str, typer.Option(help="`class-mean` shows the paper's rule next to the forecast.")] = "collocation",
-    seeds: Annotated[str, typer.Option(help="Seeds of LoRA's initial matrices; intervals carry their spread.")] = "0",
+    training: Annotated[Training, Takes(without=_NOT_FORECAST)],
+    by: Annotated[
+        Literal["collocation", "class-mean"],
+        typer.Option(help="`class-mean` shows the paper's rule next to the forecast; `critical` has more ways."),
+    ] = "collocation",
+    seeds: Annotated[
+        tuple[int, ...], typer.Option(help="Seeds of LoRA's initial matrices; intervals carry their spread.")
+    ] = (0,),
     no_lora: Annotated[bool, typer.Option("--no-lora", help="Don't ask whether LoRA would do.")] = False,
     max_lr: Largest = None,
-    freeze: Freeze = None,
-    lora_rank: LoraRank = 8,
-    lora_alpha: LoraAlpha = 16.0,
-    lora_targets: LoraTargets = "attention",
-    beta1: Beta1 = 0.9,
-    beta2: Beta2 = 0.999,
-    eps: Eps = 1e-8,
-    weight_decay: WeightDecay = 0.0,
-    schedule: Schedule = ScheduleName.constant,
-    warmup: Warmup = 0,
-    clip: Clip = 0.0,
-    geometry: GeometryOption = GeometryName.readout,
-    top_p: TopP = 0.9,
-    device: Device = "cpu",
-    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Say, without training, which contexts a plan will resolve, each trained alone, and what rate each takes.
@@ -91,48 +54,31 @@ def forecast(
     from borngap.context import read_contexts
     from borngap.critical.forecast import forecast as look_ahead
     from borngap.critical.forecast import forecast_entry, rate_to_use
-    from borngap.model.load import load, quiet
     from borngap.model.precision import precision_notes, precision_of
     from borngap.runfolder import environment
-    from borngap.training import Training
 
-    _check_way(by)
-    chosen = numbers(seeds, "seeds")
-    training = Training(
-        method=method.value, rate=lr, steps=steps, freeze=tuple(part.value for part in freeze or ()), seed=chosen[0],
-        lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=modules(lora_targets), beta1=beta1, beta2=beta2,
-        eps=eps, weight_decay=weight_decay, schedule=schedule.value, warmup=warmup, clip=clip, geometry=geometry.value,
-        top_p=top_p, criterion=criterion.value,
-        dtype=dtype,
-    )  # fmt: skip
-    quiet()
+    training = replace(training, seed=seeds[0])
     wanted = read_contexts(contexts)
-    total = len(wanted) * (len(chosen) if method is MethodName.lora else 1)
-    loaded = load(model, device, dtype)
+    total = len(wanted) * (len(seeds) if training.method == "lora" else 1)
+    loaded = source.load()
     with Progress("contexts", total) as progress:
         found = look_ahead(
-            loaded, wanted, training, seeds=chosen, limit=max_lr, lora=not no_lora, on_context=progress.show
+            loaded, wanted, training, seeds=seeds, limit=max_lr, lora=not no_lora, on_context=progress.show
         )
     use = rate_to_use(found)
     if json:
-        head = {"schema": 1, "scope": training.scope, "model": model, "method": method.value}
-        head |= {
-            "planned_rate": training.learning_rate,
-            "steps": steps,
-            "criterion": criterion.value,
-            "seeds": list(chosen),
-            "rate_to_use": use,
-            **precision_of(loaded.model),
-        }
+        head = {"schema": 1, "scope": training.scope, "model": source.model, "method": training.method}
+        head |= {"planned_rate": training.learning_rate, "steps": training.steps, "criterion": training.criterion}
+        head |= {"seeds": list(seeds), "rate_to_use": use, **precision_of(loaded.model)}
         entries = [forecast_entry(i, entry) for i, entry in enumerate(found)]
         print_json(head | {"forecasts": entries, "environment": environment()})
         return
     say(opening(training))
-    title = f"{model}: {method.value} at {training.learning_rate:g} for {steps} steps, criterion {criterion.value}"
-    say(title)
+    how = f"{training.method} at {training.learning_rate:g} for {training.steps} steps"
+    say(f"{source.model}: {how}, criterion {training.criterion}")
     for note in precision_notes(loaded.model, loaded.stored):
         say(f"note: {note}")
-    print_table(_table(found, lora=method is not MethodName.lora, paper=by == "class-mean"))
+    print_table(_table(found, lora=training.method != "lora", paper=by == "class-mean"))
     print_table(_at_the_end(found))
     for index, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
@@ -140,12 +86,6 @@ def forecast(
     say_notes((), (entry.target.notes for entry in found))
     for line in _conclusion(found, use):
         say(line)
-
-
-def _check_way(by: str) -> None:
-    if by not in {"collocation", "class-mean"}:
-        fix = "`borngap critical --by` has the other ways"
-        raise UserError("unknown way to forecast", rule="collocation or class-mean", found=by, fix=fix)
 
 
 def _rate(value: float | None) -> str:

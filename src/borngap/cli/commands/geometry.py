@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, Dtype, Json, Model, Seed
+from borngap.cli.arguments import Json, Source
 from borngap.cli.show import model_line, number, print_json, print_table, say, say_notes, table
 
 if TYPE_CHECKING:
@@ -34,18 +34,16 @@ _ROWS = {
 
 
 def geometry(
-    model: Model,
-    pairs: Annotated[int, typer.Option("--pairs", help="Random token pairs.")] = 1_000_000,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: Dtype = None,
+    *,
+    source: Source,
+    pairs: Annotated[int, typer.Option(help="Random token pairs.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Seeds their choice.")] = 0,
     json: Json = False,
 ) -> None:
     """Show how crowded a model's embedding space is, for readout, input and centered rows."""
-    from borngap.model.load import load, model_facts, quiet
+    from borngap.model.load import model_facts
 
-    quiet()
-    loaded = load(model, device, dtype)
+    loaded = source.load()
     info, bulks = model_facts(loaded), bulks_of(loaded, pairs, seed)
     if json:
         matrices = {kind: asdict(bulk) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}

@@ -6,29 +6,28 @@ from typing import Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Device, Dtype, GeometryName, GeometryOption, Json, Model
+from borngap.cli.arguments import Json, Measuring, Source
+from borngap.cli.options import Takes
 from borngap.cli.show import number, print_json, print_table, say_notes, table
 from borngap.report.text import word
 
 
 def neighbours(
     words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words; a leading space is added.")],
-    model: Model,
+    *,
+    source: Source,
     k: Annotated[int, typer.Option("-k", help="Neighbours a word.")] = 10,
-    geometry: GeometryOption = GeometryName.readout,
-    device: Device = "cpu",
-    dtype: Dtype = None,
+    measuring: Annotated[Measuring, Takes(without=("top_p",))],
     json: Json = False,
 ) -> None:
     """List the tokens that overlap most with a word."""
-    from borngap.model.load import load, model_facts, quiet
+    from borngap.model.load import model_facts
     from borngap.model.neighbours import nearest_tokens
 
-    quiet()
-    loaded = load(model, device, dtype)
-    found = nearest_tokens(loaded.model, loaded.tokenizer, words, k=k, geometry=geometry.value)
+    loaded, kind = source.load(), measuring.geometry
+    found = nearest_tokens(loaded.model, loaded.tokenizer, words, k=k, geometry=kind)
     if json:
-        head: dict[str, Any] = {"schema": 1, "model": model_facts(loaded), "geometry": geometry.value}
+        head: dict[str, Any] = {"schema": 1, "model": model_facts(loaded), "geometry": kind}
         print_json(head | {"neighbours": found})
         return
     say_notes(model_facts(loaded)["notes"])

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from borngap.cli.arguments import Contexts, Device, Dtype, GeometryName, GeometryOption, Json, Model, TopP
+from borngap.cli.arguments import Contexts, Json, Measuring, Source
 from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_json, print_table, say, table
 from borngap.report.text import word
 
 
-def probe(
-    model: Model,
-    contexts: Contexts = "docs10",
-    geometry: GeometryOption = GeometryName.readout,
-    top_p: TopP = 0.9,
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    json: Json = False,
-) -> None:
+def probe(*, source: Source, contexts: Contexts = "docs10", measuring: Measuring, json: Json = False) -> None:
     """Measure every observable of every context: is the rival ahead, by how much, and why."""
     from borngap.context import read_contexts
-    from borngap.model.load import load, model_facts, quiet
+    from borngap.model.load import model_facts
     from borngap.model.probe import probe as measure_contexts
     from borngap.model.probe import records
 
-    quiet()
     wanted = read_contexts(contexts)
     with Progress(f"probing {len(wanted)} contexts"):
-        loaded = load(model, device, dtype)
+        loaded = source.load()
         info = model_facts(loaded)
-        observed = measure_contexts(loaded.model, loaded.tokenizer, wanted, geometry=geometry.value, top_p=top_p)
+        observed = measure_contexts(loaded.model, loaded.tokenizer, wanted, **asdict(measuring))
     rows = records(observed)
     if json:
-        head = {"schema": 1, "model": info, "geometry": geometry.value, "top_p": top_p}
-        print_json(head | {"observations": rows})
+        print_json({"schema": 1, "model": info, **asdict(measuring), "observations": rows})
         return
     say(model_line(info))
     _show(rows)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -15,20 +14,13 @@ if TYPE_CHECKING:
     from borngap.report.report import Report
 
 
-class FormatName(StrEnum):
-    """How a report is written."""
-
-    html = "html"
-    md = "md"
-    json = "json"
-
-
+Format = Literal["html", "md", "json"]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="File to write: .html, .md or .json; unless given, a summary is printed."),
 ]
-Format = Annotated[
-    FormatName | None, typer.Option("--format", help="html, md or json; by the file's ending unless given.")
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="html, md or json; by the file's ending unless given.")
 ]
 Charts = Annotated[Path | None, typer.Option("--charts", help="Folder for every chart as SVG and PNG.")]
 
@@ -41,7 +33,7 @@ def report(
         ),
     ],
     out: Out = None,
-    format: Format = None,  # noqa: A002
+    format: FormatOption = None,  # noqa: A002
     charts: Charts = None,
     geometry: Annotated[
         bool, typer.Option("--geometry/--no-geometry", help="Measure the models' embedding geometry, where at hand.")
@@ -85,7 +77,7 @@ def _save_charts(made: Report, folder: Path) -> None:
     typer.echo(f"{len(files)} files written to {folder}", err=True)
 
 
-def check_output(out: Path | None, format: FormatName | None) -> str | None:  # noqa: A002
+def check_output(out: Path | None, format: Format | None) -> Format | None:  # noqa: A002
     """Return the format to write, before anything is measured.
 
     Args:
@@ -100,10 +92,10 @@ def check_output(out: Path | None, format: FormatName | None) -> str | None:  # 
     """
     from borngap.errors import UserError
 
-    if out is None and format is FormatName.html:
+    if out is None and format == "html":
         raise UserError("no file for the report", rule="-o FILE, or --format md or json", fix="add -o report.html")
-    endings = {f".{name.value}": name.value for name in FormatName}
+    endings: dict[str, Format] = {f".{name}": name for name in get_args(Format)}
     if format is None and out is not None and out.suffix not in endings:
         fix = "end its name in .html, .md or .json, or give --format"
         raise UserError("the format of the report can't be told", rule="html, md or json", found=out.name, fix=fix)
-    return format.value if format is not None else endings[out.suffix] if out is not None else None
+    return format if format is not None else endings[out.suffix] if out is not None else None

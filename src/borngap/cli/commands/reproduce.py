@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.cli.arguments import Device, Dtype, Json, bundled_contexts, bundled_models
+from borngap.cli.arguments import Json, Machine, bundled_contexts, bundled_models
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
+from borngap.training import Dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ _QUICK_MODELS = "docs-gpt2-s,docs-neox-s"
 
 
 def reproduce(
+    *,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder; an unfinished reproduction of the same plan goes on.")
     ],
@@ -47,8 +49,7 @@ def reproduce(
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps a run; by default 50, or 30 if quick.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes, a model each; one a processor unless given.")] = None,
-    device: Device = "cpu",
-    dtype: Dtype = None,
+    machine: Machine,
     estimate: Annotated[
         bool, typer.Option("--plan", help="Say what would be run and how long it takes; run none.")
     ] = False,
@@ -64,18 +65,18 @@ def reproduce(
     if steps is not None and steps < 1:
         raise UserError("steps is out of range", rule="at least 1", found=steps)
     quiet()
-    plan = _plan(models, contexts, experiments, steps, dtype, quick=quick)
+    plan = _plan(models, contexts, experiments, steps, machine.dtype, quick=quick)
     processes = workers or os.cpu_count() or 1
     if estimate:
-        seconds = estimated(plan, out, processes, device)
+        seconds = estimated(plan, out, processes, machine.device)
         _tell(plan, planned_runs(plan), seconds, processes, json=json)
         return
     if not _finished(out, plan):
         if not json:
-            _tell(plan, planned_runs(plan), estimated(plan, out, processes, device), processes, json=False)
+            _tell(plan, planned_runs(plan), estimated(plan, out, processes, machine.device), processes, json=False)
         with Progress("runs") as bar:
             report = _seen(bar, planned_runs(plan))
-            reproduce(plan, out, workers=processes, device=device, report=report)
+            reproduce(plan, out, workers=processes, device=machine.device, report=report)
     write_results(out)
     records = write_report(out)
     if json:
@@ -84,7 +85,7 @@ def reproduce(
         _show(records, out)
 
 
-def _plan(models: str, contexts: str, experiments: str, steps: int | None, dtype: str | None, *, quick: bool) -> Plan:
+def _plan(models: str, contexts: str, experiments: str, steps: int | None, dtype: Dtype | None, *, quick: bool) -> Plan:
     from dataclasses import replace
 
     from borngap.context import read_contexts

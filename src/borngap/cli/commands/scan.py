@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import Device, Dtype, GeometryName, GeometryOption, Json, Model, Seed, TopP
+from borngap.cli.arguments import Json, RayAddress, Source
+from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import model_line, number, print_json, say, say_notes
 from borngap.report.text import word
+from borngap.scanning.settings import Order, Scanning
 from borngap.shown import visible
 
 if TYPE_CHECKING:
@@ -29,92 +31,48 @@ _CHOSEN = {
 _CLASSES = {"A": "dense", "B": "sparse", "intermediate": "intermediate"}
 
 
-class EngineName(StrEnum):
-    """Where the forwards run."""
-
-    process = "process"
-    ray = "ray"
-
-
-class ExportBy(StrEnum):
-    """Which of a pair's targets become contexts."""
-
-    median = "median"
-    worst = "worst"
-    spread = "spread"
-
-
-class LossName(StrEnum):
-    """Which tokens count."""
-
-    answers = "answers"
-    all = "all"
-
-
 def scan(
     data: Annotated[
         str,
         typer.Argument(help="File (JSON Lines, JSON, CSV, TSV, Parquet, text; also compressed), folder, or hub name."),
     ],
-    model: Model,
+    *,
+    source: Source,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Number of rows; all unless given.")] = None,
+    scanning: Annotated[Scanning, Takes(without=("pairs",))],
+    pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and rival: look for these only.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
+    show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
     export_contexts: Annotated[
         int, typer.Option(help="Contexts for finetune and forecast, one of each of the worst pairs; needs --out.")
     ] = 0,
     export_by: Annotated[
-        ExportBy, typer.Option(help="A pair's targets by logit gap: next to the median, the worst, or a spread.")
-    ] = ExportBy.median,
+        Order, typer.Option(help="A pair's targets by logit gap: next to the median, the worst, or a spread.")
+    ] = "median",
     fail_over: Annotated[
         float | None, typer.Option(help="Exit with 1 if the rival leads in more than this share of its targets.")
     ] = None,
-    percentile: Annotated[float, typer.Option(help="Percentile of the bulk that a rival's overlap is above.")] = 99.0,
-    min_overlap: Annotated[float | None, typer.Option(help="The same as a number, instead.")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and rival: look for these only.")] = None,
-    text_field: Annotated[str | None, typer.Option(help="Field of the text.")] = None,
-    prompt_field: Annotated[str | None, typer.Option(help="Field of the prompt.")] = None,
-    completion_field: Annotated[str | None, typer.Option(help="Field of the completion.")] = None,
-    messages_field: Annotated[str | None, typer.Option(help="Field of the chat messages.")] = None,
-    loss: Annotated[
-        LossName, typer.Option(help="`answers`: the completion or the assistant's tokens; `all`: the prompt's as well.")
-    ] = LossName.answers,
-    max_length: Annotated[int | None, typer.Option(help="Cut rows there, as SFTTrainer's max_length.")] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens read at once; the model's context unless given.")] = None,
-    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
-    strict: Annotated[bool, typer.Option("--strict", help="End at the first malformed row.")] = False,
-    show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
-    engine: Annotated[EngineName, typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")] = EngineName.process,
+    engine: Annotated[
+        Literal["process", "ray"], typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")
+    ] = "process",
     workers: Annotated[int, typer.Option(help="Models at work at once, with --engine ray.")] = 1,
-    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as ray://host:10001.")] = None,
-    geometry: GeometryOption = GeometryName.readout,
-    top_p: TopP = 0.9,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: Dtype = None,
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Scan a data set: how many targets have a near-synonym rival in the nucleus, who leads, and which pairs."""
     from borngap.errors import UserError
-    from borngap.model.load import load, quiet
     from borngap.scanning.pairs import read_pairs
     from borngap.scanning.scan import scan as run
-    from borngap.scanning.settings import Scanning
 
     if fail_over is not None and not 0 <= fail_over <= 1:
         raise UserError("fail-over is out of range", rule="a share in [0, 1]", found=fail_over)
-    settings = Scanning(
-        percentile=percentile, min_overlap=min_overlap, pairs=None if pairs is None else read_pairs(pairs),
-        geometry=geometry.value, top_p=top_p, seed=seed, text_field=text_field, prompt_field=prompt_field,
-        completion_field=completion_field, messages_field=messages_field, loss=loss.value, max_length=max_length,
-        window=window, limit=limit, strict=strict,
-    )  # fmt: skip
-    quiet()
-    loaded = load(model, device, dtype)
-    runner = _runner(loaded, data, split, device, workers, ray_address) if engine == EngineName.ray else None
+    settings = scanning if pairs is None else replace(scanning, pairs=read_pairs(pairs))
+    loaded = source.load()
+    runner = _runner(loaded, data, split, source.device, workers, ray_address) if engine == "ray" else None
     with Progress("rows") as bar:
         found = run(
             loaded.model, loaded.tokenizer, data, out=out, settings=settings, export_contexts=export_contexts,
-            export_by=export_by.value, split=split, name=model, engine=runner, on_progress=_seen(bar),
+            export_by=export_by, split=split, name=source.model, engine=runner, on_progress=_seen(bar),
         )  # fmt: skip
     if fail_over is not None:
         _check_whole(found.summary)

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import (
-    Contexts,
-    Device,
-    Dtype,
-    GeometryName,
-    GeometryOption,
-    Json,
-    LoraTargets,
-    Model,
-    TopP,
-    modules,
-)
-from borngap.cli.commands.finetune import CriterionName, MethodName, ScheduleName
+from borngap.choices import Criterion
+from borngap.cli.arguments import Contexts, Json, RayAddress, Source
+from borngap.cli.options import Takes, texts
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import number, print_json, print_table, say, table
 from borngap.errors import UserError
 from borngap.report.text import MISSING, word
+from borngap.sweep.plan import Engine
+from borngap.training import Training
 
 if TYPE_CHECKING:
     from borngap.sweep.phase import Estimate, Phase
@@ -33,46 +26,27 @@ if TYPE_CHECKING:
     from borngap.sweep.sweepfolder import Sweep
 
 
-class EngineName(StrEnum):
-    """What carries out the runs."""
-
-    auto = "auto"
-    sequential = "sequential"
-    stacked = "stacked"
-    processes = "processes"
-    ray = "ray"
+# rates and seeds are lists of the sweep's own, and each context is trained alone; criteria may be several
+_OF_A_SWEEP = ("rate", "seed", "joint", "batch_size", "shuffle", "criterion")
 
 
 def sweep(
-    model: Model,
+    *,
+    source: Source,
+    contexts: Contexts = "docs10",
     lrs: Annotated[str, typer.Option("--lrs", help="Rates: 1e-4,1e-3, or lowest:highest:count, even in the log.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="SWEEP folder; an unfinished one of the same plan goes on.")
     ] = None,
-    contexts: Contexts = "docs10",
-    method: Annotated[MethodName, typer.Option(help="What is trained.")] = MethodName.lora,
-    seeds: Annotated[str, typer.Option(help="Seeds of LoRA's initial matrices, comma-separated.")] = "0",
-    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 50,
-    criterion: Annotated[
-        list[CriterionName] | None, typer.Option(help="What counts as resolved; repeatable; by default rank.")
-    ] = None,
-    engine: Annotated[EngineName, typer.Option(help="What carries out the runs.")] = EngineName.auto,
-    workers: Annotated[int | None, typer.Option(help="Processes; one a processor unless given.")] = None,
-    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster, such as ray://host:10001.")] = None,
+    training: Annotated[Training, Takes(without=_OF_A_SWEEP, defaults={"method": "lora"})],
+    seeds: Annotated[tuple[int, ...], typer.Option(help="Seeds of LoRA's initial matrices.")] = (0,),
     plan: Annotated[
         bool, typer.Option("--plan", help="Print the runs and how long they would take; run none.")
     ] = False,
-    lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's adapters.")] = 8,
-    lora_alpha: Annotated[float, typer.Option(help="LoRA's alpha.")] = 16.0,
-    lora_targets: LoraTargets = "attention",
-    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
-    schedule: Annotated[ScheduleName, typer.Option(help="Rate over the run.")] = ScheduleName.constant,
-    warmup: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
-    clip: Annotated[float, typer.Option(help="Largest gradient norm; 0 for no clipping.")] = 0.0,
-    geometry: GeometryOption = GeometryName.readout,
-    top_p: TopP = 0.9,
-    device: Device = "cpu",
-    dtype: Dtype = None,
+    criterion: Annotated[tuple[Criterion, ...], typer.Option(help=texts(Training)["criterion"])] = ("rank",),
+    engine: Annotated[Literal["auto", Engine], typer.Option(help="What carries out the runs.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Processes; one a processor unless given.")] = None,
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
     """Train every context at every rate; print critical rates, theta*, reduced fields and the phase boundary."""
@@ -80,35 +54,20 @@ def sweep(
     from borngap.model.load import quiet
     from borngap.rates import read_rates
     from borngap.sweep.plan import plan_sweep
-    from borngap.training import Training
 
     rates = read_rates(lrs)
     if workers is not None and workers < 1:
         raise UserError("workers is out of range", rule="at least 1", found=workers)
-    criteria: list[Any] = [name.value for name in criterion or [CriterionName.rank]]
-    training = Training(
-        method=method.value, steps=steps, lora_rank=lora_rank, lora_alpha=lora_alpha,
-        lora_targets=modules(lora_targets), weight_decay=weight_decay,
-        schedule=schedule.value, warmup=warmup, clip=clip, geometry=geometry.value, top_p=top_p,
-        criterion=criteria[0],
-        dtype=dtype,
-    )  # fmt: skip
-    planned = plan_sweep(model, read_contexts(contexts), rates, training=training, seeds=_seeds(seeds))
+    settings = replace(training, criterion=criterion[0])
+    planned = plan_sweep(source.model, read_contexts(contexts), rates, training=settings, seeds=seeds)
     quiet()
     if plan:
-        _show_plan(planned, out, engine.value, workers, device, json=json)
+        _show_plan(planned, out, engine, workers, source.device, json=json)
         return
     if out is None:
         raise UserError("no folder for the results", rule="--out DIR, or --plan")
-    result = _carry_out(planned, out, engine.value, workers, device, ray_address)
-    _show(result, criteria, json=json)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError("can't read the seeds", rule="whole numbers, comma-separated", found=text) from None
+    result = _carry_out(planned, out, engine, workers, source.device, ray_address)
+    _show(result, criterion, json=json)
 
 
 def _carry_out(plan: SweepPlan, out: Path, engine: str, workers: int | None, device: str, address: str | None) -> Sweep:
@@ -149,7 +108,7 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
     say(text)
 
 
-def _show(result: Sweep, criteria: list[Any], *, json: bool) -> None:
+def _show(result: Sweep, criteria: Sequence[Criterion], *, json: bool) -> None:
     from borngap.runfolder import clean
     from borngap.sweep.points import phase_diagrams
 
