@@ -9,12 +9,12 @@ from tests.studies import cells, study
 
 from borngap.experiments.claims import claimlist, modelwise, quantities
 from borngap.experiments.claims.claimlist import CLAIMS
-from borngap.experiments.claims.judging import Claim, above, below, exists, judge, judged, table, within
+from borngap.experiments.claims.judging import Claim, above, below, claims_table, exists, judge_claim, judged, within
 from borngap.experiments.parts.fields import burial
 from borngap.experiments.run import all_figures, all_tables
 from borngap.experiments.stats import Quantity, nothing
 from borngap.files import json_bytes
-from borngap.results.tables import markdown
+from borngap.results.tables import table_markdown
 from borngap.runfolder import clean
 
 
@@ -44,12 +44,12 @@ def quantity(low, high, value=None):
     ],
 )
 def test_every_rule_reaches_every_verdict(rule, low, high, verdict):
-    assert judge(quantity(low, high), rule) == verdict
+    assert judge_claim(quantity(low, high), rule) == verdict
 
 
 def test_without_an_interval_nothing_is_claimed():
-    assert judge(Quantity(5.0, None, None, 2), above(0.0, "x")) == "not testable here"
-    assert judge(nothing("no runs"), above(0.0, "x")) == "not testable here"
+    assert judge_claim(Quantity(5.0, None, None, 2), above(0.0, "x")) == "not testable here"
+    assert judge_claim(nothing("no runs"), above(0.0, "x")) == "not testable here"
 
 
 def test_a_record_says_rule_measure_and_meaning():
@@ -68,7 +68,7 @@ def test_an_empty_study_claims_nothing():
     assert all(record["why"] and record["ours"] is None for record in records)
     assert len({record["id"] for record in records}) == len(records) == len(CLAIMS)
     json.loads(json_bytes({"claims": records}))
-    assert table(records).rows.height == len(CLAIMS)
+    assert claims_table(records).rows.height == len(CLAIMS)
 
 
 def verdict_of(name, made):
@@ -307,13 +307,13 @@ def test_kappa_against_other_candidates():
 def test_claims_name_the_paper_or_us():
     assert {c.source for c in claimlist.PAPER} == {"paper"}
     assert {c.source for c in claimlist.OURS} == {"ours"}
-    assert isinstance(table(judged(CLAIMS[:1], study())).rows, pl.DataFrame)
+    assert isinstance(claims_table(judged(CLAIMS[:1], study())).rows, pl.DataFrame)
 
 
 def test_tables_and_figures_of_nothing_are_empty():
     tables, figures = all_tables(study()), all_figures(study())
     assert {f"table{n}" for n in range(1, 8)} <= {t.id for t in tables}
-    assert all(t.rows.height == 0 and markdown(t) for t in tables)
+    assert all(t.rows.height == 0 and table_markdown(t) for t in tables)
     assert {f"figure{n}" for n in range(1, 9)} <= {f.id for f in figures}
     assert {f.id for f in figures if f.rows} == {"figure1", "figure2"}  # by formula
 

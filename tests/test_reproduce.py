@@ -18,13 +18,13 @@ from borngap.experiments.campaign import is_stored, reproduce_model, searches
 from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
 from borngap.experiments.folder import Plan, home, read_plan, start
 from borngap.experiments.measure import usable
-from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, scope_of, write_results
+from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, rewrite_results, scope_of
 from borngap.experiments.study import movements, read_study
 from borngap.model.load import load_tokenizer, new_model
 from borngap.report.charts.drawing import picture
 from borngap.report.reproduction import write_report
 from borngap.results.figures import Figure
-from borngap.results.tables import Table, cell, markdown
+from borngap.results.tables import Table, cell, table_markdown
 from borngap.train.methods import is_tied, make_trainable
 from borngap.training import Training
 
@@ -218,7 +218,7 @@ def test_movements_of_a_run():
 def test_cells_break_no_table():
     assert cell("a|b\nc") == r"a\|b↵c"
     assert cell(float("nan")) == cell(None) == "–"
-    text = markdown(Table("t", "T", "note", pl.DataFrame({"m": ["x", "y"], "v": [1.0, None]}), split=("m",)))
+    text = table_markdown(Table("t", "T", "note", pl.DataFrame({"m": ["x", "y"], "v": [1.0, None]}), split=("m",)))
     assert "**x**\n\n| v |\n| ---: |\n| 1 |" in text
     assert "| – |" in text
 
@@ -282,7 +282,7 @@ def test_a_field_is_what_it_says(whole):
 
 def test_tables_come_out_the_same_without_training(whole, monkeypatch):
     folder, plan, _ = whole
-    write_results(folder)
+    rewrite_results(folder)
     write_report(folder)
     first = files_of(folder)
     for name in ("tables", "figures"):
@@ -296,7 +296,7 @@ def test_tables_come_out_the_same_without_training(whole, monkeypatch):
     for name in ("base_of", "critical_of", "ends_of", "run_sweep"):
         monkeypatch.setattr(campaign, name, refuse)
     reproduce(plan, folder)
-    write_results(folder)
+    rewrite_results(folder)
     write_report(folder)
     assert files_of(folder) == first
     assert {f"tables/table{n}.md" for n in range(1, 8)} <= set(first)

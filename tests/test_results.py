@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from borngap.errors import UserError
 from borngap.results.figures import Figure
 from borngap.results.stored import Results, read_results, write_results
-from borngap.results.tables import Table, markdown
+from borngap.results.tables import Table, table_markdown
 
 ROWS = pl.DataFrame(
     {"model": ["m", "n"], "runs": [3, None], "rate": [1e-4, None], "silent": [True, None], "none": [None, None]},
@@ -36,7 +36,7 @@ def test_what_is_written_is_what_is_read(folder):
     assert found.figures == [LINES]
     for table, original in zip(found.tables, (WHOLE, EMPTY), strict=True):
         assert_frame_equal(table.rows, original.rows)
-        assert markdown(table) == markdown(original) == (folder / "tables" / f"{table.id}.md").read_text()
+        assert table_markdown(table) == table_markdown(original) == (folder / "tables" / f"{table.id}.md").read_text()
         assert (table.split, table.main) == (original.split, original.main)
     assert_frame_equal(found.tables[0].paper, WHOLE.paper)
     assert found.tables[1].paper is None

@@ -134,12 +134,12 @@ def sweeps(there: Path, model: str, plan: Plan, base: dict[str, Any]) -> Iterato
 
 def rates(there: Path, plan: Plan, base: dict[str, Any], arm: Arm) -> dict[float, str]:
     """Return the rates of an arm with their names, from what is stored of a model."""
-    theta, _ = theta_star(there, arm.scale)
+    theta, _ = theta_by_collocation(there, arm.scale)
     overlaps = [row["gold_overlap"] for row in base["contexts"]]
     return rates_of(arm, plan.scope, theta, sum(overlaps) / len(overlaps))
 
 
-def theta_star(there: Path, method: Method) -> tuple[float | None, str]:
+def theta_by_collocation(there: Path, method: Method) -> tuple[float | None, str]:
     """Return a model's theta* by collocation, and the criterion that it is by.
 
     By the Born gap, as in the paper; by rank where fewer than three contexts start with the rival ahead by the Born

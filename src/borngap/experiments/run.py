@@ -16,7 +16,7 @@ from borngap.errors import UserError
 from borngap.experiments.arms import ARMS, Arm, Scope
 from borngap.experiments.campaign import OnProgress, reproduce_model, searches
 from borngap.experiments.claims.claimlist import CLAIMS
-from borngap.experiments.claims.judging import judged, table
+from borngap.experiments.claims.judging import claims_table, judged
 from borngap.experiments.folder import Plan, home, start
 from borngap.experiments.parts import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
 from borngap.experiments.parts.concepts import figures as concepts
@@ -166,10 +166,10 @@ def results_of(study: Study) -> Results:
     claims: list[JudgedClaim] = [clean(record) for record in judged(CLAIMS, study)]
     there = set(study.models["model"])
     missing = [] if study.plan is None else [model for model in study.plan.models if model not in there]
-    return Results(claims, [table(claims), *all_tables(study)], all_figures(study), study.runs.height, missing)
+    return Results(claims, [claims_table(claims), *all_tables(study)], all_figures(study), study.runs.height, missing)
 
 
-def write_results(folder: Path) -> None:
+def rewrite_results(folder: Path) -> None:
     """Write the results of a reproduction, complete or not, into its folder; what stood there is replaced.
 
     Args:

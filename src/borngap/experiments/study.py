@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from borngap.experiments.arms import ARMS
-from borngap.experiments.campaign import rates, theta_star
+from borngap.experiments.campaign import rates, theta_by_collocation
 from borngap.experiments.folder import Plan, entries, home, read_plan
 from borngap.files import checked
 from borngap.runfolder import STEP_COLUMNS
@@ -165,7 +165,7 @@ def _model_row(there: Path, model: str, base: Mapping[str, Any]) -> dict[str, An
     for kind, bulk in base["bulk"].items():
         row |= {f"{kind}_{key}": value for key, value in bulk.items()}
     for method in ("full", "lora", "readout-only"):
-        row[f"theta_{method}"], row[f"theta_{method}_by"] = theta_star(there, method)
+        row[f"theta_{method}"], row[f"theta_{method}_by"] = theta_by_collocation(there, method)
     return row
 
 

@@ -19,7 +19,7 @@ from borngap.report.text import count
 from borngap.results.claims import JudgedClaim, Judgement
 from borngap.results.figures import Figure
 from borngap.results.stored import FIGURES, About, Results, read_about, read_results
-from borngap.results.tables import Table, brief, cell, markdown, sections
+from borngap.results.tables import Table, brief, cell, sections, table_markdown
 
 _FOLDER = Path(__file__).parent / "page"
 
@@ -72,7 +72,7 @@ def _text(about: About, found: Results) -> str:
     head = ["# The paper's experiments, run and judged", verdict_line(found.claims), _lead(about, found)]
     shown = [f"## {f.title}\n\n![{f.title}]({FIGURES}/{f.id}.svg)\n\n{f.note}" for f in found.figures]
     made = ", ".join(f"{key} {value}" for key, value in about.environment.items() if isinstance(value, str | int))
-    tables = (markdown(brief(table), 2).rstrip() for table in found.tables)
+    tables = (table_markdown(brief(table), 2).rstrip() for table in found.tables)
     return "\n\n".join([*head, *tables, *shown, "## How it was made", made]) + "\n"
 
 

@@ -44,12 +44,12 @@ class Figure:
     columns: int = 4
 
 
-def as_json(figure: Figure) -> dict[str, Any]:
+def figure_json(figure: Figure) -> dict[str, Any]:
     """Return a figure JSON-ready: ``schema`` and its attributes."""
     return clean({"schema": 1} | asdict(figure))
 
 
-def figure_of(stored: Mapping[str, Any]) -> Figure:
+def stored_figure(stored: Mapping[str, Any]) -> Figure:
     """Return the figure that ``as_json`` told."""
     pairs = {"x", "y", "log", "free"}
     told: dict[str, Any] = {key: tuple(v) if key in pairs else v for key, v in stored.items() if key != "schema"}

@@ -72,7 +72,7 @@ def write_results(folder: Path, found: Results) -> None:
     for table in found.tables:
         tables.write_table(table, folder / TABLES)
     for figure in found.figures:
-        write_whole(folder / FIGURES / f"{figure.id}.json", json_bytes(figures.as_json(figure)))
+        write_whole(folder / FIGURES / f"{figure.id}.json", json_bytes(figures.figure_json(figure)))
     write_whole(folder / CLAIMS_FILE, json_bytes({"schema": 1, "claims": list(found.claims)}))
     head = {"schema": 1, "runs": found.runs, "missing": list(found.missing)}
     there = {"tables": [tables.layout(table) for table in found.tables], "figures": [f.id for f in found.figures]}
@@ -99,7 +99,7 @@ def read_results(folder: Path) -> Results:
         return Results(
             checked(folder / CLAIMS_FILE)["claims"],
             [tables.table_of(checked(folder / TABLES / f"{each['id']}.json"), each) for each in head["tables"]],
-            [figures.figure_of(checked(folder / FIGURES / f"{name}.json")) for name in head["figures"]],
+            [figures.stored_figure(checked(folder / FIGURES / f"{name}.json")) for name in head["figures"]],
             head["runs"],
             head["missing"],
         )

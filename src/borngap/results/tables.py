@@ -51,12 +51,12 @@ def write_table(table: Table, folder: Path) -> None:
         table: the table.
         folder: there already.
     """
-    write_whole(folder / f"{table.id}.md", markdown(table).encode())
-    write_whole(folder / f"{table.id}.json", json_bytes(as_json(table)))
+    write_whole(folder / f"{table.id}.md", table_markdown(table).encode())
+    write_whole(folder / f"{table.id}.json", json_bytes(table_json(table)))
     write_whole(folder / f"{table.id}.csv", table.rows.write_csv().encode())
 
 
-def as_json(table: Table) -> dict[str, Any]:
+def table_json(table: Table) -> dict[str, Any]:
     """Return a table JSON-ready: ``schema``, ``id``, ``title``, ``note``, ``rows``, ``paper``."""
     head = {"schema": 1, "id": table.id, "title": table.title, "note": table.note}
     paper = None if table.paper is None else {"title": table.paper_title, "rows": table.paper.to_dicts()}
@@ -80,7 +80,7 @@ def table_of(stored: Mapping[str, Any], laid_out: Mapping[str, Any]) -> Table:
     )  # fmt: skip
 
 
-def markdown(table: Table, level: int = 1) -> str:
+def table_markdown(table: Table, level: int = 1) -> str:
     """Return a table as Markdown, the paper's beside it.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from borngap.errors import UserError
 
 Loss = Literal["answers", "all"]
-Rule = tuple[bool, str]
+InRange = tuple[bool, str]
 """Whether a setting is in its range, and the range."""
 
 
@@ -56,7 +56,7 @@ class Reading:
             if not holds:
                 raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
 
-    def rules(self) -> Mapping[str, Rule]:
+    def rules(self) -> Mapping[str, InRange]:
         """Return the range of each setting that has one."""
         return {
             "loss": (self.loss in get_args(Loss), f"one of {', '.join(get_args(Loss))}"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from borngap.choices import DEFAULT_TOP_P, KINDS, Kind
-from borngap.scanning.reading import Reading, Rule
+from borngap.scanning.reading import InRange, Reading
 
 Order = Literal["median", "worst", "spread"]  # in which a pair's targets become contexts
 _LOWEST_PERCENTILE = 90.0
@@ -37,9 +37,9 @@ class Scanning(Reading):
     top_p: float = DEFAULT_TOP_P
     bulk_pairs: int = 1_000_000
 
-    def rules(self) -> Mapping[str, Rule]:
+    def rules(self) -> Mapping[str, InRange]:
         """Return the range of each setting that has one."""
-        own: dict[str, Rule] = {
+        own: dict[str, InRange] = {
             "percentile": (_LOWEST_PERCENTILE <= self.percentile < 100, f"in [{_LOWEST_PERCENTILE:g}, 100)"),
             "min_overlap": (self.min_overlap is None or 0 < self.min_overlap <= 1, "in (0, 1]"),
             "geometry": (self.geometry in KINDS, f"one of {', '.join(KINDS)}"),

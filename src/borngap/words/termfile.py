@@ -12,14 +12,14 @@ from borngap.errors import UserError
 from borngap.kinds import refuse_result
 from borngap.words.inflection import related
 from borngap.words.term import LeftOut, Term, TermList
-from borngap.words.termfiles.table import read_table
+from borngap.words.termfiles.table import read_term_table
 from borngap.words.termfiles.tbx import read_tbx
 from borngap.words.termfiles.vale import read_vale
 
 _Reader = Callable[[Path, str | None], Iterable[Term | LeftOut]]
 _VALE = (".yml", ".yaml")
 _READERS: dict[str, _Reader] = {
-    **dict.fromkeys((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"), lambda path, _: read_table(path)),
+    **dict.fromkeys((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"), lambda path, _: read_term_table(path)),
     **dict.fromkeys(_VALE, lambda path, _: read_vale(path)),
     **dict.fromkeys((".tbx", ".xml"), read_tbx),
 }

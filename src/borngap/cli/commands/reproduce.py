@@ -56,7 +56,7 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Run the paper's experiments, resumably; write every table and figure, and judge every claim."""
-    from borngap.experiments.run import estimated, planned_runs, reproduce, write_results
+    from borngap.experiments.run import estimated, planned_runs, reproduce, rewrite_results
     from borngap.model.load import quiet
     from borngap.report.reproduction import write_report
 
@@ -77,7 +77,7 @@ def reproduce(
         with Progress("runs") as bar:
             report = _seen(bar, planned_runs(plan))
             reproduce(plan, out, workers=processes, device=machine.device, report=report)
-    write_results(out)
+    rewrite_results(out)
     records = write_report(out)
     if json:
         print_json({"schema": 1, "claims": records})

@@ -16,7 +16,7 @@ from borngap.results.tables import Table, cell
 
 
 @dataclass(frozen=True)
-class Rule:
+class ClaimRule:
     """When a claim holds, and when it fails, by the 95 % interval of a quantity.
 
     It replicates if the whole interval lies in ``holds``, does not if the whole interval lies outside ``bears`` (the
@@ -33,25 +33,25 @@ class Rule:
     bears: tuple[float, float]
 
 
-def above(cut: float, what: str, bears: float | None = None) -> Rule:
+def above(cut: float, what: str, bears: float | None = None) -> ClaimRule:
     """Return the rule that a quantity is larger than a cut; at most ``bears`` (the cut unless given) it fails."""
-    return Rule(f"{what} above {cut:g}", (cut, math.inf), (cut if bears is None else bears, math.inf))
+    return ClaimRule(f"{what} above {cut:g}", (cut, math.inf), (cut if bears is None else bears, math.inf))
 
 
-def below(cut: float, what: str) -> Rule:
+def below(cut: float, what: str) -> ClaimRule:
     """Return the rule that a quantity is at most a cut."""
-    return Rule(f"{what} at most {cut:g}", (-math.inf, cut), (-math.inf, cut))
+    return ClaimRule(f"{what} at most {cut:g}", (-math.inf, cut), (-math.inf, cut))
 
 
-def within(low: float, high: float, what: str) -> Rule:
+def within(low: float, high: float, what: str) -> ClaimRule:
     """Return the rule that a quantity lies between two cuts."""
-    return Rule(f"{what} between {low:g} and {high:g}", (low, high), (low, high))
+    return ClaimRule(f"{what} between {low:g} and {high:g}", (low, high), (low, high))
 
 
-def exists(what: str) -> Rule:
+def exists(what: str) -> ClaimRule:
     """Return the rule that there are cases: a share above 0; it fails where the share is at most 5 % for sure."""
     text = f"share of {what} above 0; refuted only if at most 5 %"
-    return Rule(text, (0.0, 1.0), (0.05, 1.0))
+    return ClaimRule(text, (0.0, 1.0), (0.05, 1.0))
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class Claim:
     claim: str
     source: str
     paper: str
-    rule: Rule
+    rule: ClaimRule
     measure: Callable[[Study], Quantity]
     basis: str
 
 
-def judge(quantity: Quantity, rule: Rule) -> Judgement:
+def judge_claim(quantity: Quantity, rule: ClaimRule) -> Judgement:
     """Return the judgement on a claim, by the quantity that it is about.
 
     Args:
@@ -110,7 +110,7 @@ def judged(claims: Sequence[Claim], study: Study) -> list[JudgedClaim]:
     return [_record(claim, claim.measure(study)) for claim in claims]
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> Table:
+def claims_table(records: Sequence[Mapping[str, Any]]) -> Table:
     """Return the claims as a table.
 
     Args:
@@ -132,7 +132,7 @@ def table(records: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _record(claim: Claim, quantity: Quantity) -> JudgedClaim:
-    verdict = judge(quantity, claim.rule)
+    verdict = judge_claim(quantity, claim.rule)
     return {
         "id": claim.id,
         "claim": claim.claim,

@@ -15,7 +15,7 @@ _FIX = "name the wanted word use and the other avoid: which of the two is wanted
 _YES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
 
-def read_table(path: Path) -> Iterator[Term | LeftOut]:
+def read_term_table(path: Path) -> Iterator[Term | LeftOut]:
     """Read terms row by row; other fields than ``use``, ``avoid`` and ``cased`` are passed over.
 
     Args:
