@@ -4,17 +4,8 @@ import math
 
 import pytest
 
-from borngap.critical.record import (
-    Bracket,
-    CriticalRate,
-    bisection,
-    class_mean,
-    combined,
-    extrapolated,
-    found,
-    grid_search,
-    prospect,
-)  # fmt: skip
+from borngap.critical.brackets import Bracket, bisection, found, grid_search
+from borngap.critical.record import CriticalRate, class_mean, combined, extrapolated, prospect
 
 STEPS = 50
 

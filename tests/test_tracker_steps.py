@@ -9,7 +9,8 @@ import pytest
 from tests.hosts import CONTEXTS, prose
 
 import borngap
-from borngap.critical.record import Bracket, found, prospect
+from borngap.critical.brackets import Bracket, found
+from borngap.critical.record import prospect
 from borngap.critical.search import Searcher
 from borngap.track.metrics import averages
 from borngap.track.sample import sample_targets

@@ -12,21 +12,11 @@ from typing import Any
 import torch
 
 from borngap.context import Context, Target
+from borngap.critical.brackets import WIDTH, bisection, found, grid_search
 from borngap.critical.calibration import around, collocation_half_width, half_width
 from borngap.critical.course import Course, pieces_for
 from borngap.critical.landscape import Landscape, Spent
-from borngap.critical.record import (
-    WAYS,
-    WIDTH,
-    By,
-    CriticalRate,
-    RateStatus,
-    bisection,
-    class_mean,
-    extrapolated,
-    found,
-    grid_search,
-)
+from borngap.critical.record import WAYS, By, CriticalRate, RateStatus, class_mean, extrapolated
 from borngap.critical.signpath import SEGMENTS, critical_dose
 from borngap.critical.solve import solve
 from borngap.critical.trials import Trials
