@@ -14,6 +14,7 @@ from borngap.words.inflection import FORMS, agree, forms, lemmas, related
     ("returns", {"return"}), ("Returning", {"return"}), ("left", {"left", "leave"}), ("mice", {"mouse"}),
     ("was", {"be"}), ("method", {"method"}), ("worse", {"bad", "ill", "wrong", "worse"}),
     ("datasets", {"dataset"}), ("subclasses", {"subclass"}), ("pull-requests", {"pull-request"}),  # the lexicon lacks
+    ("home pages", {"home page", "home pages"}), ("logged in", {"log in", "logged in"}),
     ("Wörter", {"wörter"}), ("kubernetes", {"kubernetes"}), ("", {""}), ("...", {"..."}), ("3.5", {"3.5"}),
 ])  # fmt: skip
 def test_lemmas(word, expected):

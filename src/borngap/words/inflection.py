@@ -42,13 +42,17 @@ def lemmas(word: str) -> frozenset[str]:
     """Return the words, in lower case, that a word can be a form of, as any part of speech.
 
     Args:
-        word: one word, in any case.
+        word: one word, or a term of several of which the first or the last is inflected; in any case.
 
     Returns:
-        ``{"leave", "left"}`` for "left", ``{"dataset"}`` for "datasets"; a word of which the lexicon knows no part is
-        its own and only lemma.
+        ``{"leave", "left"}`` for "left", ``{"dataset"}`` for "datasets", ``{"home page", "home pages"}`` for "home
+        pages"; a word of which the lexicon knows no part is its own and only lemma.
     """
-    word = word.lower()
+    word = word.strip().lower()
+    if " " in word:
+        (first, _, rest), (before, _, last) = word.partition(" "), word.rpartition(" ")
+        verbs, nouns = (f"{lemma} {rest}" for lemma in lemmas(first)), (f"{before} {lemma}" for lemma in lemmas(last))
+        return frozenset((*verbs, *nouns))
     for cut in (0, *_cuts(word)):
         found = {lemma.lower() for spelt in _lexicon()[0](word[cut:]).values() for lemma in spelt}
         if found:
