@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup browser demo test quick check bench docs corpus clean
+.PHONY: setup browser demo test quick check bench docs notebooks release-check corpus clean
 
 setup: $(READY)
 
@@ -47,6 +47,17 @@ bench: setup
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/python docs/make_site.py
+
+# The outputs that are stored in the notebooks, made anew.
+notebooks: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR \
+	  --ExecutePreprocessor.record_timing=False docs/notebooks/*.ipynb
+
+# What a release must hold: wheel, empty environment, notebooks, site, versions. Minutes, and it downloads packages.
+release-check: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/python -m pytest tests/release.py
 
 # The packages whose docstrings the bundled models are trained on, at their pinned versions, beside the environment.
 corpus: setup

@@ -29,7 +29,6 @@ LORA = borngap.Training(method="lora", rate=1e-4)
 REVERSED = replace(WORDS["algorithm"], gold=" method", rival=" algorithm")
 MIXED = [WORDS["algorithm"], REVERSED, *(WORDS[word] for word in ("matrix", "network", "mapping", "instance"))]
 TOGETHER = replace(LORA, rate=1e-3, joint=True, batch_size=1, shuffle=0, steps=60)
-UNSEEN = re.compile(r'<(?:path|line) [^>]*opacity="0"/>')  # under the pointer of a page; most of a file
 
 Lines = dict[str, Trajectory]
 
@@ -165,7 +164,7 @@ def main() -> None:
     for name, curve in CURVES.items():
         picture, told = curve.draw()
         PICTURES.mkdir(parents=True, exist_ok=True)
-        (PICTURES / f"{name}.svg").write_text(UNSEEN.sub("", picture.svg), encoding="utf-8")
+        picture.save(PICTURES / f"{name}.svg")
         begin, end = f"<!-- curve: {name} -->", "<!-- end -->"
         made = f"{begin}\n![{told.replace('*', '')}](images/curves/{name}.svg)\n\n{told}\n{end}"
         page, count = re.subn(f"{begin}.*?{end}", lambda _, made=made: made, page, flags=re.DOTALL)

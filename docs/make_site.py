@@ -1,6 +1,7 @@
 """Build the site that mkdocs.yml describes: pages of docs/ and of the root together, by Zensical. Run ``make docs``.
 
-README.md becomes the first page, and its links into docs/ links beside it. Whatever a tool says beside its closing
+README.md becomes the first page, and its links into docs/ links beside it; notebooks become pages with the outputs that
+are stored in them. Whatever a tool says beside its closing
 line is an error: broken links, names that the API reference does not find, docstrings that do not fit their functions.
 """
 
@@ -25,18 +26,32 @@ def lay() -> None:
     for name, page in OF_THE_ROOT.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         (PAGES / page).write_text(text.replace("](docs/", "]("), encoding="utf-8")
+    run(
+        "jupyter",
+        "nbconvert",
+        "--to",
+        "markdown",
+        "--log-level",
+        "WARN",
+        *sorted((PAGES / "notebooks").glob("*.ipynb")),
+    )
+    for page in PAGES.rglob("*.md"):
+        page.write_text(page.read_text(encoding="utf-8").replace(".ipynb)", ".md)"), encoding="utf-8")
 
 
-def build() -> int:
-    """Make them into a site; the exit code is 1 where anything was to be said of them."""
+def run(tool: str, *arguments: str | Path) -> str:
+    """Run a tool that lies beside Python; return what it told, and end if it failed."""
     tools = Path(sys.executable).parent  # ruff is there too: it wraps the signatures
     environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    command = [tools / "zensical", "build", "--strict", "--clean"]
-    told = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    told = subprocess.run(
+        [tools / tool, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
+    )
     sys.stderr.write(told.stderr)
-    return int(told.returncode != 0 or told.stderr.strip() != SILENT)
+    if told.returncode:
+        sys.exit(told.returncode)
+    return told.stderr.strip()
 
 
 if __name__ == "__main__":
     lay()
-    sys.exit(build())
+    sys.exit(run("zensical", "build", "--strict", "--clean") != SILENT)

@@ -63,7 +63,8 @@ def leaves(entry):
 
 def test_navigation_holds_every_page_once():
     listed = leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    assert sorted(listed) == sorted([*OF_THE_ROOT, *(str(page.relative_to(ROOT / "docs")) for page in PAGES)])
+    pages = [*PAGES, *(page.with_suffix(".md") for page in (ROOT / "docs").rglob("*.ipynb"))]
+    assert sorted(listed) == sorted([*OF_THE_ROOT, *(str(page.relative_to(ROOT / "docs")) for page in pages)])
 
 
 def test_reference_holds_every_public_name_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from borngap.report.charts.series import series
 from borngap.report.page.palette import LIGHT
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
+_UNSEEN = re.compile(r'<(?:path|line) [^>]*opacity="0"/>')  # half of the file
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class Picture:
 
     specification: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """Say what can be done with it."""
+        return "<Picture: shown by the last line of a notebook's cell; save(path) writes SVG or PNG>"
+
     @cached_property
     def svg(self) -> str:
-        """It as SVG."""
+        """It as SVG, without what a page shows under the pointer."""
         import vl_convert
 
-        return vl_convert.vegalite_to_svg(dict(self.specification))
+        return _UNSEEN.sub("", vl_convert.vegalite_to_svg(dict(self.specification)))
 
     @property
     def png(self) -> bytes:
