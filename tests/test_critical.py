@@ -425,6 +425,8 @@ def test_plans_that_cannot_be_forecast(settings, message):
 
 
 def test_bad_searches():
+    with pytest.raises(UserError, match="no rate is the smallest under dropout"):
+        searcher(count=1, dropout=True)
     search = searcher(count=1)
     with pytest.raises(UserError, match="unknown way"):
         search.search("guess")

@@ -22,7 +22,7 @@ DIFFERENT = {"rate": "--lr"}  # the only option that has another name than its f
 # what a command does not take of the settings: all else it must take
 LEFT_OUT = {
     ("finetune", Training): set(),
-    ("critical", Training): {"rate", "stop"},
+    ("critical", Training): {"rate", "stop", "forward", "dropout", "lora_dropout"},
     ("forecast", Training): {"seed", "joint", "batch_size", "shuffle", "dropout", "lora_dropout", "forward", "stop"},
     ("sweep", Training): {"rate", "seed", "joint", "batch_size", "shuffle", "criterion"},
     ("scan", Scanning): {"pairs"},
@@ -49,6 +49,13 @@ def test_a_command_takes_every_field_of_its_settings(command, settings):
         shown = offered[flag(entry.name)].default
         assert (tuple(shown) if isinstance(default, tuple) else shown) == default, entry.name
         assert offered[flag(entry.name)].help == texts(settings)[entry.name]
+
+
+def test_an_option_may_have_a_panel_of_its_own():
+    assert options("geometry")["--pairs"].rich_help_panel == "Options"
+    assert options("report")["--geometry"].rich_help_panel == "Options"
+    assert options("scan")["--pairs"].rich_help_panel == "Rivals"
+    assert list(options("geometry"))[:4] == ["--model", "--pairs", "--seed", "--json"]
 
 
 def test_no_other_option_of_training_is_offered():

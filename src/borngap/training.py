@@ -32,7 +32,7 @@ class Training:
         freeze: what ``full`` leaves alone: ``readout`` (untied heads only), ``embeddings`` (the input matrix).
         seed: seeds LoRA's initial matrices and, where it is on, dropout.
         lora_rank: rank of the adapters.
-        lora_alpha: their scale times the rank.
+        lora_alpha: scale of the adapters times their rank.
         lora_dropout: dropout within the adapters, in [0, 1); needs dropout on.
         lora_targets: names of layers or ends of their paths; ``attention`` stands for attention's query and value
             projections or the layer that holds both, ``all-linear`` for all linear layers but the head, ``readout``

@@ -32,7 +32,6 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Machine": ("device", "dtype", "engine", "workers", "ray_address", "threads"),
 }  # fmt: skip
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
-_RANK = {name: rank for rank, name in enumerate(_PANEL_OF, 1)}
 _FLAGS = {"rate": "--lr"}  # of fields that have another name on the command line
 _CHOICES_WIDTH = 16  # a list of choices is broken there, so that a help of 80 columns has room for words
 
@@ -82,7 +81,7 @@ def from_settings(command: Callable[..., None]) -> Callable[..., None]:
             _check(options[name], value)
         command(**plain, **made)
 
-    shown = [_shown(option) for option in sorted(options.values(), key=lambda option: _RANK.get(option.name, 0))]
+    shown = sorted(map(_shown, options.values()), key=_rank)
     call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     call.__annotations__ = {option.name: option.annotation for option in shown}
     return call
@@ -139,13 +138,19 @@ def _shown(option: inspect.Parameter) -> inspect.Parameter:
     info, default = next((copy(extra) for extra in extras if isinstance(extra, ParameterInfo)), None), option.default
     if not isinstance(info, OptionInfo):
         return option
-    info.rich_help_panel, info.metavar = _PANEL_OF.get(option.name), _metavar(kind)
+    info.rich_help_panel, info.metavar = info.rich_help_panel or _PANEL_OF.get(option.name), _metavar(kind)
     element, choices = _element(kind), _choices(kind)
     if choices:  # typer would check them too, but in words other than the settings' own
         kind, info.autocompletion = str | None, _completion(choices)
     if element is not None:
         kind, default = list[str], default and [str(value) for value in default]
     return _option(option.name, Annotated[kind, info], default)
+
+
+def _rank(option: inspect.Parameter) -> int:
+    """Return an option's place in the help, less than that of another; those without a panel are first."""
+    panel = next((extra.rich_help_panel for extra in _parts(option.annotation)[1:]), None)
+    return [*_PANEL_OF].index(option.name) if panel is not None and panel == _PANEL_OF.get(option.name) else -1
 
 
 def _metavar(kind: Any) -> str | None:

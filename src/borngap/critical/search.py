@@ -71,8 +71,10 @@ class Searcher:
             limit: largest rate that counts; a default by method unless given.
 
         Raises:
-            UserError: there are no steps, all of them have the rate 0, or the largest rate is not positive.
+            UserError: dropout is on, there are no steps, all have the rate 0, or the largest rate is not positive.
         """
+        if training.dropout:
+            raise UserError("no rate is the smallest under dropout", rule="dropout is random", fix="leave dropout off")
         check_dose(training.factors)
         self.limit = LARGEST[training.method] if limit is None else limit
         check_rate(self.limit, "the largest rate")
@@ -208,8 +210,6 @@ class Searcher:
         reason = None
         if settings.joint and settings.batch_size < len(self.contexts):
             reason = "batches smaller than the set: use --by dose or bisect"
-        if settings.dropout:
-            reason = "dropout is random: use --by dose or bisect"
         if reason is not None:
             return CriticalRate(None, None, None, "abstained", "collocation", reason)
         return self.collocate(index)[0]

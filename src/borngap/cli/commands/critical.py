@@ -23,19 +23,25 @@ Largest = Annotated[
 ]
 
 
+# what a rate is known of is a run to its end, by the last position's logits, without dropout
+NOT_SEARCHED = ("dropout", "lora_dropout", "forward", "stop")
+
+
 def critical(
     *,
     source: Source,
     contexts: Contexts = "docs10",
-    training: Annotated[Training, Takes(without=("rate", "stop"))],
-    by: Annotated[By, typer.Option(help="How it is found; `bisect` and `grid` really train.")] = "collocation",
+    training: Annotated[Training, Takes(without=("rate", *NOT_SEARCHED))],
+    by: Annotated[
+        By, typer.Option(help="How it is found; `bisect` and `grid` train many times, `dose` once.")
+    ] = "collocation",
     lrs: Annotated[str | None, typer.Option(help="Rates of the grid: 1e-5,1e-4, or lowest:highest:count.")] = None,
     max_lr: Largest = None,
     json: Json = False,
 ) -> None:
     """Find the smallest learning rate at which each context, trained alone, resolves within the steps.
 
-    It holds of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
+    The rate is for each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
     """
     from borngap.context import read_contexts
     from borngap.critical.search import critical_entry, critical_rates

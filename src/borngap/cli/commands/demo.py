@@ -29,7 +29,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run and its report.")] = Path("borngap-demo"),
     steps: Annotated[int, typer.Option(help="Optimiser steps a context.")] = 50,
 ) -> None:
-    """Probe a bundled model, fine-tune it with LoRA at the usual rate, and write a report of what came of it."""
+    """Probe a bundled model, fine-tune it with LoRA at the usual rate, and write a report on the result."""
     from borngap.context import read_contexts
     from borngap.model.load import model_facts
     from borngap.model.probe import probe, records

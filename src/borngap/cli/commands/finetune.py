@@ -27,7 +27,7 @@ def finetune(
     training: Training,
     json: Json = False,
 ) -> None:
-    """Fine-tune on contexts, watch every step, and say what came of each: resolved or not, how, and why."""
+    """Fine-tune on contexts, watch every step, and say of each whether it is resolved, how, and why."""
     from borngap.context import read_contexts
     from borngap.train.finetune import finetune as run_plan
 

@@ -1,4 +1,4 @@
-"""``borngap forecast``: what a planned fine-tuning will come to, before any training."""
+"""``borngap forecast``: what a planned fine-tuning does to each context, before any training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from borngap.cli.arguments import Contexts, Json, Source
-from borngap.cli.commands.critical import Largest, opening
+from borngap.cli.commands.critical import NOT_SEARCHED, Largest, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import number, print_json, print_table, say, say_notes, table
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from borngap.critical.forecast import Forecast
 
 
-# a forecast is of one run to its end, without dropout, on each context alone; its seeds are given as a list
-_NOT_FORECAST = ("seed", "joint", "batch_size", "shuffle", "dropout", "lora_dropout", "forward", "stop")
+# each context is forecast alone; seeds are given as a list
+_NOT_FORECAST = (*NOT_SEARCHED, "seed", "joint", "batch_size", "shuffle")
 _PROSPECTS = {
     "will resolve": "resolves",
     "at risk": "at risk",
@@ -43,13 +43,13 @@ def forecast(
     seeds: Annotated[
         tuple[int, ...], typer.Option(help="Seeds of LoRA's initial matrices; intervals carry their spread.")
     ] = (0,),
-    no_lora: Annotated[bool, typer.Option("--no-lora", help="Don't ask whether LoRA would do.")] = False,
+    no_lora: Annotated[bool, typer.Option("--no-lora", help="Leave out whether LoRA is enough.")] = False,
     max_lr: Largest = None,
     json: Json = False,
 ) -> None:
-    """Say, without training, which contexts a plan will resolve, each trained alone, and what rate each takes.
+    """Say, without training, which contexts a plan resolves, each trained alone, and which rate each needs.
 
-    It is a forecast of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
+    The forecast is of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
     """
     from borngap.context import read_contexts
     from borngap.critical.forecast import forecast as look_ahead

@@ -36,8 +36,8 @@ _ROWS = {
 def geometry(
     *,
     source: Source,
-    pairs: Annotated[int, typer.Option(help="Random token pairs.")] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="Seeds their choice.")] = 0,
+    pairs: Annotated[int, typer.Option(rich_help_panel="Options", help="Random token pairs.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Seeds the choice of pairs.")] = 0,
     json: Json = False,
 ) -> None:
     """Show how crowded a model's embedding space is, for readout, input and centered rows."""

@@ -36,10 +36,10 @@ def report(
     format: FormatOption = None,  # noqa: A002
     charts: Charts = None,
     geometry: Annotated[
-        bool, typer.Option("--geometry/--no-geometry", help="Measure the models' embedding geometry, where at hand.")
+        bool, typer.Option(rich_help_panel="Options", help="Measure the models' embedding geometry, where at hand.")
     ] = True,
 ) -> None:
-    """Tell what came of runs, or of a scan: one self-contained page that works offline, or Markdown, or JSON."""
+    """Report on runs, or on a scan: one page that works offline, or Markdown, or JSON."""
     chosen = check_output(out, format)
     from borngap.report.report import report_of
 

@@ -55,7 +55,7 @@ def reproduce(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run the paper's experiments, resumably; write every table and figure, and judge every claim."""
+    """Run the paper's experiments, write every table and figure, and judge every claim; an interrupted run goes on."""
     from borngap.experiments.run import estimated, planned_runs, reproduce, rewrite_results
     from borngap.model.load import quiet
     from borngap.report.reproduction import write_report

@@ -34,7 +34,7 @@ def sweep(
     *,
     source: Source,
     contexts: Contexts = "docs10",
-    lrs: Annotated[str, typer.Option("--lrs", help="Rates: 1e-4,1e-3, or lowest:highest:count, even in the log.")],
+    lrs: Annotated[str, typer.Option("--lrs", help="Rates: 1e-4,1e-3, or lowest:highest:count, by equal factors.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="SWEEP folder; an unfinished one of the same plan goes on.")
     ] = None,

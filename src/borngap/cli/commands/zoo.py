@@ -12,7 +12,7 @@ from borngap.cli.interrupt import Command
 from borngap.cli.progress import Progress
 from borngap.cli.show import number, print_json, print_table, say, table
 
-zoo = typer.Typer(name="zoo", help="The bundled models: list them, train one anew, or verify it.", no_args_is_help=True)
+zoo = typer.Typer(name="zoo", help="The bundled models: list, verify and train them.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A bundled name.", autocompletion=bundled_models)]
 Site = Annotated[
@@ -59,7 +59,7 @@ def train_model(
     threads: Annotated[int, typer.Option("--threads", help="Torch threads; the last digits depend on it.")] = 1,
     steps: Annotated[int | None, typer.Option("--steps", help="Fewer steps than the recipe's, for a trial.")] = None,
 ) -> None:
-    """Train a bundled model anew from its recipe; a rerun goes on from the last checkpoint."""
+    """Train a bundled model again from its recipe; an interrupted run goes on from the last checkpoint."""
     from dataclasses import replace
 
     import torch
