@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
 import borngap
+from borngap.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 OF_THE_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 ALL = [*(ROOT / name for name in OF_THE_ROOT.values()), *PAGES]
+COMMAND = get_command(app)
 REFERENCE = {page: re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE) for page in PAGES}
 
 
@@ -95,3 +98,20 @@ def test_python_of_a_page_names_what_exists(page):
         used = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
                 and n.value.id == "borngap"}  # fmt: skip
         assert used <= {*borngap.__all__}
+
+
+def commands(page):
+    """The command lines of borngap on a page: of its blocks and within its sentences, with continued lines as one."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = "".join(re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    return re.findall(r"^borngap ([a-z][^#\n]*)", blocks, re.MULTILINE) + re.findall(r"`borngap ([a-z][^`\n]*)`", text)
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_exist(page):
+    for line in commands(page):
+        command, parts = COMMAND, re.split(r"[ ,|]+", line.strip())
+        while getattr(command, "commands", None) and parts:
+            command = command.commands[parts.pop(0)]
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert {part for part in parts if re.match("--?[a-z]", part)} <= options | {"--help"}, line
