@@ -48,7 +48,8 @@ NONE = "not in the thesaurus"
     ("house", "the", "function word"), ("don't", "cannot", "function word"),
     ("1990", "1991", "number"), ("two", "three", "number"), ("one", "two", "number"), ("II", "IV", "number"),
     ("2nd", "row", "number"), ("twenty-one", "thirty", "number"), ("CD", "MD", NONE),
-    ("Monday", "Tuesday", "same kind"), ("guitar", "pianos", "same kind"), ("restore", "customize", NONE),
+    ("Monday", "Tuesday", "same kind"), ("moon", "sun", NONE),  # kinds of light, in their fourth and second sense
+    ("guitar", "pianos", "same kind"), ("restore", "customize", NONE),
     # no words
     ("(", "[", NONE), ("", "x", NONE), ("###", "---", NONE), ("ization", "ment", NONE), ("Haus", "Wohnung", NONE),
     ("日本", "中国", NONE),

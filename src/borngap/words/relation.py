@@ -69,7 +69,7 @@ def relation(
     Returns:
         The relation.
 
-    Cost: some 10 microseconds a pair of words that were met before, 100 of new ones.
+    Cost: some 15 microseconds a pair, and 80 a word that was not met before; at the first call 0.5 s.
     """
     first, second = word_of(gold), word_of(rival)
     if given and _is_given(first, second, given):
