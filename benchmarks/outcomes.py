@@ -20,7 +20,7 @@ import torch
 import borngap
 from borngap.critical import forecast as forecasts
 from borngap.critical.search import Searcher
-from borngap.judge.trajectory import trajectory
+from borngap.judge.trajectory import from_records
 from borngap.judge.verdicts import outcome
 from borngap.model.load import quiet
 from borngap.training import Training
@@ -45,7 +45,7 @@ def evaluate(name: str, method: str, criterion: str, count: int, steps: int) -> 
             mine = forecasts.at_rate(searcher, index)
         middle = time.process_time()
         steps_ = list(searcher.tuner.alone(index, rate=factor * rate))
-        path = trajectory([(step.step, step.records[index]) for step in steps_])
+        path = from_records([(step.step, step.records[index]) for step in steps_])
         true, last = outcome(path, criterion), steps_[-1].records[index]
         rows.append({
             "model": name, "method": method, "criterion": criterion, "context": index, "factor": factor,

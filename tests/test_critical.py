@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 import borngap
 from borngap.cli import app, main
 from borngap.context import Context
+from borngap.critical.collocation import _unmet
 from borngap.critical.course import Course
 from borngap.critical.forecast import End, Forecast, forecast, forecast_entry, rate_to_use, typical
 from borngap.critical.landscape import Landscape
 from borngap.critical.record import CriticalRate
 from borngap.critical.roots import root, secants
 from borngap.critical.search import Searcher
-from borngap.critical.solve import _unmet
 from borngap.errors import UserError
 from borngap.judge.trajectory import MARGINS
 from borngap.train.finetune import FineTune, weights_digest

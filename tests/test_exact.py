@@ -12,7 +12,7 @@ from borngap.observables import gap
 from borngap.observables.catalogue import OBSERVABLES
 from borngap.observables.density import angle, localisation_length
 from borngap.observables.geometry import Geometry
-from borngap.observables.pool import pool
+from borngap.observables.pool import pools_of
 from borngap.observables.predictions import measure
 from borngap.observables.sorting import nucleus
 
@@ -205,7 +205,7 @@ def test_top_p_1_is_the_whole_vocabulary_even_where_nothing_is_left():
 
 def test_gold_and_rival_are_always_in_the_pool():
     probs = double([[0.9, 0.06, 0.03, 0.01], [0.9, 0.06, 0.03, 0.01]])
-    found = pool(probs, torch.tensor([3, 0]), torch.tensor([1, 3]), 0.5)
+    found = pools_of(probs, torch.tensor([3, 0]), torch.tensor([1, 3]), 0.5)
     assert found.ids[found.mask].tolist() == [3, 1, 0, 0, 3]
     assert found.mask.tolist() == [[True, True, True], [True, True, False]]
     torch.testing.assert_close(found.probs, double([[0.01, 0.06, 0.9], [0.9, 0.01, 0]]) / double([[0.97], [0.91]]))

@@ -32,6 +32,8 @@ LIGHT = (
     "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "rates", "schedule", "words", "observables",
     "context",
 )  # fmt: skip
+# a command is named as what it runs, and the parts of the paper have one interface
+SAME_NAMES = ("cli.commands.", "experiments.parts.")
 HEAVY = HOSTS | {"polars", "rich", "typer", "altair", "jinja2", "pydantic", "sklearn", "pandas"}
 
 
@@ -112,6 +114,37 @@ def loaded_after(*names, path=()):
     command = [sys.executable, "-c", program, *names]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=120)
     return {name: set(loaded) for name, loaded in json.loads(done.stdout).items()}
+
+
+def defined(path):
+    """Yield the public names that a module defines at its top, each with whether it is a function."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names = [node.name]
+        else:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        yield from ((name, isinstance(node, ast.FunctionDef)) for name in names if not name.startswith("_"))
+
+
+def twice(source):
+    """Return the public names that several modules of a tree define, and which."""
+    homes = {}
+    for module, path in sorted(modules(source).items()):
+        if not module.startswith(SAME_NAMES):
+            for name in sorted({name for name, _ in defined(path)}):
+                homes.setdefault(name, []).append(module)
+    return {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def named_as_their_function(source):
+    """Return the modules of a tree whose one public function has the module's name."""
+    functions = {
+        module: [name for name, is_function in defined(path) if is_function]
+        for module, path in modules(source).items()
+        if not module.startswith(SAME_NAMES)
+    }
+    return sorted(module for module, names in functions.items() if names == [module.split(".")[-1]])
 
 
 def table():
@@ -205,6 +238,27 @@ def test_the_low_layers_load_nothing_heavy():
     for name in low:
         assert after[f"borngap.{name}".removesuffix(".__init__")] & HEAVY == set(), name
     assert "torch" in after["borngap.observables.density"]
+
+
+def test_no_public_name_is_defined_twice():
+    assert twice(SOURCE) == {}
+
+
+def test_no_module_is_named_as_its_only_function():
+    assert named_as_their_function(SOURCE) == []
+
+
+def test_names_that_are_shared_are_found(tmp_path):
+    for name, text in {
+        "a": "Stop = int\ndef f():\n    pass",
+        "b/c": "class Stop:\n    def f(self):\n        pass\nFEW: int = 3",
+        "f": "def f():\n    pass\ndef _g():\n    pass\nX = 1",
+        "cli/commands/f": "FEW = 3\ndef f():\n    pass\ndef g():\n    pass",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    assert twice(tmp_path) == {"Stop": ["a", "b.c"], "f": ["a", "f"]}
+    assert named_as_their_function(tmp_path) == ["f"]
 
 
 def test_the_package_alone_loads_nothing():

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from borngap.cli import app, main
-from borngap.cli.options import PANELS, Takes, from_settings, texts
+from borngap.cli.options import HELP_PANELS, Takes, from_settings, texts
 from borngap.scanning.settings import Scanning
 from borngap.training import Training
 
@@ -203,8 +203,12 @@ def test_long_help_is_complete_and_in_panels(command, width):
     for option in ALL[command].params:
         assert option.opts[0].removeprefix("<") in shown
     titles = [line.split("─ ")[1].split(" ─")[0] for line in shown.splitlines() if line.startswith("╭─ ")]
-    asked = {panel for panel, names in PANELS.items() if names_of(command) & set(names)}
-    assert titles == [*["Arguments"][: command == "scan"], "Options", *(panel for panel in PANELS if panel in asked)]
+    asked = {panel for panel, names in HELP_PANELS.items() if names_of(command) & set(names)}
+    assert titles == [
+        *["Arguments"][: command == "scan"],
+        "Options",
+        *(panel for panel in HELP_PANELS if panel in asked),
+    ]
     common = [option for option in ALL[command].params if option.rich_help_panel is None]
     assert len(common) <= 13
 
@@ -214,7 +218,7 @@ def names_of(command):
 
 
 def test_every_name_in_a_panel_is_an_option_of_some_command():
-    assert {name for names in PANELS.values() for name in names} <= set().union(*map(names_of, ALL))
+    assert {name for names in HELP_PANELS.values() for name in names} <= set().union(*map(names_of, ALL))
 
 
 def test_settings_load_neither_torch_nor_polars():

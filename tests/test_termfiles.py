@@ -10,7 +10,7 @@ import pytest
 from borngap.errors import UserError
 from borngap.words.term import Term
 from borngap.words.termfile import read_terms, terms_of
-from borngap.words.termfiles.expand import expand
+from borngap.words.termfiles.expansion import expand
 
 
 def pairs(terms):

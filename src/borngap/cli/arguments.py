@@ -43,7 +43,7 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(Machine):
+class ModelPlace(Machine):
     """Which model, and where it is put.
 
     Attributes:

@@ -21,7 +21,7 @@ from typer.models import OptionInfo, ParameterInfo
 from borngap.errors import UserError
 
 # which options stand where in the help, in this order; what is named nowhere is common and comes first
-PANELS: dict[str, tuple[str, ...]] = {
+HELP_PANELS: dict[str, tuple[str, ...]] = {
     "Training": ("joint", "batch_size", "shuffle", "freeze", "dropout", "forward", "stop", "no_lora"),
     "LoRA": ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
     "Optimiser and schedule": ("schedule", "warmup", "clip", "weight_decay", "beta1", "beta2", "eps"),
@@ -31,7 +31,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Measures": ("criterion", "geometry", "top_p"),
     "Machine": ("device", "dtype", "engine", "workers", "ray_address", "threads"),
 }  # fmt: skip
-_PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+_PANEL_OF = {name: panel for panel, names in HELP_PANELS.items() for name in names}
 _FLAGS = {"rate": "--lr"}  # of fields that have another name on the command line
 _CHOICES_WIDTH = 16  # a list of choices is broken there, so that a help of 80 columns has room for words
 

@@ -63,7 +63,7 @@ def print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def short_number(value: float | None, digits: int = 4) -> str:
     """Show a number with so many significant digits; whole numbers as they are; None and NaN as a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return MISSING
@@ -74,7 +74,9 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:.{digits}g}"
 
 
-def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, keys: int = 1) -> Fitted:
+def fitted_table(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1, keys: int = 1
+) -> Fitted:
     """Return a table: the first ``left`` columns flush left, the first ``keys`` repeated where it goes on below."""
     return Fitted(title, headings, rows, left, keys)
 

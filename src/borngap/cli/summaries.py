@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from borngap.cli.show import print_table, say, table
+from borngap.cli.show import fitted_table, print_table, say
 from borngap.report.text import MISSING, number, rate
 from borngap.report.wording import needed_text
 
@@ -34,7 +34,7 @@ def _report(s: Mapping[str, Any]) -> None:
              c["character"] or MISSING, number(c["flip"]), needed_text(c["needed"]), rate(c["used_rate"])]
             for c in s["contexts"]
         ]  # fmt: skip
-        print_table(table("\nContexts", headings, rows, 3, keys=2))
+        print_table(fitted_table("\nContexts", headings, rows, 3, keys=2))
         say(f"\n{s['phantom']}")
     for record in s["geometry"]:
         say(record["sentence"])
@@ -51,7 +51,7 @@ def _forecast(forecast: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     headings = ["", "gold", "forecast rate", "low", "high", "used rate", "forecast", "outcome"]
     if rows:
-        print_table(table("\nForecast against outcome", headings, rows, 2, keys=2))
+        print_table(fitted_table("\nForecast against outcome", headings, rows, 2, keys=2))
 
 
 def _compared(s: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ def _compared(s: Mapping[str, Any]) -> None:
     ]
     if rows:
         headings = ["", "gold", "rival", *names, "differs in"]
-        print_table(table("\nSide by side", headings, rows, len(headings), keys=2))
+        print_table(fitted_table("\nSide by side", headings, rows, len(headings), keys=2))
     for c in s["only"]:
         say(f"only in {s['runs'][c['run']]['label']}: {c['gold']} against {c['rival']} ({c['outcome']})")
 
@@ -83,7 +83,7 @@ def _scan(s: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     if rows:
         title = f"\nPairs, worst first ({len(rows)} of {s['pair_count']})"
-        print_table(table(title, headings, rows, 3, keys=3))
+        print_table(fitted_table(title, headings, rows, 3, keys=3))
     say(f"\n{s['bulk']['sentence']}" if s["bulk"]["sentence"] else "")
 
 

@@ -15,7 +15,7 @@ from borngap.critical.course import Course, pieces_for
 from borngap.critical.record import CriticalRate, Prospect, combined, prospect
 from borngap.critical.search import ContextRate, Searcher, critical_entry, unwrapped
 from borngap.errors import UserError
-from borngap.judge.trajectory import MARGINS, Trajectory, trajectory
+from borngap.judge.trajectory import MARGINS, Trajectory, from_records
 from borngap.judge.verdicts import Outcome, outcome
 from borngap.model.load import Loaded
 from borngap.train.observe import Record
@@ -233,7 +233,7 @@ def _settled(course: Course, rate: float) -> Trajectory | None:
         course.sweep(rate, cold=cold, see=see)
         change = max(abs(a - b) for a, b in zip(course.margins, before, strict=True))
         if not cold and change <= _SETTLED_MARGINS * max(map(abs, course.margins)):
-            return trajectory(records)
+            return from_records(records)
         cold = False
     return None
 
@@ -243,7 +243,7 @@ def _real_run(searcher: Searcher, index: int) -> End:
     steps = list(searcher.tuner.alone(index, rate=searcher.training.learning_rate))
     searcher.land.spent.optimizer_steps += len(steps) - 1
     searcher.land.spent.forward_passes += len(steps)
-    path = trajectory([(step.step, step.records[index]) for step in steps])
+    path = from_records([(step.step, step.records[index]) for step in steps])
     return End(
         outcome(path, searcher.training.criterion), {n: steps[-1].records[index].get(n) for n in _END_IDS}, "run"
     )

@@ -14,11 +14,11 @@ import torch
 from borngap.context import Context, Target
 from borngap.critical.brackets import WIDTH, bisection, found, grid_search
 from borngap.critical.calibration import around, collocation_half_width, half_width
+from borngap.critical.collocation import solve
 from borngap.critical.course import Course, pieces_for
 from borngap.critical.landscape import Landscape, Spent
 from borngap.critical.record import WAYS, By, CriticalRate, RateStatus, class_mean, extrapolated
 from borngap.critical.signpath import SEGMENTS, critical_dose
-from borngap.critical.solve import solve
 from borngap.critical.trials import Trials
 from borngap.errors import UserError
 from borngap.model.load import Loaded

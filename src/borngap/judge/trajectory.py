@@ -207,7 +207,7 @@ def _changes(series: Sequence[float]) -> list[float]:
     return [abs(b - a) for a, b in pairwise(series)]
 
 
-def trajectory(records: Sequence[tuple[int, Mapping[str, float | None]]]) -> Trajectory:
+def from_records(records: Sequence[tuple[int, Mapping[str, float | None]]]) -> Trajectory:
     """Return the trajectory of one context's records.
 
     Args:

@@ -28,7 +28,7 @@ class Pool:
     mass: Tensor
 
 
-def pool(probs: Tensor, gold: Tensor, rival: Tensor, top_p: float = 0.9, left_out: Collection[int] = ()) -> Pool:
+def pools_of(probs: Tensor, gold: Tensor, rival: Tensor, top_p: float = 0.9, left_out: Collection[int] = ()) -> Pool:
     """Return the pool of each prediction: its nucleus with gold and rival forced in.
 
     Args:

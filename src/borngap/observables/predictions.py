@@ -15,7 +15,7 @@ from borngap.errors import UserError
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES, Prediction
 from borngap.observables.geometry import Geometry
 from borngap.observables.paircache import PairCache
-from borngap.observables.pool import Pool, pool
+from borngap.observables.pool import Pool, pools_of
 from borngap.observables.sorting import nucleus
 
 _CHUNK_ELEMENTS = 1 << 25
@@ -140,7 +140,7 @@ def _predictions(
     probs, tail = ((x - normaliser.unsqueeze(1)).exp() for x in (logits, rest))
     tail_entropy = -torch.special.xlogy(tail, tail).sum(1, dtype=torch.float64)
     _check_nucleus(probs, geometry, top_p)
-    pools = pool(probs, gold, rival, top_p, geometry.left_out)
+    pools = pools_of(probs, gold, rival, top_p, geometry.left_out)
     sizes, angles = pools.mask.sum(1), not wanted.isdisjoint(_OF_ANGLES)
     # what is looked up by token costs little where a pool is padded; sums over pairs and gathered rows do
     similar = 0.0 if pairs is not None and wanted.isdisjoint(_OF_PAIRS) else _SIMILAR

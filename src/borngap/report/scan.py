@@ -7,7 +7,7 @@ from typing import Any
 
 from borngap.report.charts.series import rounded
 from borngap.report.facts.scansource import ScanSource
-from borngap.report.scanwording import GLOSSARY, bulk_sentence, made_sentence, rule_sentence, scan_sentence
+from borngap.report.scanwording import SCAN_GLOSSARY, bulk_sentence, rule_sentence, scan_made_sentence, scan_sentence
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import ending, word
 from borngap.scanning.rivals import NUMBERS
@@ -55,7 +55,7 @@ def scan_summary(source: ScanSource) -> dict[str, Any]:
         "rule": visible(rule_sentence(told)),
         "bulk": {"sentence": visible(bulk_sentence(told, model)), **_bulk(bulk)},
         "notes": _notes(len(source.pairs)),
-        "definitions": definitions(GLOSSARY, NUMBERS),
+        "definitions": definitions(SCAN_GLOSSARY, NUMBERS),
     }
 
 
@@ -105,7 +105,7 @@ def _made(source: ScanSource) -> dict[str, Any]:
         "label": folder,
         "missing": [public(text) for text in source.missing],
         "notes": [],
-        "made": made_sentence(source.plan, source.told, source.environment),
+        "made": scan_made_sentence(source.plan, source.told, source.environment),
         "settings": setting_pairs(source.plan, {"stamp"}),
         "environment": setting_pairs(source.environment, set()),
     }

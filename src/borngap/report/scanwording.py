@@ -10,7 +10,7 @@ from borngap.report.wording import CLASSES, precision_words
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
 from borngap.shown import public, visible
 
-GLOSSARY = {
+SCAN_GLOSSARY = {
     "target": "a token of the data that a trainer would supervise: one prediction",
     "gold": "a target that is a whole word: the right next word",
     "rival": "of the nucleus, the near-synonym whose overlap with gold is the largest",
@@ -71,7 +71,7 @@ def bulk_sentence(told: Mapping[str, Any], model: str) -> str:
     )
 
 
-def made_sentence(plan: Mapping[str, Any], told: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def scan_made_sentence(plan: Mapping[str, Any], told: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     """Say in a line how a scan was made, as far as it tells."""
     versions = environment.get("versions")
     known = versions if isinstance(versions, dict) else {}

@@ -15,7 +15,7 @@ from borngap.files import json_bytes, write_whole
 from borngap.runfolder import clean
 from borngap.shown import visible
 
-MISSING = "–"
+DASH = "–"
 _LONG = 80  # rows that a report shows
 
 
@@ -140,7 +140,7 @@ def cell(value: Any) -> str:
         ('0.1235', '–', 'yes', 'a\\|b', '−2e-05')
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return MISSING
+        return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -15,7 +15,7 @@ from borngap.choices import DEFAULT_TOP_P, Criterion, Kind, Stop
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.judge.stopping import EVALUATION, SaturationRule
-from borngap.judge.trajectory import trajectory
+from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, judge
 from borngap.model.forward import forward
 from borngap.model.precision import LOW, full_float32, name_of, precision_of
@@ -312,7 +312,7 @@ class Tracker:
         self._spacing = self._every or state["widest"]
 
     def _judge(self, index: int) -> dict[str, Any]:
-        path = trajectory([(step, records[index]) for step, records in self._records])
+        path = from_records([(step, records[index]) for step, records in self._records])
         return judge(self._follower.targets[index], path, self._criterion, self._widest, watched=True)
 
     def _probe(self, step: int, *, evaluate: bool, final: bool = False) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from borngap.context import Context, Target
-from borngap.judge.trajectory import trajectory
+from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, is_evaluation, judge
 from borngap.model.forward import forward, last_logits
 from borngap.model.load import Loaded
@@ -128,7 +128,7 @@ class FineTune:
         Returns:
             Words and token ids, the verdict, what stopping on saturation would have saved, and notes; JSON-ready.
         """
-        path = trajectory([(step.step, step.records[index]) for step in steps])
+        path = from_records([(step.step, step.records[index]) for step in steps])
         return judge(self.targets[index], path, self._training.criterion)
 
     def restore(self) -> None:

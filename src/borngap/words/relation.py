@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from borngap.words.closed import is_function_word, is_number
 from borngap.words.inflection import agree, forms, lemmas, related
-from borngap.words.spelling import Spelling, spelling
+from borngap.words.spelling import Spelling, spelling_of
 from borngap.words.thesaurus import Thesaurus, english
 
 Relation = Literal[
@@ -112,7 +112,7 @@ class _Entry:
     """What is known of a word: it, its lemmas, and what the thesaurus has of any of these."""
 
     word: str
-    spelling: Spelling
+    spelling_of: Spelling
     lemmas: frozenset[str]
     held: frozenset[str]
     groups: frozenset[int]
@@ -129,7 +129,7 @@ def _entry(word: str, book: Thesaurus) -> _Entry:
     bases = frozenset((word.lower(),)) if function else lemmas(word)  # "regarding" is no form of to regard
     return _Entry(
         word,
-        spelling(word),
+        spelling_of(word),
         lemmas(word),
         frozenset(base for base in bases if base in book),
         frozenset().union(*map(book.groups, bases)),
@@ -160,7 +160,7 @@ def _inflection(one: _Entry, other: _Entry) -> bool:
         return True
     if one.spelling.loose[:_BEGINNING] != other.spelling.loose[:_BEGINNING]:
         return False  # what is left are regular forms, and those of another spelling
-    spellings = product(map(spelling, one.lemmas), map(spelling, other.lemmas))
+    spellings = product(map(spelling_of, one.lemmas), map(spelling_of, other.lemmas))
     known = _known(one, other)
     return related(one.word, other.word) or any(first.same(second, synonyms=known) for first, second in spellings)
 

@@ -68,7 +68,7 @@ class Spelling:
 
 
 @lru_cache(1 << 17)
-def spelling(word: str) -> Spelling:
+def spelling_of(word: str) -> Spelling:
     """Return what a word, in any case, has in common with its other spellings."""
     letters = unicodedata.normalize("NFKD", word.lower())
     plain = _JOINTS.sub("", "".join(one for one in letters if not unicodedata.combining(one)))

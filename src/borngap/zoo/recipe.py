@@ -106,7 +106,7 @@ RECIPES = {
 }
 
 
-def recipe(name: str) -> Recipe:
+def recipe_of(name: str) -> Recipe:
     """Return the recipe of a bundled model.
 
     Args:

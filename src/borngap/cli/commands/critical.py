@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Json, Source
+from borngap.cli.arguments import Contexts, Json, ModelPlace
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, say_notes, table
+from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
 from borngap.critical.record import By
 from borngap.report.text import word
 from borngap.training import Training
@@ -29,7 +29,7 @@ NOT_SEARCHED = ("dropout", "lora_dropout", "forward", "stop")
 
 def critical(
     *,
-    source: Source,
+    source: ModelPlace,
     contexts: Contexts = "docs10",
     training: Annotated[Training, Takes(without=("rate", *NOT_SEARCHED))],
     by: Annotated[
@@ -85,8 +85,8 @@ def _table(found: list[ContextRate], asked: str) -> Any:
     for index, entry in enumerate(found, 1):
         c, context = entry.critical, entry.target.context
         words = [word(context.gold), word(context.rival or "")]
-        rates = [number(value, 3) if value is None else f"{value:.3g}" for value in (c.rate, c.low, c.high)]
-        rows.append([index, *words, c.status, *[c.by][:other], number(entry.overlap, 3), *rates])
-    return table(
+        rates = [short_number(value, 3) if value is None else f"{value:.3g}" for value in (c.rate, c.low, c.high)]
+        rows.append([index, *words, c.status, *[c.by][:other], short_number(entry.overlap, 3), *rates])
+    return fitted_table(
         "\nSmallest rate that resolves (90 % interval; of a search, its bracket)", headings, rows, 4 + other, keys=2
     )

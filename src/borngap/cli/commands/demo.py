@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Source
+from borngap.cli.arguments import Contexts, ModelPlace
 from borngap.cli.commands.geometry import bulks_of, geometry_table
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
-from borngap.cli.show import model_line, number, print_table, say, table
+from borngap.cli.show import fitted_table, model_line, print_table, say, short_number
 from borngap.report.text import word
 from borngap.shown import visible
 
@@ -24,7 +24,7 @@ _PAIRS = 1_000_000
 
 def demo(
     *,
-    source: Annotated[Source, Takes(defaults={"model": "docs-gpt2-s"})],
+    source: Annotated[ModelPlace, Takes(defaults={"model": "docs-gpt2-s"})],
     contexts: Contexts = "docs10",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run and its report.")] = Path("borngap-demo"),
     steps: Annotated[int, typer.Option(help="Optimiser steps a context.")] = 50,
@@ -74,13 +74,13 @@ def _contexts_table(rows: list[dict[str, Any]]) -> Any:
             index,
             word(row["gold"]),
             word(row["rival"]),
-            *(number(row[key], 3) for key in numbers),
+            *(short_number(row[key], 3) for key in numbers),
             "gold" if row["logit_gap"] > 0 else "rival",
             "gold" if row["born_gap"] > 0 else "rival",
         ]
         for index, row in enumerate(rows, 1)
     ]
-    return table("\ncontexts (logit gap in nat)", headings, lines, 3, keys=2)
+    return fitted_table("\ncontexts (logit gap in nat)", headings, lines, 3, keys=2)
 
 
 def _sentence(row: dict[str, Any]) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Json, Source
+from borngap.cli.arguments import Contexts, Json, ModelPlace
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, say_notes, table
+from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
 from borngap.report.text import MISSING, word
 from borngap.training import Training
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def finetune(
     *,
-    source: Source,
+    source: ModelPlace,
     contexts: Contexts = "docs10",
     out: Annotated[Path, typer.Option("--out", "-o", help="RUN folder; an unfinished one of the same plan goes on.")],
     training: Training,
@@ -64,9 +64,9 @@ def _report(run: Run) -> None:
     say(_title(plan))
     say_notes(plan["notes"], (entry["notes"] for entry in entries))
     ways = ["", "gold", "rival", "by rank", "by top1", "by Born gap", "flip"]
-    print_table(table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6, keys=2))
+    print_table(fitted_table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6, keys=2))
     ways = ["", "gold", "character", "phantom", "silent", "jump ratio", "share", "amplification", "p(gold) ablated"]
-    print_table(table("\nHow it moved", ways, [_movement(entry) for entry in entries], 5, keys=2))
+    print_table(fitted_table("\nHow it moved", ways, [_movement(entry) for entry in entries], 5, keys=2))
     say()
     for entry in entries:
         mark = "; rank and born disagree" if entry["disagrees"] else ""
@@ -88,14 +88,14 @@ def _title(plan: dict[str, Any]) -> str:
 def _outcome(entry: dict[str, Any], criterion: str) -> list[Any]:
     words = [word(entry["gold"]), word(entry["rival"] or MISSING)]
     outcomes = [entry["outcomes"][name] for name in ("rank", "top1", "born")]
-    return [entry["context"] + 1, *words, *outcomes, number(entry["flip_steps"][criterion])]
+    return [entry["context"] + 1, *words, *outcomes, short_number(entry["flip_steps"][criterion])]
 
 
 def _movement(entry: dict[str, Any]) -> list[Any]:
     head = [entry["context"] + 1, word(entry["gold"]), entry["character"] or MISSING]
     flags = [_yes(entry["phantom"]), _yes(entry["silent"])]
-    numbers = [number(entry[name], 3) for name in ("jump_ratio", "jump_share", "amplification")]
-    ablation = MISSING if entry["ablation"] is None else " -> ".join(number(p, 3) for p in entry["ablation"])
+    numbers = [short_number(entry[name], 3) for name in ("jump_ratio", "jump_share", "amplification")]
+    ablation = MISSING if entry["ablation"] is None else " -> ".join(short_number(p, 3) for p in entry["ablation"])
     return [*head, *flags, *numbers, ablation]
 
 

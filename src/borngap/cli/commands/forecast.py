@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import Contexts, Json, Source
+from borngap.cli.arguments import Contexts, Json, ModelPlace
 from borngap.cli.commands.critical import NOT_SEARCHED, Largest, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, say_notes, table
+from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
 from borngap.report.text import MISSING, word
 from borngap.training import Training
 
@@ -33,7 +33,7 @@ _PROSPECTS = {
 
 def forecast(
     *,
-    source: Source,
+    source: ModelPlace,
     contexts: Contexts = "docs10",
     training: Annotated[Training, Takes(without=_NOT_FORECAST)],
     by: Annotated[
@@ -106,7 +106,7 @@ def _table(found: list[Forecast], *, lora: bool, paper: bool) -> Any:
         shown = c.status if c.status in {"beyond", "diverged"} else _rate(c.rate)
         head = [index, word(context.gold), word(context.rival or ""), _PROSPECTS[entry.prospect]]
         rows.append([*head, shown, _rate(c.low), _rate(c.high), ratio, *(_rate(get(entry)) for get in extra.values())])
-    return table("\nWhat it takes", [*headings, *extra], rows, 4, keys=2)
+    return fitted_table("\nWhat it takes", [*headings, *extra], rows, 4, keys=2)
 
 
 def _at_the_end(found: list[Forecast]) -> Any:
@@ -118,8 +118,8 @@ def _at_the_end(found: list[Forecast]) -> Any:
     for index, entry in enumerate(found, 1):
         head = [index, word(entry.target.context.gold), entry.outcome or MISSING]
         by = [] if settled else [entry.outcome_by]
-        rows.append([*head, *(number(entry.end.get(name), 3) for name in ids), *by])
-    return table("\nAt the end of the planned run", headings, rows, 3, keys=2)
+        rows.append([*head, *(short_number(entry.end.get(name), 3) for name in ids), *by])
+    return fitted_table("\nAt the end of the planned run", headings, rows, 3, keys=2)
 
 
 def _conclusion(found: list[Forecast], use: float | None) -> list[str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Json, Source
-from borngap.cli.show import model_line, number, print_json, print_table, say, say_notes, table
+from borngap.cli.arguments import Json, ModelPlace
+from borngap.cli.show import fitted_table, model_line, print_json, print_table, say, say_notes, short_number
 
 if TYPE_CHECKING:
     from borngap.cli.tables import Fitted
@@ -35,7 +35,7 @@ _ROWS = {
 
 def geometry(
     *,
-    source: Source,
+    source: ModelPlace,
     pairs: Annotated[int, typer.Option(rich_help_panel="Options", help="Random token pairs.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Seeds the choice of pairs.")] = 0,
     json: Json = False,
@@ -68,9 +68,9 @@ def bulks_of(loaded: Loaded, pairs: int, seed: int) -> dict[str, Bulk]:
 def geometry_table(bulks: dict[str, Bulk]) -> Fitted:
     """Return the table of bulk statistics, a column a matrix."""
     rows: list[list[Any]] = [
-        [label, *(number(getattr(b, key)) for b in bulks.values())] for key, label in _ROWS.items()
+        [label, *(short_number(getattr(b, key)) for b in bulks.values())] for key, label in _ROWS.items()
     ]
     rows.append(["class", *(_MEANING[b.embedding_class] for b in bulks.values())])
     first = next(iter(bulks.values()))
     title = f"\nbulk geometry: {first.pairs} pairs of {first.tokens} tokens ({first.left_out} rows left out)"
-    return table(title, ["", *bulks], rows)
+    return fitted_table(title, ["", *bulks], rows)

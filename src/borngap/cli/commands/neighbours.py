@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Json, Measuring, Source
+from borngap.cli.arguments import Json, Measuring, ModelPlace
 from borngap.cli.options import Takes
-from borngap.cli.show import number, print_json, print_table, say_notes, table
+from borngap.cli.show import fitted_table, print_json, print_table, say_notes, short_number
 from borngap.report.text import word
 
 
 def neighbours(
     words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words; a leading space is added.")],
     *,
-    source: Source,
+    source: ModelPlace,
     k: Annotated[int, typer.Option("-k", help="Neighbours a word.")] = 10,
     measuring: Annotated[Measuring, Takes(without=("top_p",))],
     json: Json = False,
@@ -32,5 +32,5 @@ def neighbours(
         return
     say_notes(model_facts(loaded)["notes"])
     for name, rows in found.items():
-        lines = [[word(row["token"]), number(row["overlap"])] for row in rows]
-        print_table(table(f"\n{name}", ["token", "overlap"], lines))
+        lines = [[word(row["token"]), short_number(row["overlap"])] for row in rows]
+        print_table(fitted_table(f"\n{name}", ["token", "overlap"], lines))

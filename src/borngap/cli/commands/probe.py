@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from borngap.cli.arguments import Contexts, Json, Measuring, Source
+from borngap.cli.arguments import Contexts, Json, Measuring, ModelPlace
 from borngap.cli.progress import Progress
-from borngap.cli.show import model_line, number, print_json, print_table, say, table
+from borngap.cli.show import fitted_table, model_line, print_json, print_table, say, short_number
 from borngap.report.text import word
 
 
-def probe(*, source: Source, contexts: Contexts = "docs10", measuring: Measuring, json: Json = False) -> None:
+def probe(*, source: ModelPlace, contexts: Contexts = "docs10", measuring: Measuring, json: Json = False) -> None:
     """Measure every observable of every context: is the rival ahead, by how much, and why."""
     from borngap.context import read_contexts
     from borngap.model.load import model_facts
@@ -36,9 +36,9 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from borngap.observables.leader import standing
 
     lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "rival")]
-    lines += [[key, o.unit, *(number(r[key]) for r in rows)] for key, o in OBSERVABLES.items()]
+    lines += [[key, o.unit, *(short_number(r[key]) for r in rows)] for key, o in OBSERVABLES.items()]
     headings = ["observable", "unit", *map(str, range(1, len(rows) + 1))]
-    print_table(table("\ncontexts, a column each", headings, lines, 2, keys=2))
+    print_table(fitted_table("\ncontexts, a column each", headings, lines, 2, keys=2))
     say()
     for index, row in enumerate(rows, 1):
         say(f"{index:>3}  {standing(row)}")

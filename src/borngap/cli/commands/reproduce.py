@@ -10,7 +10,7 @@ import typer
 
 from borngap.cli.arguments import Json, Machine, bundled_contexts, bundled_models
 from borngap.cli.progress import Progress, spoken
-from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 from borngap.errors import UserError
 from borngap.training import Dtype
 
@@ -152,12 +152,12 @@ def _show(records: Sequence[JudgedClaim], out: Path) -> None:
         [
             r["claim"],
             r["verdict"],
-            number(r["ours"], 3),
-            "–" if r["low"] is None else f"{number(r['low'], 3)} to {number(r['high'], 3)}",
+            short_number(r["ours"], 3),
+            "–" if r["low"] is None else f"{short_number(r['low'], 3)} to {short_number(r['high'], 3)}",
             r["n"],
         ]
         for r in records
     ]
-    print_table(table("Claims", ["claim", "verdict", "ours", "95 % interval", "n"], rows, 2))
+    print_table(fitted_table("Claims", ["claim", "verdict", "ours", "95 % interval", "n"], rows, 2))
     say(verdict_line(records))
     say(f"written to {out}: report.html, report.md, claims.json, tables, figures")

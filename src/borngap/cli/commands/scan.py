@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import Json, RayAddress, Source
+from borngap.cli.arguments import Json, ModelPlace, RayAddress
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
-from borngap.cli.show import model_line, number, print_json, say, say_notes
+from borngap.cli.show import model_line, print_json, say, say_notes, short_number
 from borngap.report.text import word
 from borngap.scanning.settings import Order, Scanning
 from borngap.shown import visible
@@ -37,7 +37,7 @@ def scan(
         typer.Argument(help="File (JSON Lines, JSON, CSV, TSV, Parquet, text; also compressed), folder, or hub name."),
     ],
     *,
-    source: Source,
+    source: ModelPlace,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
     scanning: Annotated[Scanning, Takes(without=("pairs",))],
     pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and rival: look for these only.")] = None,
@@ -168,15 +168,15 @@ def _data_lines(summary: dict[str, Any]) -> list[str]:
 def _bulk_line(summary: dict[str, Any]) -> str:
     bulk, least = summary["bulk"], summary["least_overlap"]
     head = (
-        f"{summary['geometry']} geometry: crowding {number(bulk['crowding'], 3)} ({_CLASSES[bulk['class']]}), mean "
-        f"overlap {number(bulk['mean'], 3)}; "
+        f"{summary['geometry']} geometry: crowding {short_number(bulk['crowding'], 3)} ({_CLASSES[bulk['class']]}), "
+        f"mean overlap {short_number(bulk['mean'], 3)}; "
     )
     if least is None:
         pairs = summary["given_pairs"]
         return head + f"looked for {pairs} given pair{'s'[: pairs != 1]}{_left_out(summary['pairs_left_out'])}"
     by_hand = summary["percentile"] is None
     origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
-    return head + f"a near-synonym overlaps by at least {number(least, 3)}, {origin}"
+    return head + f"a near-synonym overlaps by at least {short_number(least, 3)}, {origin}"
 
 
 def _left_out(pairs: list[dict[str, str]]) -> str:

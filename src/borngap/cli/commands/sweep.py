@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from borngap.choices import Criterion
-from borngap.cli.arguments import Contexts, Json, RayAddress, Source
+from borngap.cli.arguments import Contexts, Json, ModelPlace, RayAddress
 from borngap.cli.options import Takes, texts
 from borngap.cli.progress import Progress, spoken
-from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 from borngap.errors import UserError
 from borngap.report.text import MISSING, word
 from borngap.sweep.plan import Engine
@@ -32,7 +32,7 @@ _OF_A_SWEEP = ("rate", "seed", "joint", "batch_size", "shuffle", "criterion")
 
 def sweep(
     *,
-    source: Source,
+    source: ModelPlace,
     contexts: Contexts = "docs10",
     lrs: Annotated[str, typer.Option("--lrs", help="Rates: 1e-4,1e-3, or lowest:highest:count, by equal factors.")],
     out: Annotated[
@@ -101,7 +101,7 @@ def _show_plan(plan: SweepPlan, out: Path | None, engine: str, workers: int | No
     names = {i: word(context.gold) for i, context in enumerate(plan.contexts)}
     rows = [[run.number, run.context + 1, names[run.context], f"{run.rate:g}", run.seed, run.steps] for run in missing]
     title = f"{plan.model}, {plan.training.method}: {len(missing)} runs to do, {len(done)} done"
-    print_table(table(title, ["run", "context", "gold", "rate", "seed", "steps"], rows, 0))
+    print_table(fitted_table(title, ["run", "context", "gold", "rate", "seed", "steps"], rows, 0))
     for note in plan.notes:
         say(f"note: {note}")
     text = f"engine {chosen}: about {spoken(seconds)}, by timing a few steps on this machine as busy as it is now"
@@ -134,23 +134,24 @@ def _report(result: Sweep, diagram: Phase) -> None:
     if len(result.plan["seeds"]) > 1:
         title = f"\nBy the criterion {name}: seeds with a flip at each rate"
     print_table(
-        table(title, ["", "gold", "rival", *(f"{rate:.3g}" for rate in rates)], _flips(result, name), 3, keys=2)
+        fitted_table(title, ["", "gold", "rival", *(f"{rate:.3g}" for rate in rates)], _flips(result, name), 3, keys=2)
     )
     ways = ["", "gold", "Gmax", "status", "critical rate", "above", "up to", "theta"]
     words = {row["context"]: row["gold"] for row in result.runs.iter_rows(named=True)}
     rows = [
-        [c.context + 1, word(words[c.context]), number(c.gold_overlap, 3), c.status,
+        [c.context + 1, word(words[c.context]), short_number(c.gold_overlap, 3), c.status,
          *map(_rate, (c.rate, c.low, c.high, c.theta))]
         for c in diagram.critical
     ]  # fmt: skip
-    print_table(table("\nCritical rates", ways, rows, 2, keys=2))
+    print_table(fitted_table("\nCritical rates", ways, rows, 2, keys=2))
     say(_theta(diagram.theta))
     ways = ["rate", "mean", "95 % low", "high", "least", "largest"]
     rows = [
-        [f"{f.rate:.3g}", *(number(v, 3) for v in (f.mean, f.low, f.high, f.least, f.largest))] for f in diagram.fields
+        [f"{f.rate:.3g}", *(short_number(v, 3) for v in (f.mean, f.low, f.high, f.least, f.largest))]
+        for f in diagram.fields
     ]
     if rows:
-        print_table(table("\nReduced field H = rate x Gmax / theta* over contexts", ways, rows, 0))
+        print_table(fitted_table("\nReduced field H = rate x Gmax / theta* over contexts", ways, rows, 0))
     _boundaries(diagram)
 
 
@@ -186,8 +187,8 @@ def _theta(theta: Estimate) -> str:
 def _boundaries(diagram: Phase) -> None:
     ways = ["cut on", "at", "95 % low", "high", "catapults lie", "accuracy", "unseen contexts", "catapults", "drifts"]
     rows = [
-        [b.by, _rate(b.cut), _rate(b.low), _rate(b.high), b.side or MISSING, number(b.accuracy, 3),
-         number(b.held_out, 3), b.catapults, b.drifts]
+        [b.by, _rate(b.cut), _rate(b.low), _rate(b.high), b.side or MISSING, short_number(b.accuracy, 3),
+         short_number(b.held_out, 3), b.catapults, b.drifts]
         for b in diagram.boundaries
     ]  # fmt: skip
     title = "\nPhase boundary: catapult (jump ratio from 8) or drift (below 5)"
@@ -195,7 +196,7 @@ def _boundaries(diagram: Phase) -> None:
         say(title, style="bold")
         say(f"no cut: {diagram.boundaries[0].reason}")
     else:
-        print_table(table(title, ways, rows, 1))
+        print_table(fitted_table(title, ways, rows, 1))
         for b in diagram.boundaries:
             if b.reason:
                 say(f"no cut on {b.by}: {b.reason}")

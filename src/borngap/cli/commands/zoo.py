@@ -10,7 +10,7 @@ import typer
 from borngap.cli.arguments import Json, bundled_contexts, bundled_models
 from borngap.cli.interrupt import Command
 from borngap.cli.progress import Progress
-from borngap.cli.show import number, print_json, print_table, say, table
+from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 
 zoo = typer.Typer(name="zoo", help="The bundled models: list, verify and train them.", no_args_is_help=True)
 
@@ -38,7 +38,7 @@ def list_models(json: Json = False) -> None:
             f"{card['model']['parameters'] / 1e6:.2f} M",
             card["model"]["dimension"],
             "tied" if card["model"]["tied"] else "untied",
-            number(card["held_out_loss"]),
+            short_number(card["held_out_loss"]),
             *(
                 f"{card['geometry'][kind]['crowding']:.1f} {card['geometry'][kind]['class']}"
                 for kind in ("readout", "input", "centered")
@@ -47,7 +47,7 @@ def list_models(json: Json = False) -> None:
         for name, card in cards.items()
     ]
     headings = ["name", "family", "parameters", "d", "head", "held-out loss / nat", "readout", "input", "centered"]
-    print_table(table("bundled models (crowding and class of each matrix)", headings, rows, 2))
+    print_table(fitted_table("bundled models (crowding and class of each matrix)", headings, rows, 2))
 
 
 @zoo.command("train", cls=Command)
@@ -66,11 +66,11 @@ def train_model(
 
     from borngap.model.load import quiet
     from borngap.zoo.make import cached_corpus, make
-    from borngap.zoo.recipe import recipe
+    from borngap.zoo.recipe import recipe_of
 
     quiet()
     torch.set_num_threads(threads)
-    wanted = recipe(name)
+    wanted = recipe_of(name)
     wanted = wanted if steps is None else replace(wanted, steps=steps)
     target = out or work / name / "final"
     with Progress("reading packages") as progress:
@@ -91,17 +91,17 @@ def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None
     from borngap.zoo import bundled_path
     from borngap.zoo.card import verify as compare
     from borngap.zoo.make import held_out_tokens
-    from borngap.zoo.recipe import recipe
+    from borngap.zoo.recipe import recipe_of
 
     quiet()
-    folder = bundled_path(recipe(name).name)
+    folder = bundled_path(recipe_of(name).name)
     try:
         tokens, missing = held_out_tokens(folder, work, site), None
     except UserError as error:
         tokens, missing = None, error
     rows = compare(folder, tokens)
     lines = [[what, said, found, "ok" if same else "DIFFERS"] for what, said, found, same in rows]
-    print_table(table(name, ["", "card", "found", ""], lines))
+    print_table(fitted_table(name, ["", "card", "found", ""], lines))
     if missing:
         say(f"held-out loss not checked: {missing}")
     if not all(same for *_, same in rows):

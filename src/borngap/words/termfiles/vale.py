@@ -17,7 +17,7 @@ from borngap.data.textfile import text_of
 from borngap.errors import UserError
 from borngap.words.inflection import related
 from borngap.words.term import LeftOut, Term
-from borngap.words.termfiles.expand import Expansion, expand
+from borngap.words.termfiles.expansion import Expansion, expand
 
 _QUOTED = re.compile("'[^']+'")  # Microsoft's rules: 'carry out' or 'do'
 _GROUP = re.compile(r"\$\d|\$\{|\(\?|\[\^")
