@@ -112,7 +112,7 @@ class _Entry:
     """What is known of a word: it, its lemmas, and what the thesaurus has of any of these."""
 
     word: str
-    spelling_of: Spelling
+    spelling: Spelling
     lemmas: frozenset[str]
     held: frozenset[str]
     groups: frozenset[int]
