@@ -148,7 +148,7 @@ def test_ids_of_another_tokenizer_are_one_clear_error(tokenizer, piecewise, name
     message = rf"^token ids of another tokenizer, in the context 'The old man felt'\n  rule: {rule}\n  found: .* for '"
     with pytest.raises(UserError, match=message) as raised:
         probe(model, tokenizer, [Context(**piecewise.to_json() | changes)])
-    assert "export the contexts anew" in str(raised.value)
+    assert "export the contexts again" in str(raised.value)
 
 
 def test_ids_that_make_no_context(tokenizer, piecewise):

@@ -210,13 +210,13 @@ def test_engines_give_equal_tables(tmp_path):
         borngap.load(MODEL), CONTEXTS, Training(method="lora", steps=3, rate=4e-3, seed=1), tmp_path / "run"
     )
     # a sweep leaves the angles of all pairs to both ends and flips; all else is what `finetune` writes
-    dear = ("localisation_length", "burial_depth", "born_rank")
-    kept = one.steps.filter(pl.col("run") == 5).drop("run", *dear)
-    own = separate.steps.filter(pl.col("context") == 0).drop(dear)
+    expensive = ("localisation_length", "burial_depth", "born_rank")
+    kept = one.steps.filter(pl.col("run") == 5).drop("run", *expensive)
+    own = separate.steps.filter(pl.col("context") == 0).drop(expensive)
     assert_frame_equal(kept, own, abs_tol=1e-6, rel_tol=1e-5)  # pairs are summed by another way
     assert kept["born_gap"].equals(own["born_gap"])
     ends = one.steps.filter(pl.col("step").is_in([0, 3]))
-    assert ends.select(dear).null_count().row(0) == (0, 0, 0)
+    assert ends.select(expensive).null_count().row(0) == (0, 0, 0)
     assert one.steps["localisation_length"].null_count() > 0
     assert one.entries[5]["outcomes"] == separate.verdicts[0]["outcomes"]
 

@@ -324,7 +324,7 @@ def _refuse_foreign(kind: str, text: str, ids: Sequence[int], tokenizer: Any, ti
     there = tidy(decoded(ids, tokenizer)) if known(ids, tokenizer) else ""
     if there != text:
         rule, found = f"the ids of a {kind} give its text", f"{there[-_SHOWN_TEXT:]!r} for {text[-_SHOWN_TEXT:]!r}"
-        fix = "use the model whose tokenizer they are of, export the contexts anew with this one, or take out the ids"
+        fix = "use the model whose tokenizer they are of, export the contexts again with this one, or take out the ids"
         raise UserError("token ids of another tokenizer", rule=rule, found=found, fix=fix)
 
 

@@ -1,4 +1,4 @@
-"""RUN folders: what came of contexts that were trained.
+"""RUN folders: how contexts that were trained ended.
 
 A RUN holds ``run.json`` (schema, plan, environment), ``steps.parquet`` (one row per context and step) and
 ``verdicts.json`` (one entry per finished context). A context counts as finished once it stands in ``verdicts.json``,

@@ -1,1 +1,1 @@
-"""Which learning rate a context takes, and what a planned run comes to, without training."""
+"""Which learning rate a context takes, and how a planned run ends, without training."""

@@ -2,7 +2,7 @@
 
 A *course* holds the loss gradients at K + 1 nodes of a run, at equal doses. Between nodes they are straight lines in
 the dose, and AdamW's recurrences on them are summed by ``borngap.critical.pieces``. A *sweep* goes from node to node:
-it predicts the weights there, takes the gradient anew, and corrects the displacement. Repeated at one rate, sweeps
+it predicts the weights there, takes the gradient there, and corrects the displacement. Repeated at one rate, sweeps
 converge to a solution of the optimiser's dynamics on the grid, whatever the number of steps between nodes.
 
 The critical rate is the fixed point of "sweep at a rate, then find the rate at which this displacement meets the
@@ -79,7 +79,7 @@ class Course:
         return self._land.record(self._index, logits, hidden)
 
     def sweep(self, rate: float, *, cold: bool = False, see: Seen | None = None) -> None:
-        """Go through the nodes once, each gradient taken anew at the weights that the ones before lead to.
+        """Go through the nodes once, each gradient taken at the weights that the ones before lead to.
 
         Args:
             rate: learning rate.

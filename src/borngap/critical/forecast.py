@@ -1,4 +1,4 @@
-"""Forecast: what a planned fine-tuning will come to, before any training (docs/threshold.md)."""
+"""Forecast: how a planned fine-tuning will end, before any training (docs/threshold.md)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Forecast:
         prospect: what the planned rate means against it.
         outcome: outcome by the criterion at the planned rate; None if not known. Of several seeds, and ``end`` with it,
             that of the seed whose final margin is the median (the lower one of two).
-        outcomes: how many seeds come to which outcome.
+        outcomes: how many seeds end in which outcome.
         end: observables at the end of the planned run, by id; empty if not known.
         outcome_by: ``collocation``, or ``run`` where a real run had to answer.
         lora: critical rate under LoRA with the same steps; abstained where the model has no layers for it, None if it
@@ -142,7 +142,7 @@ def rate_to_use(forecasts: Sequence[Forecast]) -> float | None:
 
 @dataclass(frozen=True)
 class End:
-    """What a run comes to.
+    """How a run ends.
 
     Attributes:
         outcome: by the criterion.
@@ -174,7 +174,7 @@ def typical(ends: Sequence[End], training: Training) -> End:
 
 
 def at_rate(searcher: Searcher, index: int) -> End:
-    """Say what a run at the settings' own rate comes to, by collocation or, where sweeps do not settle, by running it.
+    """Say how a run at the settings' own rate ends, by collocation or, where sweeps do not settle, by running it.
 
     Args:
         searcher: the model, in evaluation.

@@ -53,7 +53,7 @@ class CriticalRate:
 
 
 def prospect(critical: CriticalRate, planned: float) -> Prospect:
-    """Return what a planned rate will come to.
+    """Return how a run at a planned rate will end.
 
     Args:
         critical: of the context.

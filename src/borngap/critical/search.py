@@ -369,7 +369,7 @@ def unwrapped(searcher: Searcher, loaded: Loaded) -> Loaded:
         loaded: what it was given.
 
     Returns:
-        A loaded model that can be prepared anew.
+        A loaded model that can be prepared again.
     """
     searcher.land.home()
     model = searcher.tuner.model

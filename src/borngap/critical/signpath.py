@@ -4,7 +4,7 @@ Definitions: docs/threshold.md.
 
 ``u = -g / (|g| + eps)`` at the base weights; where the gradient is exactly zero there (LoRA's A), that at weights
 displaced by 1e-5 u. The critical dose is the smallest s at which base + s u meets the criterion. ``path`` walks
-there in segments, with the sign taken anew after each.
+there in segments, the sign is taken again after each.
 """
 
 from __future__ import annotations

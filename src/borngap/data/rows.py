@@ -52,7 +52,7 @@ class DataPart:
     Attributes:
         name: as the user knows it.
         unit: what the number of a record counts: ``line`` or ``record``.
-        records: starts reading anew.
+        records: starts reading from the beginning.
         parse: turns a record into a row's value, raising ValueError.
         stamp: tells whether it has changed since: size and time of a file, a hash of an object's
             rows, made when asked for; None of a stream.

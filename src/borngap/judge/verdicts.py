@@ -1,4 +1,4 @@
-"""Verdict: what a trajectory came to, how it moved, why, and what to do (docs/track.md#how-verdicts-are-made)."""
+"""Verdict: how a run ended, how it moved, why, and what to do (docs/track.md#how-verdicts-are-made)."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def verdict(
 
 
 def outcome(trajectory: Trajectory, criterion: Criterion) -> Outcome:
-    """Return what a run came to by one criterion (docs/track.md#how-verdicts-are-made).
+    """Return how a run ended by one criterion (docs/track.md#how-verdicts-are-made).
 
     Args:
         trajectory: one context's records.

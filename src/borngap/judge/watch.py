@@ -100,7 +100,7 @@ class Watch:
 
     @property
     def account(self) -> str:
-        """What the rule that was chosen came to, in a sentence; empty without a rule."""
+        """What the rule that was chosen found, in a sentence; empty without a rule."""
         if self._stop == "none":
             return ""
         if self.reason is not None:

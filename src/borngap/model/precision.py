@@ -32,7 +32,7 @@ def measuring(model: Any) -> Iterator[None]:
     """Let one forward of a model end in float32: nothing is copied but the parameters of the last norm.
 
     What follows the head (scaling, soft-capping) is the model's own. Under gradients too, so that a forecast and the
-    run that it foretells agree with a probe.
+    run that it forecasts agree with a probe.
 
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT.

@@ -63,7 +63,7 @@ _KNOWN_IDS: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()  # a tenth o
 
 
 def _all_ids(tokenizer: Any) -> list[int]:
-    """All ids, ascending; read anew where tokens were added."""
+    """All ids, ascending; read again where tokens were added."""
     ids = _KNOWN_IDS.get(tokenizer)
     if ids is None or len(ids) != len(tokenizer):
         ids = sorted({*tokenizer.get_vocab().values(), *tokenizer.get_added_vocab().values()})

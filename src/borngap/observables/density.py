@@ -182,7 +182,7 @@ def _squared_angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _angles(overlaps: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Angles of all pairs from their overlaps; nearly (anti)parallel pairs anew from the vectors themselves."""
+    """Angles of all pairs from their overlaps; nearly (anti)parallel pairs again from the vectors themselves."""
     near = overlaps.abs() > _NEARLY_EQUAL
     angles = overlaps.masked_fill(near, 0).arccos()
     if not bool(near.any()):

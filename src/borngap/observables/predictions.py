@@ -51,7 +51,7 @@ def measure(
         rival: token ids, int64, shape (batch,), or one id.
         hidden: hidden states that the readout multiplies, shape (batch, d) or (d,).
         top_p: nucleus mass in (0, 1]; 1 is the whole vocabulary.
-        only: ids of the observables wanted; all unless given. ``born_rank`` is by far the dearest.
+        only: ids of the observables wanted; all unless given. ``born_rank`` is by far the most expensive.
         pairs: keeps pairs of the pool between calls, of this geometry at rest; the angles are then not differentiable.
 
     Returns:

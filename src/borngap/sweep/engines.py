@@ -165,7 +165,7 @@ def estimate(worker: Worker, runs: Sequence[SweepRun], engine: Engine, workers: 
 
 
 def _seconds_a_step(start: Callable[[], Iterator[object]], entries: int) -> float:
-    """Time of a step after the first, whose record holds the dear observables too."""
+    """Time of a step after the first, whose record holds the expensive observables too."""
     running = start()
     for _ in range(entries):
         next(running)

@@ -48,7 +48,7 @@ def documents(batch: Any, *, apart: bool = True) -> list[LabelledIds]:
       it undesirable.
     * ``chosen_input_ids`` (ORPO, CPO): the chosen answer by its own labels.
 
-    Rows are cut where ``position_ids`` start anew. Whether the model reads on across such a cut depends on it and on
+    Rows are cut where ``position_ids`` start again. Whether the model reads on across such a cut depends on it and on
     the attention mask: with a mask, or if the model keeps nothing apart, only the first document of a row is read as it
     stands here, and the others are left out.
 

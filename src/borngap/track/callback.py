@@ -164,7 +164,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
             self.tracker.save()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Measure the end, judge the run, write the RUN, and say what the run came to.
+        """Measure the end, judge the run, write the RUN, and say how it ended.
 
         Where the host has just loaded its best model, the end stays what was measured at the last step.
         """

@@ -22,14 +22,14 @@ class Clock:
         spent: time of all measurements since ``start``, unit s.
         training: time of the host's own since ``start``, unit s.
         probe_seconds: time of the last probe, unit s; 0 before the first.
-        dear_seconds: time of the last measurement of dear observables, a context, unit s.
+        expensive_seconds: time of the last measurement of expensive observables, a context, unit s.
     """
 
     def __init__(self, model: Any) -> None:
         """Start with nothing timed; the model tells which devices to wait for."""
         devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
         self._devices = sorted(devices, key=str)
-        self.probes, self.spent, self.training, self.probe_seconds, self.dear_seconds = 0, 0.0, 0.0, 0.0, 0.0
+        self.probes, self.spent, self.training, self.probe_seconds, self.expensive_seconds = 0, 0.0, 0.0, 0.0, 0.0
         self._steps: deque[float] = deque(maxlen=_INTERVALS)
         self._since: float | None = None
 
@@ -40,7 +40,7 @@ class Clock:
 
     @property
     def mean_seconds(self) -> float:
-        """What a probe took on average since ``start``, dear observables at flips included, unit s; 0 without one."""
+        """Mean time of a probe since ``start``, expensive observables at flips included, unit s; 0 without one."""
         return self.spent / self.probes if self.probes else 0.0
 
     def start(self) -> None:
@@ -70,7 +70,7 @@ class Clock:
 
     @contextmanager
     def completing(self, contexts: int) -> Iterator[None]:
-        """Time a measurement of the dear observables of so many contexts.
+        """Time a measurement of the expensive observables of so many contexts.
 
         Yields:
             Nothing.
@@ -79,7 +79,7 @@ class Clock:
         with self._spending():
             yield
         if contexts:
-            self.dear_seconds = (self.spent - before) / contexts
+            self.expensive_seconds = (self.spent - before) / contexts
 
     @contextmanager
     def _spending(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What a host says of a tracked run once it is over: what became of the contexts, and how to see more."""
+"""What a host says of a tracked run once it is over: how the contexts ended, and how to see more."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _AHEAD: dict[Criterion, str] = {
 def closing(
     entries: Sequence[Mapping[str, Any]], criterion: Criterion, share: float, account: str, out: str | Path | None
 ) -> str:
-    """Say in a sentence what a run came to, and which command shows more.
+    """Say in a sentence how a run ended, and which command shows more.
 
     Args:
         entries: verdicts, as a tracker's ``finish`` returns them; at least one.
         criterion: what counts as resolved.
         share: time spent on watching over the training's own.
-        account: what the stopping rule came to; empty without one.
+        account: what the stopping rule found; empty without one.
         out: the RUN folder; None where nothing was written.
 
     Returns:

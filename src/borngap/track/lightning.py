@@ -87,7 +87,7 @@ class BornGapLightning(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the end, judge the run, write the RUN, and say what the run came to."""
+        """Measure the end, judge the run, write the RUN, and say how it ended."""
         del pl_module
         if self.tracker is not None:
             self.verdicts = self.tracker.finish()

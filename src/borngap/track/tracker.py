@@ -199,7 +199,7 @@ class Tracker:
             force: probe in any case.
             evaluate: whether the stopping rules advance; at the first probe at least 5 steps after the last time
                 unless given.
-            last: whether no step follows: the end is measured now, with the dear observables.
+            last: whether no step follows: the end is measured now, with the expensive observables.
 
         Returns:
             Metrics by name, empty where nothing was measured.
@@ -273,7 +273,7 @@ class Tracker:
             self._store.close()
 
     def summary(self) -> str:
-        """Return what the run has come to, in a sentence, and the command that shows more."""
+        """Return how the run ended, in a sentence, and the command that shows more."""
         entries = [self._judge(index) for index in self._follower.targets]
         return closing(entries, self._criterion, self.cost.share, self._follower.watch.account, self._out)
 
@@ -316,7 +316,7 @@ class Tracker:
         return judge(self._follower.targets[index], path, self._criterion, self._widest, watched=True)
 
     def _probe(self, step: int, *, evaluate: bool, final: bool = False) -> None:
-        """Measure all contexts; at both ends with dear observables too."""
+        """Measure all contexts; at both ends with expensive observables too."""
         with evaluated(*self._optimizers):
             with self._clock.probing():
                 seen = forward(self._model, self.targets, finite=False)
@@ -329,10 +329,10 @@ class Tracker:
         self._warn_of_failure(step)
 
     def _complete(self, records: dict[int, Record], *, everything: bool) -> None:
-        """Measure dear observables: at both ends, and at flips where what is left of the budget allows it."""
+        """Measure expensive observables: at both ends, and at flips where what is left of the budget allows it."""
         count = len(records) if everything else len(self._follower.events)
         left = self._budget * self._clock.training - self._clock.spent
-        affordable = everything or self._every is not None or count * self._clock.dear_seconds <= left
+        affordable = everything or self._every is not None or count * self._clock.expensive_seconds <= left
         if count and _of_rank_0(int(affordable), self._device):
             with self._clock.completing(count):
                 self._follower.complete(records, everything=everything)

@@ -109,8 +109,8 @@ class Observer:
         filled = iter(found)
         return [next(filled) if is_sound else self._broken() for is_sound in sound]
 
-    def dear(self, logits: Tensor, index: Sequence[int]) -> list[Record]:
-        """Measure what ``records`` leaves out: the Born rank above all, by far the dearest observable.
+    def expensive(self, logits: Tensor, index: Sequence[int]) -> list[Record]:
+        """Measure what ``records`` leaves out: the Born rank above all, by far the most expensive observable.
 
         Args:
             logits: finite, shape (batch, V), unit nat.
@@ -151,7 +151,7 @@ class Observer:
 
 
 class Follower:
-    """An observer with a watch over it: records of several contexts, and dear observables where they are worth it.
+    """An observer with a watch over it: records of several contexts, and expensive observables where they are worth it.
 
     Attributes:
         observer: measures.
@@ -183,7 +183,7 @@ class Follower:
         return records
 
     def complete(self, records: dict[int, Record], *, everything: bool) -> None:
-        """Add the dear observables to what ``look`` returned last: of all contexts, or where something happened.
+        """Add the expensive observables to what ``look`` returned last: of all contexts, or where something happened.
 
         Args:
             records: context -> record; changed.
@@ -192,7 +192,7 @@ class Follower:
         order = list(self.targets)
         slots = [slot for slot, context in enumerate(order) if everything or context in self.events]
         sound = [slot for slot in slots if not math.isnan(records[order[slot]]["cross_entropy"] or 0.0)]
-        found = self.observer.dear(self._logits[sound], sound) if sound else []
+        found = self.observer.expensive(self._logits[sound], sound) if sound else []
         for slot, record in zip(sound, found, strict=True):
             records[order[slot]] |= record
 

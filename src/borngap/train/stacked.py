@@ -179,7 +179,7 @@ class _Stack:
     def _look(self, step: int, losses: list[float], logits: Tensor, hidden: Tensor | None) -> dict[int, Step]:
         """Measure all lanes, and say which of them end here."""
         records = self._records(step, logits, hidden)
-        entries, dear = {}, []
+        entries, expensive = {}, []
         for row, (n, loss) in enumerate(zip(self._targets, losses, strict=True)):
             watch = self._watches[n]
             events = watch.update({0: records[n]}, evaluate=is_evaluation(step))
@@ -189,9 +189,9 @@ class _Stack:
                 entry = replace(entry, last=self._stop(n, entry))
             entries[n] = entry
             if (events or entry.last or step == 0) and math.isfinite(records[n]["cross_entropy"] or 0.0):
-                dear.append(row)
+                expensive.append(row)
         if self._whole:
-            self._complete(step, records, dear, logits)
+            self._complete(step, records, expensive, logits)
         return entries
 
     def _records(self, step: int, logits: Tensor, hidden: Tensor | None) -> dict[int, Record]:
@@ -201,10 +201,10 @@ class _Stack:
         return self._measured(step, list(range(len(self._targets))), measure)
 
     def _complete(self, step: int, records: dict[int, Record], rows: list[int], logits: Tensor) -> None:
-        """Add the dear observables of some rows."""
+        """Add the expensive observables of some rows."""
 
         def measure(rows: list[int]) -> list[Record]:
-            return self._observer.dear(logits[rows], self._at(rows))
+            return self._observer.expensive(logits[rows], self._at(rows))
 
         for n, record in self._measured(step, rows, measure).items():
             records[n] |= record
