@@ -9,6 +9,7 @@ import typer
 
 from borngap.cli.arguments import Json, bundled_contexts, bundled_models
 from borngap.cli.interrupt import Command
+from borngap.cli.options import from_settings
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 
@@ -22,6 +23,7 @@ Work = Annotated[Path, typer.Option("--work", help="Folder for the corpus and fo
 
 
 @zoo.command("list", cls=Command)
+@from_settings
 def list_models(json: Json = False) -> None:
     """List the bundled models with what their cards say."""
     from borngap.zoo import bundled_names, bundled_path
@@ -51,6 +53,7 @@ def list_models(json: Json = False) -> None:
 
 
 @zoo.command("train", cls=Command)
+@from_settings
 def train_model(
     name: Name,
     site: Site = None,
@@ -84,6 +87,7 @@ def train_model(
 
 
 @zoo.command(cls=Command)
+@from_settings
 def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None:
     """Check a bundled model against its card: checksums, geometry and, with the corpus at hand, held-out loss."""
     from borngap.errors import UserError
@@ -109,6 +113,7 @@ def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None
 
 
 @zoo.command(cls=Command)
+@from_settings
 def contexts(
     name: Annotated[str, typer.Argument(help="docs10 or docs40.", autocompletion=bundled_contexts)] = "docs10",
 ) -> None:
@@ -130,6 +135,7 @@ def contexts(
 
 
 @zoo.command("prose", cls=Command)
+@from_settings
 def package_prose(package: Annotated[str, typer.Argument(help="An installed package.")]) -> None:
     """Print the English prose of a package's docstrings as JSON Lines, a docstring a row: data for `scan`."""
     import json
