@@ -17,7 +17,7 @@ import borngap
 from borngap.errors import UserError
 from borngap.observables.catalogue import OBSERVABLES
 from borngap.report.charts.charts import DASHES, PANELS, PHANTOM, STYLES
-from borngap.report.facts.source import read_source
+from borngap.report.facts.runfacts import read_facts
 from borngap.report.page.html import inline_json
 from borngap.report.page.palette import DARK, GRAPHIC, LIGHT, SURFACES, contrast
 from borngap.report.report import Report, comparison_of, report_of
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(folder):
-    return Report(summary([read_source(folder)], [GEOMETRY]))
+    return Report(summary([read_facts(folder)], [GEOMETRY]))
 
 
 def of(*inputs):
@@ -351,7 +351,7 @@ def test_a_sweep_is_reported_by_its_phase_diagram(tmp_path):
 
 
 def test_charts_are_written_as_svg_and_png(tmp_path, folder):
-    record = Report(summary([read_source(folder)], [GEOMETRY])).summary
+    record = Report(summary([read_facts(folder)], [GEOMETRY])).summary
     record = record | {"contexts": record["contexts"][:1]}
     files = Report(record).save_charts(tmp_path / "charts")
     names = ["overview", "run-1-context-001", "run-1-context-001-phantom", "geometry-1"]

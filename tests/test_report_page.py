@@ -6,7 +6,7 @@ import pytest
 from tests.browser import chromium, needs_browser
 from tests.runs import GEOMETRY, STORIES, make_run, make_sweep
 
-from borngap.report.facts.source import read_source
+from borngap.report.facts.runfacts import read_facts
 from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.report import Report, comparison_of, report_of
 from borngap.report.summary import summary
@@ -31,7 +31,7 @@ def browser():
 def path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     make_run(folder / "run")
-    return Report(summary([read_source(folder / "run")], [GEOMETRY])).save(folder / "report.html")
+    return Report(summary([read_facts(folder / "run")], [GEOMETRY])).save(folder / "report.html")
 
 
 @pytest.fixture(scope="module")

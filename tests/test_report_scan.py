@@ -14,7 +14,7 @@ from tests.test_cli import run  # noqa: F401
 from borngap.errors import UserError
 from borngap.report.charts.labels import ROOM, placed
 from borngap.report.charts.scancharts import pairs_chart, point_rows
-from borngap.report.facts.scansource import distribution
+from borngap.report.facts.scanfacts import distribution
 from borngap.report.report import report_of
 from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.scanning.rivals import NUMBERS

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from borngap.cli.show import fitted_table, print_table, say
+from borngap.report.records import ComparisonSummary, ForecastRecord, ScanSummary, Shown, Summary
 from borngap.report.text import MISSING, number, rate
 from borngap.report.wording import needed_text
 
 _PAIRS = 20  # worst pairs of a scan
 
 
-def print_summary(summary: Mapping[str, Any]) -> None:
+def print_summary(summary: Shown) -> None:
     """Print what a report says.
 
     Args:
         summary: the record that page, Markdown and JSON show.
     """
     say(summary["title"])
-    {"report": _report, "compare": _compared, "scan": _scan}[summary["kind"]](summary)
+    if summary["kind"] == "report":
+        _report(summary)
+    elif summary["kind"] == "compare":
+        _compared(summary)
+    else:
+        _scan(summary)
 
 
-def _report(s: Mapping[str, Any]) -> None:
+def _report(s: Summary) -> None:
     several = len(s["runs"]) > 1
     for run in s["runs"]:
         say(f"{run['label']}: {run['verdict']}" if several else run["verdict"])
@@ -42,10 +45,12 @@ def _report(s: Mapping[str, Any]) -> None:
         _forecast(s["forecast"])
 
 
-def _forecast(forecast: Mapping[str, Any]) -> None:
+def _forecast(forecast: ForecastRecord) -> None:
+    from borngap.report.markdown import bounds_of
+
     say(f"\n{forecast['sentence']}")
     rows = [
-        [r["id"], r["gold"], *(rate(r["forecast"][name], 3) for name in ("rate", "low", "high")), rate(r["used_rate"]),
+        [r["id"], r["gold"], *(rate(end, 3) for end in bounds_of(r)), rate(r["used_rate"]),
          r["told"], r["outcome"]]
         for r in forecast["rows"]
     ]  # fmt: skip
@@ -54,7 +59,7 @@ def _forecast(forecast: Mapping[str, Any]) -> None:
         print_table(fitted_table("\nForecast against outcome", headings, rows, 2, keys=2))
 
 
-def _compared(s: Mapping[str, Any]) -> None:
+def _compared(s: ComparisonSummary) -> None:
     from borngap.report.markdown import compared_cell
 
     names = [f"{number_}: {run['label']}" for number_, run in enumerate(s["runs"], 1)]
@@ -71,7 +76,7 @@ def _compared(s: Mapping[str, Any]) -> None:
         say(f"only in {s['runs'][c['run']]['label']}: {c['gold']} against {c['rival']} ({c['outcome']})")
 
 
-def _scan(s: Mapping[str, Any]) -> None:
+def _scan(s: ScanSummary) -> None:
     say(s["verdict"])
     say(s["rule"])
     _notes(s, labelled=False)
@@ -87,7 +92,7 @@ def _scan(s: Mapping[str, Any]) -> None:
     say(f"\n{s['bulk']['sentence']}" if s["bulk"]["sentence"] else "")
 
 
-def _notes(s: Mapping[str, Any], *, labelled: bool) -> None:
+def _notes(s: Shown, *, labelled: bool) -> None:
     for run in s["runs"]:
         for text in run["missing"] + run["notes"]:
             say(f"note: {run['label']}: {text}" if labelled else f"note: {text}")

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from borngap.errors import UserError
 from borngap.report.charts.charts import COMPARED, STYLES
 from borngap.report.charts.rows import context_label
-from borngap.report.facts.source import Source
+from borngap.report.facts.runfacts import RunFacts
+from borngap.report.records import (
+    ComparedContext,
+    ComparedEntry,
+    ComparisonSummary,
+    ContextRecord,
+    LonelyContext,
+    Mark,
+    RunRecord,
+    Series,
+)
 from borngap.report.summary import SCHEMA, definitions, summary
 from borngap.report.text import count
-from borngap.report.wording import precision_words
-
-_KEPT = (
-    "outcome", "character", "flip", "steps", "needed", "used_rate", "silent", "disagrees", "ends", "why", "advice",
-)  # fmt: skip
+from borngap.report.wording import AHEAD, precision_words
 
 
-def comparison(sources: Sequence[Source]) -> dict[str, Any]:
+def comparison(sources: Sequence[RunFacts]) -> ComparisonSummary:
     """Return the record that a comparison shows.
 
     Contexts are the same where prompt, gold and rival are.
@@ -27,8 +32,7 @@ def comparison(sources: Sequence[Source]) -> dict[str, Any]:
         sources: two to six RUNs.
 
     Returns:
-        ``runs``, ``contexts`` (those in at least two runs, each with one entry a run, None where a run lacks it),
-        ``only`` (those in one run), ``verdict``; JSON-ready.
+        The contexts of at least two runs side by side, and those of one run only.
 
     Raises:
         UserError: too few or too many runs, or their numbers come from weights of different dtypes.
@@ -39,7 +43,7 @@ def comparison(sources: Sequence[Source]) -> dict[str, Any]:
     whole = summary(sources)
     _refuse_mixed_precision(sources)
     runs = _named(whole["runs"])
-    groups: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], dict[int, ContextRecord]] = {}
     for context in whole["contexts"]:
         key = (str(context["prompt_length"]), context["prompt"], context["gold"], context["rival"])
         groups.setdefault(key, {}).setdefault(context["run"], context)
@@ -58,67 +62,90 @@ def comparison(sources: Sequence[Source]) -> dict[str, Any]:
     }
 
 
-def _refuse_mixed_precision(sources: Sequence[Source]) -> None:
-    plans = [(source.run.folder.name, source.plan) for source in sources]
-    known = {name: precision_words(plan) for name, plan in plans if precision_words(plan)}
+def _refuse_mixed_precision(sources: Sequence[RunFacts]) -> None:
+    told = {s.run.folder.name: precision_words(s.plan.dtype, s.plan.measured_in) for s in sources}
+    known = {name: words for name, words in told.items() if words}
     if len(set(known.values())) > 1:
         found = "; ".join(f"{name}: {words}" for name, words in known.items())
         fix = "repeat one of them with the --dtype of the other"
         raise UserError("the runs are of different precision", rule="one dtype in all", found=found, fix=fix)
 
 
-def _named(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _named(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Labels that differ: by model, then by folder, then by number."""
-    for extra in ("model", "folder"):
+    for extra in ([run["model"] for run in runs], [run["folder"] for run in runs]):
         labels = [run["label"] for run in runs]
-        if len(set(labels)) < len(labels):
-            more = len({run[extra] for run in runs}) > 1
-            runs = [run | {"label": f"{run['label']}, {run[extra]}"} if more else run for run in runs]
+        if len(set(labels)) < len(labels) and len(set(extra)) > 1:
+            runs = [{**run, "label": f"{run['label']}, {more}"} for run, more in zip(runs, extra, strict=True)]
     labels = [run["label"] for run in runs]
     if len(set(labels)) == len(labels):
         return list(runs)
-    return [run | {"label": f"{run['label']} ({number})"} for number, run in enumerate(runs, 1)]
+    return [{**run, "label": f"{run['label']} ({number})"} for number, run in enumerate(runs, 1)]
 
 
-def _in_several(groups: Mapping[Any, dict[int, dict[str, Any]]]) -> list[dict[int, dict[str, Any]]]:
+def _in_several(groups: Mapping[tuple[str, ...], dict[int, ContextRecord]]) -> list[dict[int, ContextRecord]]:
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _context(number: int, members: dict[int, dict[str, Any]], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _context(number: int, members: dict[int, ContextRecord], runs: Sequence[RunRecord]) -> ComparedContext:
     first = next(iter(members.values()))
     entries = [members.get(index) for index in range(len(runs))]
-    kept = [None if entry is None else {name: entry[name] for name in _KEPT} for entry in entries]
-    words = {name: first[name] for name in ("prompt", "prompt_end", "prompt_length", "gold", "rival", "overlap")}
-    marks = [
-        mark | {"text": f"{mark['text']} ({index + 1})"}
+    kept = [None if entry is None else _kept(entry) for entry in entries]
+    marks: list[Mark] = [
+        {**mark, "text": f"{mark['text']} ({index + 1})"}
         for index, entry in enumerate(entries)
         for mark in (entry["marks"] if entry else ())
         if mark["kind"] == "flip"
     ]
     return {
         "number": number + 1,
-        **words,
-        "label": context_label(first | {"number": number + 1}, runs, several=False),
+        "prompt": first["prompt"],
+        "prompt_end": first["prompt_end"],
+        "prompt_length": first["prompt_length"],
+        "gold": first["gold"],
+        "rival": first["rival"],
+        "overlap": first["overlap"],
+        "label": context_label({**first, "number": number + 1}, runs, several=False),
         "entries": kept,
-        "differs": _differs(kept),
+        "differs": _differs([entry for entry in kept if entry is not None]),
         "series": _overlaid(entries),
         "marks": marks if len(marks) == 1 else [],
     }
 
 
-def _differs(entries: Sequence[Mapping[str, Any] | None]) -> list[str]:
+def _kept(entry: ContextRecord) -> ComparedEntry:
+    return {
+        "outcome": entry["outcome"],
+        "character": entry["character"],
+        "flip": entry["flip"],
+        "steps": entry["steps"],
+        "needed": entry["needed"],
+        "used_rate": entry["used_rate"],
+        "silent": entry["silent"],
+        "disagrees": entry["disagrees"],
+        "ends": entry["ends"],
+        "why": entry["why"],
+        "advice": entry["advice"],
+    }
+
+
+def _differs(entries: Sequence[ComparedEntry]) -> list[str]:
     """Name what differs between the runs that have the context."""
-    there = [entry for entry in entries if entry is not None]
-    return [name for name in ("outcome", "character", "flip") if len({entry[name] for entry in there}) > 1]
+    told: dict[str, list[object]] = {
+        "outcome": [entry["outcome"] for entry in entries],
+        "character": [entry["character"] for entry in entries],
+        "flip": [entry["flip"] for entry in entries],
+    }
+    return [name for name, values in told.items() if len(set(values)) > 1]
 
 
-def _overlaid(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+def _overlaid(entries: Sequence[ContextRecord | None]) -> Series | None:
     """Columns of all runs over the union of their steps; None where a run has no record of a step."""
     series = [entry["series"] if entry else None for entry in entries]
-    steps = sorted({step for columns in series if columns for step in columns["step"]})
+    steps = sorted({step for columns in series if columns for step in columns["step"] if step is not None})
     if not steps:
         return None
-    merged: dict[str, Any] = {"step": steps}
+    merged: Series = {"step": [*steps]}
     for index, columns in enumerate(series):
         for name in (panel.lines[0].column for panel in COMPARED):
             if columns and name in columns:
@@ -127,11 +154,18 @@ def _overlaid(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | N
     return merged
 
 
-def _lonely(context: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: context[name] for name in ("run", "number", "prompt_end", "gold", "rival", "outcome")}
+def _lonely(context: ContextRecord) -> LonelyContext:
+    return {
+        "run": context["run"],
+        "number": context["number"],
+        "prompt_end": context["prompt_end"],
+        "gold": context["gold"],
+        "rival": context["rival"],
+        "outcome": context["outcome"],
+    }
 
 
-def _verdict(contexts: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> str:
+def _verdict(contexts: Sequence[ComparedContext], runs: Sequence[RunRecord]) -> str:
     if not contexts:
         return "The runs share no context: there is nothing to compare."
     differing = sum("outcome" in context["differs"] for context in contexts)
@@ -141,6 +175,6 @@ def _verdict(contexts: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, 
     return f"Of {count(len(contexts), 'shared context')}, {told}. Gold ahead at the end: {led}."
 
 
-def _ahead(contexts: Sequence[Mapping[str, Any]], index: int) -> str:
-    there = [context["entries"][index] for context in contexts if context["entries"][index]]
-    return f"{sum(entry['outcome'] in {'resolved', 'pre-resolved'} for entry in there)} of {len(there)}"
+def _ahead(contexts: Sequence[ComparedContext], index: int) -> str:
+    there = [entry for context in contexts if (entry := context["entries"][index]) is not None]
+    return f"{sum(entry['outcome'] in AHEAD for entry in there)} of {len(there)}"

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from borngap.report.markup import escaped, table
+from borngap.report.records import (
+    ComparedEntry,
+    ComparisonSummary,
+    ContextRecord,
+    ForecastRecord,
+    ForecastRow,
+    GeometryRecord,
+    Made,
+    MatrixRecord,
+    Number,
+    PhaseRecord,
+    Shown,
+    Summary,
+)
 from borngap.report.scanmarkdown import scan_blocks
 from borngap.report.text import MISSING, number, rate
 from borngap.report.wording import needed_text, used_text
@@ -17,7 +30,7 @@ _ENDS = {
 }  # fmt: skip
 
 
-def markdown(summary: Mapping[str, Any]) -> str:
+def markdown(summary: Shown) -> str:
     """Return a summary record as Markdown.
 
     Args:
@@ -26,8 +39,10 @@ def markdown(summary: Mapping[str, Any]) -> str:
     Returns:
         GitHub-flavoured Markdown; no text of a prompt is read as markup or HTML.
     """
-    ways = {"report": _report, "compare": _compared, "scan": scan_blocks}
-    parts = ways[summary["kind"]](summary)
+    if summary["kind"] == "report":
+        parts = _report(summary)
+    else:
+        parts = _compared(summary) if summary["kind"] == "compare" else scan_blocks(summary)
     made = [
         f"**{escaped(run['label'])}**, {run['what']} folder {escaped(run['folder'])}: {escaped(run['made'])}"
         for run in summary["runs"]
@@ -37,7 +52,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _report(s: Mapping[str, Any]) -> list[str]:
+def _report(s: Summary) -> list[str]:
     several = len(s["runs"]) > 1
     parts = [f"**{escaped(run['verdict'])}**" + (f" ({escaped(run['label'])})" if several else "") for run in s["runs"]]
     parts += _missing(s)
@@ -63,14 +78,14 @@ def _report(s: Mapping[str, Any]) -> list[str]:
     return parts + _forecast(s["forecast"])
 
 
-def _missing(s: Mapping[str, Any]) -> list[str]:
+def _missing(s: Summary | ComparisonSummary) -> list[str]:
     told = [
         f"> {escaped(run['label'])}: {escaped(text)}" for run in s["runs"] for text in run["missing"] + run["notes"]
     ]
     return [*told, *(f"> {escaped(text)}" for text in s["notes"])]
 
 
-def _contexts(s: Mapping[str, Any], *, several: bool) -> str:
+def _contexts(s: Summary, *, several: bool) -> str:
     headings = ["#", "prompt", "gold", "rival", "overlap", "outcome", "character", "flip", "needed rate", "advice"]
     rows = [
         [c["id"] if several else c["number"], c["prompt_end"], c["gold"], c["rival"], number(c["overlap"]), _outcome(c),
@@ -81,11 +96,11 @@ def _contexts(s: Mapping[str, Any], *, several: bool) -> str:
     return table(headings, rows)
 
 
-def _rates(context: Mapping[str, Any]) -> str:
+def _rates(context: ContextRecord) -> str:
     return "; ".join(filter(None, (needed_text(context["needed"]), used_text(context))))
 
 
-def _outcome(context: Mapping[str, Any]) -> str:
+def _outcome(context: ContextRecord) -> str:
     more = [
         name
         for name, true in (("silent", context["silent"]), ("rank and Born gap differ", context["disagrees"]))
@@ -94,7 +109,7 @@ def _outcome(context: Mapping[str, Any]) -> str:
     return ", ".join([context["outcome"], *more])
 
 
-def _movement(s: Mapping[str, Any]) -> str:
+def _movement(s: Summary) -> str:
     rows = [[c["id"], c["gold"], *(_ends(c["ends"][name]) for name in _ENDS)] for c in s["contexts"]]
     return table(["#", "gold", *_ENDS.values()], rows)
 
@@ -103,7 +118,7 @@ def _ends(ends: Sequence[float | None]) -> str:
     return f"{number(ends[0])} → {number(ends[1])}"
 
 
-def _told(s: Mapping[str, Any]) -> list[str]:
+def _told(s: Summary) -> list[str]:
     lines = []
     for c in s["contexts"]:
         by = ", ".join(f"{name} {told or MISSING}" for name, told in c["outcomes"].items())
@@ -116,27 +131,32 @@ def _told(s: Mapping[str, Any]) -> list[str]:
     return ["\n".join(lines)]
 
 
-def _jumps(s: Mapping[str, Any]) -> str:
-    names = ("jump_ratio", "jump_share", "amplification", "readout_share")
+def _jumps(s: Summary) -> str:
     flag = {True: "yes", False: "no", None: MISSING}
-    rows = [
-        [c["id"], c["gold"], number(c["jump_step"]), *(number(c[name]) for name in names), flag[c["phantom"]]]
-        for c in s["contexts"]
-    ]
+    rows = [[c["id"], c["gold"], *map(number, _jump(c)), flag[c["phantom"]]] for c in s["contexts"]]
     return table(
         ["#", "gold", "jump step", "jump ratio", "jump share", "amplification", "readout share", "phantom"], rows
     )
 
 
-def _bulk(record: Mapping[str, Any]) -> str:
-    names = ("crowding", "mean", "std", "anisotropy", "mean_square", "fraction_above", "ks_gaussian", "ks_exponential")
+def _jump(c: ContextRecord) -> tuple[Number, ...]:
+    return c["jump_step"], c["jump_ratio"], c["jump_share"], c["amplification"], c["readout_share"]
+
+
+def _bulk(record: GeometryRecord) -> str:
     if not record["matrices"]:
         return ""
-    rows = [[kind, *(number(m[name]) for name in names), m["class"]] for kind, m in record["matrices"].items()]
-    return table(["matrix", *(name.replace("_", " ") for name in names), "class"], rows)
+    rows = [[kind, *map(number, _statistics(m)), m["class"]] for kind, m in record["matrices"].items()]
+    names = ("crowding", "mean", "std", "anisotropy", "mean square", "fraction above", "ks gaussian", "ks exponential")
+    return table(["matrix", *names, "class"], rows)
 
 
-def _critical(phase: Mapping[str, Any]) -> str:
+def _statistics(m: MatrixRecord) -> tuple[Number, ...]:
+    spread = m["crowding"], m["mean"], m["std"], m["anisotropy"], m["mean_square"], m["fraction_above"]
+    return *spread, m["ks_gaussian"], m["ks_exponential"]
+
+
+def _critical(phase: PhaseRecord) -> str:
     rows = [
         [c["number"], c["gold"], c["rival"], number(c["overlap"]),
          rate(c["rate"]) if c["rate"] is not None else c["why"],
@@ -146,7 +166,7 @@ def _critical(phase: Mapping[str, Any]) -> str:
     return table(["#", "gold", "rival", "overlap", "needed rate", "above", "up to"], rows)
 
 
-def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
+def _forecast(forecast: ForecastRecord | None) -> list[str]:
     if forecast is None:
         return []
     headings = [
@@ -162,14 +182,19 @@ def _forecast(forecast: Mapping[str, Any] | None) -> list[str]:
         "by",
     ]
     rows = [
-        [r["id"], r["gold"], *(rate(r["forecast"][name], 3) for name in ("rate", "low", "high")), rate(r["used_rate"]),
+        [r["id"], r["gold"], *(rate(end, 3) for end in bounds_of(r)), rate(r["used_rate"]),
          needed_text(r["measured"]), r["told"], r["outcome"], r["by"]]
         for r in forecast["rows"]
     ]  # fmt: skip
     return ["## Forecast against outcome", escaped(forecast["sentence"]), table(headings, rows) if rows else ""]
 
 
-def _compared(s: Mapping[str, Any]) -> list[str]:
+def bounds_of(row: ForecastRow) -> tuple[Number, Number, Number]:
+    """Return a forecast rate and the ends of its interval."""
+    return row["forecast"]["rate"], row["forecast"]["low"], row["forecast"]["high"]
+
+
+def _compared(s: ComparisonSummary) -> list[str]:
     headings = ["#", "prompt", "gold", "rival", *(escaped(run["label"]) for run in s["runs"]), "differs in"]
     rows = [
         [c["number"], c["prompt_end"], c["gold"], c["rival"], *map(compared_cell, c["entries"]),
@@ -186,7 +211,7 @@ def _compared(s: Mapping[str, Any]) -> list[str]:
     return [f"**{escaped(s['verdict'])}**", *_missing(s), *side, *lonely]
 
 
-def compared_cell(entry: Mapping[str, Any] | None) -> str:
+def compared_cell(entry: ComparedEntry | None) -> str:
     """Return what a comparison says of one context under one run."""
     if entry is None:
         return "not in this run"
@@ -198,13 +223,16 @@ def compared_cell(entry: Mapping[str, Any] | None) -> str:
     )
 
 
-def _settings(run: Mapping[str, Any]) -> list[str]:
+def _settings(run: Made) -> list[str]:
     pairs = [*run["settings"], *run["environment"]]
     return [table(["setting", escaped(run["label"])], pairs)] if pairs else []
 
 
-def _definitions(s: Mapping[str, Any]) -> list[str]:
+def _definitions(s: Shown) -> list[str]:
     words = "\n".join(f"* **{escaped(e['word'])}**: {escaped(e['meaning'])}" for e in s["definitions"]["words"])
-    keys = ("id", "symbol", "equation", "unit", "range", "source")
-    rows = [[o[key] for key in keys] for o in s["definitions"]["observables"]]
-    return ["## What the words and numbers mean", words, table(["observable", *keys[1:]], rows)]
+    rows = [
+        [o["id"], o["symbol"], o["equation"], o["unit"], o["range"], o["source"]]
+        for o in s["definitions"]["observables"]
+    ]
+    headings = ["observable", "symbol", "equation", "unit", "range", "source"]
+    return ["## What the words and numbers mean", words, table(headings, rows)]

@@ -15,12 +15,14 @@ from borngap.files import write_whole
 from borngap.report.charts.pictures import save_pictures
 from borngap.report.compare import comparison
 from borngap.report.facts.bulk import geometries
+from borngap.report.facts.entries import parsed_plan
 from borngap.report.facts.forecasts import read_forecasts
 from borngap.report.facts.phases import phase_record
-from borngap.report.facts.scansource import is_scan, read_scan_source
-from borngap.report.facts.source import Source, read_source
+from borngap.report.facts.runfacts import RunFacts, read_facts
+from borngap.report.facts.scanfacts import is_scan, read_scan_facts
 from borngap.report.markdown import markdown
 from borngap.report.page.html import page
+from borngap.report.records import Shown
 from borngap.report.scan import scan_summary
 from borngap.report.summary import summary
 from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
@@ -37,7 +39,13 @@ class Report:
         summary: every number and word of it, JSON-ready.
     """
 
-    summary: dict[str, Any]
+    summary: Shown
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What it says in a sentence: one a run, or one of a comparison or a scan."""
+        told = self.summary
+        return [run["verdict"] for run in told["runs"]] if told["kind"] == "report" else [told["verdict"]]
 
     @cached_property
     def html(self) -> str:
@@ -129,11 +137,11 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     files = [path for path in map(Path, inputs) if path.is_file()]
     folders = [path for path in map(Path, inputs) if path not in files]
     sweeps = [path for path in folders if (path / SWEEP_FILE).is_file()]
-    sources = [read_source(path) for path in folders if path not in sweeps]
+    sources = [read_facts(path) for path in folders if path not in sweeps]
     forecasts = [entry for path in files for entry in read_forecasts(path)]
     found: list[Sweep] = [read_sweep(path) for path in sweeps]
     phases = [phase_record(sweep) for sweep in found]
-    plans = [source.plan for source in sources] + [sweep.plan for sweep in found]
+    plans = [*(source.plan for source in sources), *(parsed_plan(sweep.plan) for sweep in found)]
     bulks = geometries(plans) if with_geometry else []
     return Report(summary(sources, bulks, forecasts, phases, found))
 
@@ -142,7 +150,7 @@ def _of_scan(scans: Sequence[Path], inputs: Sequence[str | Path]) -> Report:
     if len(inputs) > 1:
         found = ", ".join(map(str, inputs))
         raise UserError("a scan has a report of its own", rule="one SCAN folder and nothing else", found=found)
-    return Report(scan_summary(read_scan_source(scans[0])))
+    return Report(scan_summary(read_scan_facts(scans[0])))
 
 
 def comparison_of(*runs: str | Path) -> Report:
@@ -160,8 +168,8 @@ def comparison_of(*runs: str | Path) -> Report:
     return Report(comparison([_compared(Path(path)) for path in runs]))
 
 
-def _compared(path: Path) -> Source:
+def _compared(path: Path) -> RunFacts:
     kind = "a scan" if is_scan(path) else "a sweep" if (path / SWEEP_FILE).is_file() else None
     if kind is not None:
         raise UserError(f"{kind} can't be compared", rule=_RUNS_ONLY, found=str(path), fix="see it with borngap report")
-    return read_source(path, f"give {_RUNS_ONLY}")
+    return read_facts(path, f"give {_RUNS_ONLY}")

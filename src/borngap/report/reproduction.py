@@ -6,9 +6,10 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jinja2
+import polars as pl
 from markupsafe import Markup
 
 from borngap.files import write_whole
@@ -99,13 +100,37 @@ def _page(about: About, found: Results, drawn: Sequence[tuple[Figure, str]]) -> 
     )
 
 
-def _shown(table: Table) -> dict[str, Any]:
-    parts = [{"name": name, "rows": _rows(rows)} for name, rows in sections(table)]
-    paper = None if table.paper is None else {"name": table.paper_title, "rows": _rows(table.paper)}
+class _Grid(TypedDict):
+    """A table's headings and cells, each with whether it is a number."""
+
+    head: list[tuple[str, bool]]
+    rows: list[list[tuple[str, bool]]]
+
+
+class _Part(TypedDict):
+    """A section of a table."""
+
+    name: str
+    rows: _Grid
+
+
+class _ShownTable(TypedDict):
+    """A table as the page shows it."""
+
+    id: str
+    title: str
+    note: str
+    parts: list[_Part]
+    paper: _Part | None
+
+
+def _shown(table: Table) -> _ShownTable:
+    parts: list[_Part] = [{"name": name, "rows": _grid(rows)} for name, rows in sections(table)]
+    paper: _Part | None = None if table.paper is None else {"name": table.paper_title, "rows": _grid(table.paper)}
     return {"id": table.id, "title": table.title, "note": table.note, "parts": parts, "paper": paper}
 
 
-def _rows(rows: Any) -> dict[str, Any]:
+def _grid(rows: pl.DataFrame) -> _Grid:
     numeric = [dtype.is_numeric() for dtype in rows.dtypes]
     heads = [name.replace("_", " ") for name in rows.columns]
     plain = [[cell(value).replace("\\|", "|") for value in row] for row in rows.iter_rows()]

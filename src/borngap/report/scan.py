@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from borngap.report.charts.series import rounded
-from borngap.report.facts.scansource import ScanSource
+from borngap.report.facts.scanfacts import ScanFacts
+from borngap.report.facts.typed import as_items, as_table, as_text, as_whole
+from borngap.report.records import ExampleRecord, Made, Malformed, PairPoint, PairRecord, ScanBulk, ScanSummary
 from borngap.report.scanwording import SCAN_GLOSSARY, bulk_sentence, rule_sentence, scan_made_sentence, scan_sentence
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import ending, word
@@ -22,24 +24,23 @@ _COUNTS = (
 )  # fmt: skip
 
 
-def scan_summary(source: ScanSource) -> dict[str, Any]:
+def scan_summary(source: ScanFacts) -> ScanSummary:
     """Return the record that the report of a scan shows.
 
     Args:
         source: the scan, as far as it could be read.
 
     Returns:
-        ``verdict``, ``counts`` (None where not known), ``pairs`` (worst first), ``points`` (of more pairs, for the
-        chart), ``gaps`` (the distribution of logit gaps), ``bulk``, and how it was made; JSON-ready; equal input
-        gives equal bytes.
+        The record: the worst pairs first, of more pairs the points of the chart, the distribution of logit gaps, the
+        bulk, and how it was made; JSON-ready; equal input gives equal bytes.
     """
-    told, bulk = source.told, _dict(source.told.get("bulk"))
-    counts = {name: _whole(_dict(told.get("counts")).get(name)) for name in _COUNTS}
-    model = _dict(told.get("model")).get("name") or source.plan.get("model") or "a model that the scan does not name"
+    told = source.told
+    known = as_table(told.get("counts"))
+    counts = {name: as_whole(known.get(name)) for name in _COUNTS}
+    model = as_table(told.get("model")).get("name") or source.plan.get("model") or "a model that the scan does not name"
     model = public(str(model))
     data = told.get("data") or source.plan.get("data") or "data that the scan does not name"
-    table = source.pairs.head(_DRAWN).to_dicts()
-    pairs = [_pair(number, row) for number, row in enumerate(table, 1)]
+    pairs = [_pair(number, row) for number, row in enumerate(source.pairs.head(_DRAWN).to_dicts(), 1)]
     return {
         "schema": SCHEMA,
         "kind": "scan",
@@ -53,13 +54,13 @@ def scan_summary(source: ScanSource) -> dict[str, Any]:
         "gaps": [{"low": low, "high": high, "targets": targets} for low, high, targets in source.gaps],
         "malformed": _malformed(told),
         "rule": visible(rule_sentence(told)),
-        "bulk": {"sentence": visible(bulk_sentence(told, model)), **_bulk(bulk)},
+        "bulk": _bulk(told, model),
         "notes": _notes(len(source.pairs)),
         "definitions": definitions(SCAN_GLOSSARY, NUMBERS),
     }
 
 
-def _pair(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _pair(number: int, row: Mapping[str, Any]) -> PairRecord:
     return {
         "number": number,
         "gold": word(row["gold"]),
@@ -75,7 +76,7 @@ def _pair(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+def _example(example: Mapping[str, Any]) -> ExampleRecord:
     return {
         "before": _before(example["before"] or ""),
         "where": visible(example["where"] or ""),
@@ -84,18 +85,25 @@ def _example(example: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _before(text: str) -> str:
-    """The text before a target on one line; where the scan cut it, from the next word on."""
-    cut = ending(f"{text[:1]}{text}", _BEFORE) if len(text) == _BEFORE else ending(text, _BEFORE)
+def _before(before: str) -> str:
+    """What stands before a target on one line; where the scan cut it, from the next word on."""
+    cut = ending(f"{before[:1]}{before}", _BEFORE) if len(before) == _BEFORE else ending(before, _BEFORE)
     return visible(" ".join(cut.split()))
 
 
-def _point(pair: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("gold", "rival", "targets", "rival_ahead", "share_ahead", "overlap", "logit_gap")
-    return {name: pair[name] for name in names}
+def _point(pair: PairRecord) -> PairPoint:
+    return {
+        "gold": pair["gold"],
+        "rival": pair["rival"],
+        "targets": pair["targets"],
+        "rival_ahead": pair["rival_ahead"],
+        "share_ahead": pair["share_ahead"],
+        "overlap": pair["overlap"],
+        "logit_gap": pair["logit_gap"],
+    }
 
 
-def _made(source: ScanSource) -> dict[str, Any]:
+def _made(source: ScanFacts) -> Made:
     """How the scan was made, in the form of a run, which the page shows."""
     folder = visible(source.folder.name or str(source.folder))
     return {
@@ -103,7 +111,7 @@ def _made(source: ScanSource) -> dict[str, Any]:
         "what": "scan",
         "folder": folder,
         "label": folder,
-        "missing": [public(text) for text in source.missing],
+        "missing": [public(part) for part in source.missing],
         "notes": [],
         "made": scan_made_sentence(source.plan, source.told, source.environment),
         "settings": setting_pairs(source.plan, {"stamp"}),
@@ -111,15 +119,25 @@ def _made(source: ScanSource) -> dict[str, Any]:
     }
 
 
-def _malformed(told: Mapping[str, Any]) -> list[dict[str, str]]:
-    rows = told.get("malformed")
-    named = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    return [{key: public(str(row.get(key, "")))[:300] for key in ("where", "reason")} for row in named[:20]]
+def _malformed(told: Mapping[str, object]) -> list[Malformed]:
+    rows = [row for row in map(as_table, as_items(told.get("malformed"))) if row][:20]
+    return [{"where": _told(row, "where"), "reason": _told(row, "reason")} for row in rows]
 
 
-def _bulk(bulk: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("crowding", "mean", "std", "mean_square")
-    return {name: rounded(bulk.get(name), 4) for name in names} | {"class": bulk.get("class")}
+def _told(row: Mapping[str, object], key: str) -> str:
+    return public(str(row.get(key, "")))[:300]
+
+
+def _bulk(told: Mapping[str, object], model: str) -> ScanBulk:
+    bulk = as_table(told.get("bulk"))
+    return {
+        "sentence": visible(bulk_sentence(told, model)),
+        "crowding": rounded(bulk.get("crowding"), 4),
+        "mean": rounded(bulk.get("mean"), 4),
+        "std": rounded(bulk.get("std"), 4),
+        "mean_square": rounded(bulk.get("mean_square"), 4),
+        "class": as_text(bulk.get("class")),
+    }
 
 
 def _notes(pairs: int) -> list[str]:
@@ -127,11 +145,3 @@ def _notes(pairs: int) -> list[str]:
         return []
     chart = f", the chart the worst {_DRAWN}" if pairs > _DRAWN else ""
     return [f"The table shows the worst {_SHOWN} of {pairs} pairs{chart}; all are in the folder (pairs.parquet)."]
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

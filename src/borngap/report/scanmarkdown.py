@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from borngap.report.markup import escaped, table
+from borngap.report.records import ScanSummary
 from borngap.report.text import MISSING, number
 
 
-def scan_blocks(s: Mapping[str, Any]) -> list[str]:
+def scan_blocks(s: ScanSummary) -> list[str]:
     """Return the blocks of a scan's report, those that all reports share left out.
 
     Args:
@@ -35,17 +33,23 @@ def scan_blocks(s: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _pairs(s: Mapping[str, Any]) -> str:
+def _pairs(s: ScanSummary) -> str:
     headings = ["#", "gold", "rival", "targets", "rival ahead", "overlap", "median logit gap / nat", "median Born gap"]
-    keys = ("overlap", "logit_gap", "born_gap")
     rows = [
-        [p["number"], p["gold"], p["rival"], p["targets"], p["rival_ahead"], *(number(p[key]) for key in keys)]
+        [
+            p["number"],
+            p["gold"],
+            p["rival"],
+            p["targets"],
+            p["rival_ahead"],
+            *map(number, (p["overlap"], p["logit_gap"], p["born_gap"])),
+        ]
         for p in s["pairs"]
     ]
     return table(headings, rows)
 
 
-def _examples(s: Mapping[str, Any]) -> str:
+def _examples(s: ScanSummary) -> str:
     rows = [
         [p["number"], example["before"] or MISSING, p["gold"], p["rival"], number(example["logit_gap"]),
          example["where"]]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from borngap.report.facts.typed import as_items, as_table, as_text
 from borngap.report.text import count, number
-from borngap.report.wording import CLASSES, precision_words
+from borngap.report.wording import CLASSES, environment_words, precision_words
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
 from borngap.shown import public, visible
 
@@ -43,56 +43,50 @@ def scan_sentence(counts: Mapping[str, int | None]) -> str:
     return f"{head}, and in {ahead} of these{_share(ahead, rivals)} the model puts the rival first."
 
 
-def rule_sentence(told: Mapping[str, Any]) -> str:
+def rule_sentence(told: Mapping[str, object]) -> str:
     """Say what counted as a rival."""
-    if told.get("given_pairs") is not None:
-        left_out = told.get("pairs_left_out") or []
-        looked = (
-            f"Looked for {count(told['given_pairs'], 'given pair')}, in both directions and whatever their overlap."
-        )
-        return f"{looked} Left out: {len(left_out)}, as {left_out[0]['reason']}." if left_out else looked
-    if told.get("least_overlap") is None:
+    given, least, percentile = (told.get(key) for key in ("given_pairs", "least_overlap", "percentile"))
+    if isinstance(given, int):
+        left_out = [as_table(pair) for pair in as_items(told.get("pairs_left_out"))]
+        looked = f"Looked for {count(given, 'given pair')}, in both directions and whatever their overlap."
+        return f"{looked} Left out: {len(left_out)}, as {left_out[0].get('reason')}." if left_out else looked
+    if least is None:
         return ""
-    percentile = told.get("percentile")
     by = "set by hand" if percentile is None else f"the {percentile:g}th percentile of the model's random token pairs"
-    least = number(told["least_overlap"])
-    return f"A near-synonym is another whole word that overlaps with gold by at least {least}, {by}."
+    return f"A near-synonym is another whole word that overlaps with gold by at least {number(least)}, {by}."
 
 
-def bulk_sentence(told: Mapping[str, Any], model: str) -> str:
+def bulk_sentence(told: Mapping[str, object], model: str) -> str:
     """Say how crowded the model's embeddings are."""
-    bulk = told.get("bulk")
-    if not isinstance(bulk, dict) or bulk.get("class") not in CLASSES:
+    bulk = as_table(told.get("bulk"))
+    kind = as_text(bulk.get("class"))
+    if kind not in CLASSES:
         return ""
     return (
-        f"The {told.get('geometry') or 'readout'} matrix of {model} is {CLASSES[bulk['class']]}: two random words "
+        f"The {told.get('geometry') or 'readout'} matrix of {model} is {CLASSES[kind]}: two random words "
         f"overlap {number(bulk.get('crowding'))} times as much as in a space that is evenly filled, by "
         f"{number(bulk.get('mean'))} on average."
     )
 
 
-def scan_made_sentence(plan: Mapping[str, Any], told: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def scan_made_sentence(
+    plan: Mapping[str, object], told: Mapping[str, object], environment: Mapping[str, object]
+) -> str:
     """Say in a line how a scan was made, as far as it tells."""
-    versions = environment.get("versions")
-    known = versions if isinstance(versions, dict) else {}
-    model = told.get("model")
-    names = (
-        plan.get("model") or (model.get("name") if isinstance(model, dict) else None),
-        plan.get("data") or told.get("data"),
-    )
+    names = (plan.get("model") or as_table(told.get("model")).get("name"), plan.get("data") or told.get("data"))
+    layout = told.get("layout") or plan.get("layout")
     parts = [
         *(public(str(name)) for name in names if name),
-        told.get("layout") or plan.get("layout"),
+        str(layout) if layout else None,
         f"supervised: {told['supervised']}" if told.get("supervised") else None,
         f"top p {number(plan['top_p'])}" if "top_p" in plan else None,
         f"windows of {plan['window']} tokens" if plan.get("window") else None,
         f"seed {plan['seed']}" if "seed" in plan else None,
         f"weights {plan['digest']}" if plan.get("digest") else None,
-        precision_words(plan),
-        ", ".join(f"{name} {known[name]}" for name in ("borngap", "torch", "transformers", "peft") if known.get(name)),
-        f"started {environment['started']}" if "started" in environment else None,
+        precision_words(as_text(plan.get("dtype")), as_text(plan.get("measured_in"))),
+        *environment_words(environment),
     ]
-    return visible("; ".join(str(part) for part in parts if part) or "The scan does not say how it was made") + "."
+    return visible("; ".join(part for part in parts if part) or "The scan does not say how it was made") + "."
 
 
 def _share(part: int, whole: int | None) -> str:

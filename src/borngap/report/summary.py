@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from borngap.errors import UserError
 from borngap.observables.catalogue import OBSERVABLES
 from borngap.report.charts.series import rounded
-from borngap.report.facts.contexts import context_record, criterion_of, watched
-from borngap.report.facts.forecasts import join
-from borngap.report.facts.source import Source
+from borngap.report.facts.contexts import context_record, watched
+from borngap.report.facts.entries import RunPlan
+from borngap.report.facts.forecasts import StoredForecast, join
+from borngap.report.facts.runfacts import RunFacts
+from borngap.report.records import (
+    ContextRecord,
+    Definitions,
+    GeometryRecord,
+    MatrixRecord,
+    ModelGeometry,
+    Pair,
+    PhaseRecord,
+    RunRecord,
+    Summary,
+)
 from borngap.report.text import count, rate
 from borngap.report.wording import (
     GLOSSARY,
@@ -33,23 +43,21 @@ _BUDGET = 12_000  # records of all contexts together: some 1 MB
 _PROMPTS = 400_000  # characters of all prompts together
 _LONGEST = 10_000
 _MOST = 1000  # contexts on one page
-_BULK = ("mean", "std", "anisotropy", "mean_square", "crowding", "fraction_above", "ks_gaussian", "ks_exponential")
 _METHODS = {"full": "full fine-tuning", "lora": "LoRA", "readout-only": "training of the readout only"}
 
 
 def summary(
-    sources: Sequence[Source],
-    geometries: Sequence[Mapping[str, Any]] = (),
-    forecasts: Sequence[Mapping[str, Any]] = (),
-    phases: Sequence[Mapping[str, Any]] = (),
+    sources: Sequence[RunFacts],
+    geometries: Sequence[ModelGeometry] = (),
+    forecasts: Sequence[StoredForecast] = (),
+    phases: Sequence[PhaseRecord] = (),
     sweeps: Sequence[Sweep] = (),
-) -> dict[str, Any]:
+) -> Summary:
     """Return the record that a report shows.
 
     Args:
         sources: RUNs, as far as they could be read.
-        geometries: bulk statistics, one entry a model: ``model``, ``tied``, ``matrices`` (kind -> statistics with
-            ``class``) and ``missing`` (why there are none).
+        geometries: bulk statistics, one entry a model.
         forecasts: entries of ``borngap forecast --json`` or ``borngap critical --json``.
         phases: phase diagrams, one a sweep.
         sweeps: the sweeps themselves, for how they were made.
@@ -64,15 +72,10 @@ def summary(
         fix = "give the RUN that the forecast was for; the forecast by itself is what `borngap forecast` prints"
         rule = "at least one RUN or SWEEP folder"
         raise UserError("nothing to report on", rule=rule, fix=fix if forecasts else None)
-    runs = [_run(number, source) for number, source in enumerate(sources)]
     contexts, notes = _contexts(sources)
-    for run in runs:
-        run["verdict"] = verdict_sentence([c for c in contexts if c["run"] == run["number"]], run)
-        source = sources[run["number"]].run
-        behind = sum(watched(source, entry) for entry in source.verdicts)
-        run["notes"] += [remedy_sentence(behind)] if behind else []
-    forecast = join(contexts, forecasts, [source.run.plan for source in sources])
-    notes += [f"The forecasts are of {text}." for text in (forecast or {}).get("scopes", ())]
+    runs = [_run(number, source, contexts) for number, source in enumerate(sources)]
+    forecast = join(contexts, forecasts, [source.own_plan for source in sources])
+    notes += [f"The forecasts are of {scope}." for scope in (forecast["scopes"] if forecast else ())]
     runs += [_sweep(number, *pair) for number, pair in enumerate(zip(sweeps, phases, strict=True), len(runs))]
     return {
         "schema": SCHEMA,
@@ -89,7 +92,7 @@ def summary(
     }
 
 
-def definitions(glossary: Mapping[str, str] = GLOSSARY, only: Collection[str] = OBSERVABLES) -> dict[str, Any]:
+def definitions(glossary: Mapping[str, str] = GLOSSARY, only: Collection[str] = OBSERVABLES) -> Definitions:
     """Return what the words mean and how each number is defined.
 
     Args:
@@ -97,7 +100,7 @@ def definitions(glossary: Mapping[str, str] = GLOSSARY, only: Collection[str] = 
         only: ids of the observables that are shown.
 
     Returns:
-        ``words`` and ``observables``.
+        Both.
     """
     return {
         "words": [{"word": key, "meaning": text} for key, text in glossary.items()],
@@ -117,66 +120,71 @@ def definitions(glossary: Mapping[str, str] = GLOSSARY, only: Collection[str] = 
     }
 
 
-def run_label(plan: Mapping[str, Any], folder: Path) -> str:
+def run_label(plan: RunPlan, folder: Path) -> str:
     """Return a short name of a run: method and rate, or its folder where those are not known."""
-    if not isinstance(plan.get("method"), str) or rounded(plan.get("rate")) is None:
+    if plan.method is None or plan.rate is None:
         return visible(folder.name)
-    frozen = "".join(f", {part} frozen" for part in plan.get("freeze") or ())
-    targets = [t for t in plan.get("lora_targets") or () if t != "attention"]
-    extra = f" + {' + '.join(targets)}" if plan["method"] == "lora" and targets else ""
-    return visible(f"{plan['method']}{extra}{frozen}, rate {rate(plan['rate'])}")
+    frozen = "".join(f", {part} frozen" for part in plan.freeze)
+    targets = [target for target in plan.lora_targets if target != "attention"]
+    extra = f" + {' + '.join(targets)}" if plan.method == "lora" and targets else ""
+    return visible(f"{plan.method}{extra}{frozen}, rate {rate(plan.rate)}")
 
 
-def _run(number: int, source: Source) -> dict[str, Any]:
-    plan = source.plan
+def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> RunRecord:
+    plan, run = source.plan, source.run
+    own = [context for context in contexts if context["run"] == number]
+    behind = sum(watched(source, entry) for entry in source.entries)
+    dose = _dose(plan)
     return {
         "number": number,
         "what": "RUN",
-        "folder": visible(source.run.folder.name or str(source.run.folder)),
-        "label": run_label(plan, source.run.folder),
-        "model": public(str(plan.get("model") or "a model that the run does not name")),
-        "method": visible(_METHODS.get(str(plan.get("method")), str(plan.get("method") or "training"))),
-        "criterion": criterion_of(source.run),
-        "dose": _dose(plan),
+        "folder": visible(run.folder.name or str(run.folder)),
+        "label": run_label(plan, run.folder),
+        "model": public(plan.model or "a model that the run does not name"),
+        "method": visible(_METHODS.get(plan.method or "", plan.method or "training")),
+        "criterion": source.criterion,
+        "dose": dose,
         "missing": [public(text) for text in source.missing],
-        "notes": [public(str(note)) for note in plan.get("notes") or ()],
-        "made": made_sentence(plan, source.run.environment),
-        "settings": setting_pairs(source.run.plan, {"contexts", "notes"}),
-        "environment": setting_pairs(source.run.environment, set()),
+        "notes": [*map(public, plan.notes), *([remedy_sentence(behind)] if behind else [])],
+        "made": made_sentence(plan, run.environment),
+        "settings": setting_pairs(run.plan, {"contexts", "notes"}),
+        "environment": setting_pairs(run.environment, set()),
+        "verdict": verdict_sentence(own, source.criterion, dose),
     }
 
 
-def _dose(plan: Mapping[str, Any]) -> str:
+def _dose(plan: RunPlan) -> str:
     """Steps and rate, as far as they are known."""
-    if not isinstance(plan.get("steps"), int):
+    if plan.steps is None:
         return ""
-    steps = count(plan["steps"], "step")
-    if rounded(plan.get("rate")) is None:
-        return steps if plan.get("command") == "track" else ""
-    schedule = plan.get("schedule")
-    changing = f" ({visible(str(schedule))} schedule)" if schedule not in {None, "constant"} else ""
-    return f"{steps} at learning rate {rate(plan['rate'])}{changing}"
+    steps = count(plan.steps, "step")
+    if plan.rate is None:
+        return steps if plan.tracked else ""
+    changing = "" if plan.schedule in {None, "constant"} else f" ({visible(str(plan.schedule))} schedule)"
+    return f"{steps} at learning rate {rate(plan.rate)}{changing}"
 
 
-def _sweep(number: int, sweep: Sweep, phase: Mapping[str, Any]) -> dict[str, Any]:
+def _sweep(number: int, sweep: Sweep, phase: PhaseRecord) -> RunRecord:
     """A sweep as a run without contexts of its own: its verdict is its phase diagram's."""
-    made = _run(number, Source(Run(sweep.folder, sweep.plan, sweep.environment, sweep.steps, [])))
-    made |= {"what": "SWEEP", "method": f"sweep of {made['method']}", "label": f"sweep {visible(sweep.folder.name)}"}
-    return made | {"verdict": phase["sentence"], "notes": phase["notes"]}
+    made = _run(number, RunFacts(Run(sweep.folder, sweep.plan, sweep.environment, sweep.steps, [])), ())
+    return {
+        **made,
+        "what": "SWEEP",
+        "method": f"sweep of {made['method']}",
+        "label": f"sweep {visible(sweep.folder.name)}",
+        "verdict": phase["sentence"],
+        "notes": phase["notes"],
+    }
 
 
-def _contexts(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], list[str]]:
+def _contexts(sources: Sequence[RunFacts]) -> tuple[list[ContextRecord], list[str]]:
     """Records of all contexts, and notes on what was thinned or left out."""
-    entries = [
-        (number, replace(source.run, plan=source.plan), entry)
-        for number, source in enumerate(sources)
-        for entry in source.run.verdicts
-    ]
+    entries = [(number, source, entry) for number, source in enumerate(sources) for entry in source.entries]
     shown = entries[:_MOST]
     limits = _limits(len(shown))
-    records = [context_record(run, number, entry, limits) for number, run, entry in shown]
+    records = [context_record(source, number, entry, limits) for number, source, entry in shown]
     if len(sources) == 1:
-        records = [record | {"id": str(record["number"])} for record in records]
+        records = [{**record, "id": str(record["number"])} for record in records]
     notes = []
     if len(entries) > len(shown):
         notes.append(f"{len(entries)} contexts are too many for one page: the first {_MOST} are shown.")
@@ -194,18 +202,34 @@ def _limits(contexts: int) -> tuple[int, int]:
     return max(_RECORDS[0], min(_RECORDS[1], _BUDGET // each)), max(200, min(_LONGEST, _PROMPTS // each))
 
 
-def _geometry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    matrices = {
-        kind: {name: rounded(bulk.get(name), 4) for name in _BULK}
-        | {"class": bulk["class"], "pairs": bulk["pairs"], "tokens": bulk["tokens"], "dimension": bulk["dimension"]}
-        for kind, bulk in (entry.get("matrices") or {}).items()
+def _geometry(found: ModelGeometry) -> GeometryRecord:
+    shown: ModelGeometry = {
+        "model": public(found["model"]),
+        "tied": found["tied"],
+        "matrices": {kind: _matrix(bulk) for kind, bulk in found["matrices"].items()},
+        "missing": public(found["missing"]),
     }
-    record = {"model": public(entry["model"]), "tied": entry.get("tied"), "matrices": matrices}
-    record["missing"] = public(entry.get("missing") or "")
-    return record | {"sentence": geometry_sentence(record)}
+    return {**shown, "sentence": geometry_sentence(shown)}
 
 
-def _title(runs: Sequence[Mapping[str, Any]]) -> str:
+def _matrix(bulk: MatrixRecord) -> MatrixRecord:
+    return {
+        "mean": rounded(bulk["mean"], 4),
+        "std": rounded(bulk["std"], 4),
+        "anisotropy": rounded(bulk["anisotropy"], 4),
+        "mean_square": rounded(bulk["mean_square"], 4),
+        "crowding": rounded(bulk["crowding"], 4),
+        "fraction_above": rounded(bulk["fraction_above"], 4),
+        "ks_gaussian": rounded(bulk["ks_gaussian"], 4),
+        "ks_exponential": rounded(bulk["ks_exponential"], 4),
+        "class": bulk["class"],
+        "pairs": bulk["pairs"],
+        "tokens": bulk["tokens"],
+        "dimension": bulk["dimension"],
+    }
+
+
+def _title(runs: Sequence[RunRecord]) -> str:
     models = sorted({run["model"] for run in runs})
     if len(runs) == 1:
         return f"{runs[0]['method'][:1].upper()}{runs[0]['method'][1:]} of {runs[0]['model']}"
@@ -213,7 +237,7 @@ def _title(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{count(len(runs), 'fine-tuning run')}{of}" if runs else "Learning-rate sweep"
 
 
-def setting_pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]]:
+def setting_pairs(table: Mapping[str, object], without: set[str]) -> list[Pair]:
     """Return settings as words, nested ones flattened.
 
     Args:
@@ -223,7 +247,7 @@ def setting_pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]
     Returns:
         Name and words, in the order of the table.
     """
-    pairs = []
+    pairs: list[Pair] = []
     for key, value in table.items():
         if key in without:
             continue
@@ -234,7 +258,7 @@ def setting_pairs(table: Mapping[str, Any], without: set[str]) -> list[list[str]
     return pairs
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

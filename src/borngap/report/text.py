@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from borngap.shown import quoted, visible
 
@@ -36,7 +35,7 @@ def ending(text: str, limit: int) -> str:
     return "…" + kept[space + 1 :].lstrip()
 
 
-def number(value: Any, digits: int = 3) -> str:
+def number(value: object, digits: int = 3) -> str:
     """Write a number with so many significant digits; what does not exist as a dash, never as 0.
 
     Args:
@@ -50,10 +49,10 @@ def number(value: Any, digits: int = 3) -> str:
         >>> number(-0.05012), number(1234567), number(None), number(3.2e-5)
         ('−0.0501', '1234567', '–', '3.2e−5')
     """
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return MISSING
     if isinstance(value, int):
         return str(value).replace("-", "−")
+    if not isinstance(value, float) or not math.isfinite(value):
+        return MISSING
     if value != 0 and abs(value) < 1e-3:
         return rate(value, digits)
     shown = f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"

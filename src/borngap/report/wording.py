@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from borngap.cuts import (
     CATAPULT,
@@ -16,6 +15,9 @@ from borngap.cuts import (
     SPARSE_CROWDING,
 )
 from borngap.judge.verdicts import WATCHED_ADVICE
+from borngap.report.facts.entries import RunPlan
+from borngap.report.facts.typed import as_table
+from borngap.report.records import ContextRecord, MatrixRecord, ModelGeometry, Needed
 from borngap.report.text import MISSING, count, number, rate
 from borngap.shown import public, visible
 
@@ -61,12 +63,13 @@ GLOSSARY = {
 }
 
 
-def verdict_sentence(contexts: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> str:
+def verdict_sentence(contexts: Sequence[ContextRecord], criterion: str, dose: str) -> str:
     """Say in one or two sentences how a run ended.
 
     Args:
         contexts: context records of a summary.
-        run: the run's record.
+        criterion: what counts as resolved.
+        dose: steps and rate, in words; empty where they are not known.
 
     Returns:
         The verdict; of a run without contexts, that there is nothing to judge.
@@ -76,17 +79,17 @@ def verdict_sentence(contexts: Sequence[Mapping[str, Any]], run: Mapping[str, An
     outcomes = [c["outcome"] for c in contexts]
     failed = [c for c in contexts if c["outcome"] not in AHEAD]
     before, learnt, total = outcomes.count("pre-resolved"), outcomes.count("resolved"), len(contexts)
-    fails, holds = _BEATS.get(run["criterion"], _BEATS["rank"])
+    fails, holds = _BEATS.get(criterion, _BEATS["rank"])
     told = ((learnt, "learnt it in this run"), (before, "had it before"))
     rest = ", ".join(f"{number_} {what}" for number_, what in told if number_) or "none learnt it"
     where = "in the one context" if total == 1 else f"in all {total} contexts"
     if not failed:
         return f"{holds} {where}" + (f": {rest}." if total > 1 else ".")
-    after = f" after {run['dose']}" if run["dose"] else ""
+    after = f" after {dose}" if dose else ""
     return f"In {len(failed)} of {count(total, 'context')} {fails}{after}; {rest}.{_quietly(failed)}"
 
 
-def _quietly(failed: Sequence[Mapping[str, Any]]) -> str:
+def _quietly(failed: Sequence[ContextRecord]) -> str:
     quiet = sum(c["silent"] is True for c in failed)
     if not quiet:
         return ""
@@ -94,7 +97,7 @@ def _quietly(failed: Sequence[Mapping[str, Any]]) -> str:
     return f" In {each} of the {len(failed)} {_SILENT}." if len(failed) > 1 else f" There {_SILENT}."
 
 
-def phantom_sentence(contexts: Sequence[Mapping[str, Any]]) -> str:
+def phantom_sentence(contexts: Sequence[ContextRecord]) -> str:
     """Say how many jumps there were and whether the geometry took part in them."""
     jumped = [c for c in contexts if c["jump_ratio"] is not None and c["jump_ratio"] >= JUMP]
     if not jumped:
@@ -114,24 +117,24 @@ def _range(shares: Sequence[float]) -> str:
     return f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
 
 
-def geometry_sentence(record: Mapping[str, Any]) -> str:
+def geometry_sentence(record: ModelGeometry) -> str:
     """Say how crowded a model's readout is and what that means."""
     matrices = record["matrices"]
     if not matrices:
         return record["missing"] or "not measured"
     readout = matrices["readout"]
-    head = {True: " (its head is tied: input and readout are one matrix)", False: " (its head is untied)"}
+    head = {None: "", True: " (its head is tied: input and readout are one matrix)", False: " (its head is untied)"}
     return (
         f"The readout of {record['model']} is {CLASSES[readout['class']]}: two random words overlap "
         f"{number(readout['crowding'])} times as much as in a space that is evenly filled"
-        f"{head.get(record['tied'], '')}. {_centering(matrices)}"
+        f"{head[record['tied']]}. {_centering(matrices)}"
     )
 
 
 CLASSES = {"A": "dense (class A)", "B": "sparse (class B)", "intermediate": "between dense and sparse (intermediate)"}
 
 
-def _centering(matrices: Mapping[str, Any]) -> str:
+def _centering(matrices: Mapping[str, MatrixRecord]) -> str:
     centered = matrices.get("centered")
     if not centered:
         return ""
@@ -149,7 +152,7 @@ def remedy_sentence(behind: int) -> str:
     )
 
 
-def needed_text(needed: Mapping[str, Any]) -> str:
+def needed_text(needed: Needed) -> str:
     """Write the rate a context needs: with its interval, as a bound, or why there is none."""
     if needed["rate"] is None:
         return needed["why"] or MISSING
@@ -160,40 +163,46 @@ def needed_text(needed: Mapping[str, Any]) -> str:
     return f"{about}{rate(needed['rate'], 3 if spread else 2)}{spread}"
 
 
-def used_text(context: Mapping[str, Any]) -> str:
+def used_text(context: ContextRecord) -> str:
     """Write the used rate, and how many times the needed one it is."""
     if context["used_rate"] is None:
         return ""
-    ratio = context["needed"].get("ratio")
+    ratio = context["needed"]["ratio"]
     return f"used {rate(context['used_rate'])}" + (f" ({number(ratio, 2)} ×)" if ratio is not None else "")
 
 
-def precision_words(plan: Mapping[str, Any]) -> str:
+def precision_words(dtype: str | None, measured_in: str | None) -> str:
     """Say what a run's or scan's weights and logits are held in; nothing where it does not tell."""
-    if not plan.get("dtype"):
+    if not dtype:
         return ""
-    ending = plan.get("measured_in")
-    return f"{plan['dtype']}" + (f", norm and head in {ending}" if ending not in {None, plan["dtype"]} else "")
+    return dtype + (f", norm and head in {measured_in}" if measured_in not in {None, dtype} else "")
 
 
-def made_sentence(plan: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+def made_sentence(plan: RunPlan, environment: Mapping[str, object]) -> str:
     """Say in a line how a run was made, as far as it tells."""
-    versions = environment.get("versions")
-    known = versions if isinstance(versions, dict) else {}
-    together = {True: "contexts trained together", False: "each context trained alone from the base weights"}
+    together = {
+        True: "contexts trained together",
+        False: "each context trained alone from the base weights",
+        None: None,
+    }
     parts = [
-        public(str(plan["model"])) if plan.get("model") else None,
-        plan.get("method"),
-        f"rate {rate(plan['rate'])} ({plan.get('schedule', 'schedule not known')})"
-        if isinstance(plan.get("rate"), float)
-        else None,
-        f"watched in {plan['host']}" if "host" in plan else None,
-        f"{plan['steps']} steps" if "steps" in plan else None,
-        together.get(plan.get("joint")),  # type: ignore[arg-type]
-        f"seed {plan['seed']}" if "seed" in plan else None,
-        f"weights {plan['weights']}" if "weights" in plan else None,
-        precision_words(plan),
-        ", ".join(f"{name} {known[name]}" for name in ("borngap", "torch", "transformers", "peft") if known.get(name)),
-        f"started {environment['started']}" if "started" in environment else None,
+        None if plan.model is None else public(plan.model),
+        plan.method,
+        None if plan.rate is None else f"rate {rate(plan.rate)} ({plan.schedule or 'schedule not known'})",
+        None if plan.host is None else f"watched in {plan.host}",
+        None if plan.steps is None else f"{plan.steps} steps",
+        together[plan.joint],
+        None if plan.seed is None else f"seed {plan.seed}",
+        None if plan.weights is None else f"weights {plan.weights}",
+        precision_words(plan.dtype, plan.measured_in),
+        *environment_words(environment),
     ]
-    return visible("; ".join(str(part) for part in parts if part) or "The run does not say how it was made") + "."
+    return visible("; ".join(part for part in parts if part) or "The run does not say how it was made") + "."
+
+
+def environment_words(environment: Mapping[str, object]) -> list[str]:
+    """Return the versions that count, and when it was started, as far as an environment tells."""
+    versions = as_table(environment.get("versions"))
+    known = [f"{name} {versions[name]}" for name in ("borngap", "torch", "transformers", "peft") if versions.get(name)]
+    started = [f"started {environment['started']}"] if "started" in environment else []
+    return [part for part in (", ".join(known), *started) if part]

@@ -62,7 +62,7 @@ def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> No
         progress.show(what="writing the report")
         report = report_of(run.folder)
         path = report.save(out / "report.html")
-    say(report.summary["runs"][0]["verdict"])
+    say(report.verdicts[0])
     say(f"\nOpen the report in a browser: {path.resolve()}")
 
 

@@ -16,6 +16,8 @@ import altair as alt
 from borngap.cuts import DENSE_CROWDING, SPARSE_CROWDING
 from borngap.report.page.palette import VARIABLES
 
+Chart = Any  # of altair, whose types can't say it: layers, facets and single charts are drawn alike
+Spec = dict[str, Any]  # Vega-Lite, as altair gives it
 DASHES: dict[str, list[int]] = {
     "solid": [1, 0], "dashed": [6, 4], "dotted": [2, 3], "long": [10, 3, 2, 3], "wide": [12, 5],
     "short": [3, 3]}  # fmt: skip
@@ -105,7 +107,7 @@ COMPARED = (PANELS[3], PANELS[0], Panel("gold_probability", "Probability of gold
 
 def panel_chart(
     panel: Panel, colours: Mapping[str, str] = VARIABLES, runs: Sequence[str] = (), named: str = "nearest"
-) -> Any:
+) -> Chart:
     """Return the chart of one panel, reading ``series`` and ``marks``.
 
     Args:
@@ -130,7 +132,7 @@ def panel_chart(
     )
 
 
-def overview_chart(count: int, colours: Mapping[str, str] = VARIABLES) -> Any:
+def overview_chart(count: int, colours: Mapping[str, str] = VARIABLES) -> Chart:
     """Return the chart of where every context began and ended: an arrow along the logit gap.
 
     Args:
@@ -168,7 +170,7 @@ def overview_chart(count: int, colours: Mapping[str, str] = VARIABLES) -> Any:
 _OVERVIEW_TIPS = {"label": "gold / rival", "outcome": "outcome", "start": "logit gap at the start", "end": "at the end"}
 
 
-def geometry_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
+def geometry_chart(colours: Mapping[str, str] = VARIABLES) -> Chart:
     """Return the chart of crowding by matrix, reading ``bulk``: ``label``, ``crowding``, ``class``."""
     base = alt.Chart(alt.NamedData(name="bulk"), height=alt.Step(30))
     x = alt.X("crowding:Q", title="crowding (1: evenly spread)", scale=alt.Scale(type="log", domainMin=1, nice=False))
@@ -180,7 +182,7 @@ def geometry_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
     return alt.layer(bars, rules, text)
 
 
-def phase_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
+def phase_chart(colours: Mapping[str, str] = VARIABLES) -> Chart:
     """Return the phase diagram, reading ``points`` (``rate``, ``overlap``, ``character``) and ``boundary``."""
     base = alt.Chart(alt.NamedData(name="points"))
     x = alt.X("rate:Q", title="learning rate", scale=alt.Scale(type="log"), axis=alt.Axis(format=".0e"))
@@ -198,7 +200,7 @@ def phase_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
     return alt.layer(points, edge.encode(x="rate:Q", y="overlap:Q"))
 
 
-def spec(chart: Any, description: str, *, font: str = FONT, colours: Mapping[str, str] = VARIABLES) -> dict[str, Any]:
+def spec(chart: Chart, description: str, *, font: str = FONT, colours: Mapping[str, str] = VARIABLES) -> Spec:
     """Return a chart's Vega-Lite specification: as wide as its container, with the house's style.
 
     Args:
@@ -210,16 +212,14 @@ def spec(chart: Any, description: str, *, font: str = FONT, colours: Mapping[str
     Returns:
         JSON-ready; data sets that it reads by name are to be filled in.
     """
-    whole: dict[str, Any] = chart.to_dict()
+    whole: Spec = chart.to_dict()
     whole.pop("config", None)
     whole |= {"width": "container", "description": description, "config": _config(font, colours), "background": None}
     whole.setdefault("height", 190)
     return whole
 
 
-def filled(
-    specification: Mapping[str, Any], data: Mapping[str, Iterable[Any]], width: int, height: int
-) -> dict[str, Any]:
+def filled(specification: Mapping[str, object], data: Mapping[str, Iterable[object]], width: int, height: int) -> Spec:
     """Return a specification with its data and a size of its own, for a picture file."""
     sized = dict(specification) | {"datasets": {name: list(rows) for name, rows in data.items()}, "width": width}
     return sized if isinstance(specification.get("height"), dict) else sized | {"height": height}
@@ -237,7 +237,7 @@ def _runs(line: Line, runs: Sequence[str]) -> tuple[Line, ...]:
     )
 
 
-def _drawn(base: Any, x: Any, lines: Sequence[Line], axis: str, colours: Mapping[str, str]) -> Any:
+def _drawn(base: Chart, x: alt.X, lines: Sequence[Line], axis: str, colours: Mapping[str, str]) -> Chart:
     """All lines of a panel, told apart by colour and dash alike."""
     columns, names = [line.column for line in lines], {line.column: line.name for line in lines}
     beside = sum(map(len, names.values())) < _ROOM  # on a phone a longer legend would be cut
@@ -260,7 +260,7 @@ def _drawn(base: Any, x: Any, lines: Sequence[Line], axis: str, colours: Mapping
 _SIDES: dict[str, tuple[Literal["left", "right"], int]] = {"flip": ("right", 3), "stop": ("left", -3)}
 
 
-def _marks(x: Any, colours: Mapping[str, str]) -> list[Any]:
+def _marks(x: alt.X, colours: Mapping[str, str]) -> list[Chart]:
     """Vertical rules at flip and stop, each with its name above the plot; a stop never comes before its flip."""
     drawn = []
     for kind, dash in MARKS.items():
@@ -272,7 +272,7 @@ def _marks(x: Any, colours: Mapping[str, str]) -> list[Any]:
     return drawn
 
 
-def _pointer(base: Any, x: Any, lines: Sequence[Line], colours: Mapping[str, str], named: str) -> list[Any]:
+def _pointer(base: Chart, x: alt.X, lines: Sequence[Line], colours: Mapping[str, str], named: str) -> list[Chart]:
     """The nearest step under the pointer: a rule, and the values as a tooltip."""
     nearest = alt.selection_point(
         name=f"under_{named}", nearest=True, on="pointerover", clear="pointerout", fields=["step"], empty=False
@@ -293,7 +293,7 @@ def _pointer(base: Any, x: Any, lines: Sequence[Line], colours: Mapping[str, str
     return [rule, *dots, catch]
 
 
-def _config(font: str, colours: Mapping[str, str]) -> dict[str, Any]:
+def _config(font: str, colours: Mapping[str, str]) -> Spec:
     axis = {
         "labelColor": colours["muted"], "titleColor": colours["ink"], "domainColor": colours["muted"],
         "tickColor": colours["muted"], "gridColor": colours["line"], "gridOpacity": 0.6, "titleFontWeight": 400,

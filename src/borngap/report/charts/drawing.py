@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import altair as alt
 
 from borngap.report.charts import charts
 from borngap.report.charts.pictures import Picture
+from borngap.report.charts.rows import ChartRow
 from borngap.report.page.palette import LIGHT
 from borngap.results.figures import Figure
 
+Axis = alt.X | alt.Y
 _WIDTH, _HEIGHT = 230, 170
 _SINGLE = (460, 260)
 _TINY = 1e-2  # below it numbers are written with an exponent
@@ -46,9 +46,13 @@ def picture(figure: Figure) -> Picture:
     return Picture(_finished(drawn.resolve_scale(**free) if free else drawn, figure))  # type: ignore[arg-type]
 
 
-def _mark(figure: Figure, rows: list[dict[str, Any]]) -> Any:
+def _mark(figure: Figure, rows: list[ChartRow]) -> charts.Chart:
     """Lines or points, told apart twice over."""
-    encoded: dict[str, Any] = {"x": _axis(alt.X, figure, "x"), "y": _axis(alt.Y, figure, "y")}
+    encoded: dict[str, Axis | alt.Color | alt.StrokeDash | alt.Shape]
+    encoded = {
+        "x": _axis(alt.X, figure, "x"),
+        "y": _axis(alt.Y, figure, "y"),
+    }
     if figure.colour:
         names = list(dict.fromkeys(str(row[figure.colour]) for row in rows))
         legend = alt.Legend(title=None, orient="top", columns=4, symbolSize=90, symbolStrokeWidth=2)
@@ -67,7 +71,7 @@ def _mark(figure: Figure, rows: list[dict[str, Any]]) -> Any:
     return drawn.encode(**encoded)
 
 
-def _axis(kind: Any, figure: Figure, side: str) -> Any:
+def _axis(kind: type[Axis], figure: Figure, side: str) -> Axis:
     column, title = figure.x if side == "x" else figure.y
     if any(isinstance(row[column], str) for row in figure.rows):
         return kind(f"{column}:N", title=title or None)
@@ -83,12 +87,12 @@ def _axis(kind: Any, figure: Figure, side: str) -> Any:
     return kind(f"{column}:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format=numbers))
 
 
-def _absent() -> Any:
+def _absent() -> charts.Chart:
     text = alt.Chart(alt.InlineData(values=[{"text": "no runs for this figure"}]))
     return text.mark_text(color=LIGHT["muted"], fontSize=13).encode(text="text:N").properties(width=300, height=60)
 
 
-def _finished(chart: Any, figure: Figure) -> dict[str, Any]:
+def _finished(chart: charts.Chart, figure: Figure) -> charts.Spec:
     whole = charts.spec(chart, figure.title, font=charts.PRINT_FONT, colours=LIGHT)
     sizes = chart.to_dict()
     for name in ("width", "height"):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 
@@ -20,6 +19,7 @@ from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, 
 from borngap.report.charts.scancharts import gap_rows, point_rows
 from borngap.report.charts.series import series
 from borngap.report.page.palette import LIGHT
+from borngap.report.records import ComparisonSummary, ScanSummary, Shown, Summary
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
 _UNSEEN = re.compile(r'<(?:path|line) [^>]*opacity="0"/>')  # half of the file
@@ -33,7 +33,7 @@ class Picture:
         specification: Vega-Lite, data included.
     """
 
-    specification: Mapping[str, Any]
+    specification: charts.Spec
 
     def __repr__(self) -> str:
         """Say what can be done with it."""
@@ -90,7 +90,7 @@ def plot(trajectory: Trajectory, criterion: Criterion = "rank") -> Picture:
     return figure_of([p for p in charts.PANELS if p.lines[0].column in trajectory.values], data, None)
 
 
-def pictures(summary: Mapping[str, Any]) -> dict[str, Picture]:
+def pictures(summary: Shown) -> dict[str, Picture]:
     """Return every chart of a report, by file name: one figure a context, and those of all contexts.
 
     Args:
@@ -99,10 +99,12 @@ def pictures(summary: Mapping[str, Any]) -> dict[str, Picture]:
     Returns:
         Name without ending -> picture.
     """
-    return {"report": _of_runs, "compare": _of_comparison, "scan": _of_scan}[summary["kind"]](summary)
+    if summary["kind"] == "report":
+        return _of_runs(summary)
+    return _of_comparison(summary) if summary["kind"] == "compare" else _of_scan(summary)
 
 
-def _of_scan(summary: Mapping[str, Any]) -> dict[str, Picture]:
+def _of_scan(summary: ScanSummary) -> dict[str, Picture]:
     found = {}
     if summary["pairs"]:
         found["pairs"] = _single(scancharts.pairs_chart(LIGHT), {"points": point_rows(summary["points"])}, 420, 300)
@@ -111,7 +113,7 @@ def _of_scan(summary: Mapping[str, Any]) -> dict[str, Picture]:
     return found
 
 
-def _of_comparison(summary: Mapping[str, Any]) -> dict[str, Picture]:
+def _of_comparison(summary: ComparisonSummary) -> dict[str, Picture]:
     """One figure a context, its runs drawn over each other."""
     runs = [run["label"] for run in summary["runs"]]
     found = {}
@@ -122,7 +124,7 @@ def _of_comparison(summary: Mapping[str, Any]) -> dict[str, Picture]:
     return found
 
 
-def _of_runs(summary: Mapping[str, Any]) -> dict[str, Picture]:
+def _of_runs(summary: Summary) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     several = len(summary["runs"]) > 1
     rows = overview_rows(summary)
@@ -141,12 +143,12 @@ def _of_runs(summary: Mapping[str, Any]) -> dict[str, Picture]:
         if record["matrices"]:
             found[f"geometry-{index}"] = _single(charts.geometry_chart(LIGHT), {"bulk": bulk_rows(record)}, 420)
     for index, phase in enumerate(summary["phase"] or (), 1):
-        data = {name: phase[name] for name in ("points", "boundary")}
-        found[f"phase-{index}"] = _single(charts.phase_chart(LIGHT), data, 420, 300)
+        drawn: dict[str, Iterable[object]] = {"points": phase["points"], "boundary": phase["boundary"]}
+        found[f"phase-{index}"] = _single(charts.phase_chart(LIGHT), drawn, 420, 300)
     return found
 
 
-def save_pictures(summary: Mapping[str, Any], folder: str | Path) -> list[Path]:
+def save_pictures(summary: Shown, folder: str | Path) -> list[Path]:
     """Write every chart of a report as SVG and PNG.
 
     Args:
@@ -160,13 +162,13 @@ def save_pictures(summary: Mapping[str, Any], folder: str | Path) -> list[Path]:
     return [picture.save(target / f"{name}{ending}") for name, picture in named.items() for ending in (".svg", ".png")]
 
 
-def _single(chart: Any, data: Mapping[str, Any], width: int, height: int = _HEIGHT) -> Picture:
+def _single(chart: charts.Chart, data: Mapping[str, Iterable[object]], width: int, height: int = _HEIGHT) -> Picture:
     plain = charts.spec(chart, "", font=charts.PRINT_FONT, colours=LIGHT)
     return Picture(charts.filled(plain, data, width, height) | {"background": LIGHT["page"], "padding": 12})
 
 
 def figure_of(
-    panels: Sequence[charts.Panel], data: Mapping[str, Any], title: str | None, runs: Sequence[str] = ()
+    panels: Sequence[charts.Panel], data: Mapping[str, object], title: str | None, runs: Sequence[str] = ()
 ) -> Picture:
     """Return panels in rows of three, each with its own scales, as one picture.
 

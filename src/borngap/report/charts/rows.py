@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from borngap.report.records import ContextRecord, GeometryRecord, Number, RunRecord, Series, Summary
 from borngap.report.text import ending, number
-from borngap.report.wording import AHEAD
 
+ChartRow = dict[str, object]
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 
 
@@ -18,43 +18,38 @@ def isolated(text: str) -> str:
     return f"\u2068{text}\u2069" if turned else text
 
 
-def context_label(context: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], *, several: bool) -> str:
+def context_label(context: ContextRecord, runs: Sequence[RunRecord], *, several: bool) -> str:
     """Return a context's name for lists: its number, words, and run where there are several."""
     run = f" ({runs[context['run']]['label']})" if several else ""
     return f"{context['number']}. {_words(context)}{run}"
 
 
-def _words(context: Mapping[str, Any]) -> str:
-    return " / ".join(isolated(ending(context[key], 28)) for key in ("gold", "rival"))
+def _words(context: ContextRecord) -> str:
+    return " / ".join(isolated(ending(text, 28)) for text in (context["gold"], context["rival"]))
 
 
-def series_rows(series: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def series_rows(series: Series) -> list[dict[str, Number]]:
     """Return columns as one row a record."""
     return [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]
 
 
-def overview_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def overview_rows(summary: Summary) -> list[ChartRow]:
     """Return where every context began and ended; those without a record are left out."""
     several = len(summary["runs"]) > 1
-    rows = []
+    rows: list[ChartRow] = []
     for order, context in enumerate(summary["contexts"]):
         start, end = context["ends"]["logit_gap"]
         if start is not None and end is not None:
             label = f"{context['id'] if several else context['number']}. {_words(context)}"
             state = "ahead" if end > 0 else "behind"
-            row = {"order": order, "label": label, "start": start, "end": end, "outcome": context["outcome"]}
-            rows.append(row | {"state": state})
+            ends: ChartRow = {"order": order, "label": label, "start": start, "end": end}
+            rows.append(ends | {"outcome": context["outcome"], "state": state})
     return rows
 
 
-def bulk_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def bulk_rows(record: GeometryRecord) -> list[ChartRow]:
     """Return the crowding of each matrix of a model."""
     return [
         {"label": kind, "crowding": bulk["crowding"], "words": f"{number(bulk['crowding'])}  {bulk['class']}"}
         for kind, bulk in record["matrices"].items()
     ]
-
-
-def ahead(context: Mapping[str, Any]) -> bool:
-    """Return whether gold is ahead at the end by the run's criterion."""
-    return context["outcome"] in AHEAD

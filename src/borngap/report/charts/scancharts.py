@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import altair as alt
 
+from borngap.report.charts.charts import Chart
 from borngap.report.charts.labels import MARGIN, ROOM, placed
-from borngap.report.charts.rows import isolated
+from borngap.report.charts.rows import ChartRow, isolated
 from borngap.report.page.palette import VARIABLES
+from borngap.report.records import Gap, PairPoint
 
 _TIPS = {
     "targets": "targets", "rival_ahead": "rival ahead", "overlap": "overlap", "logit_gap": "median logit gap / nat",
@@ -18,7 +19,7 @@ _NAMED = 40  # worst pairs whose dots get their names
 _STATES = ["rival ahead", "gold ahead"]
 
 
-def pairs_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
+def pairs_chart(colours: Mapping[str, str] = VARIABLES) -> Chart:
     """Return the chart of all pairs, reading ``points``: share ahead against overlap, area by number of targets."""
     base = alt.Chart(alt.NamedData(name="points"))
     # the padding keeps dots at either end inside the frame
@@ -44,7 +45,7 @@ def pairs_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
     return alt.layer(dots, *names)
 
 
-def gaps_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
+def gaps_chart(colours: Mapping[str, str] = VARIABLES) -> Chart:
     """Return the distribution of logit gaps, reading ``gaps``: targets by interval, and a rule at 0."""
     base = alt.Chart(alt.NamedData(name="gaps"))
     x = alt.X("low:Q", title="logit gap / nat", axis=alt.Axis(tickCount=8, grid=False), bin="binned")
@@ -62,26 +63,29 @@ def gaps_chart(colours: Mapping[str, str] = VARIABLES) -> Any:
     return alt.layer(bars, rule)
 
 
-def point_rows(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def point_rows(points: Sequence[PairPoint]) -> list[ChartRow]:
     """Return the rows of the chart of pairs; those without a finite overlap are left out.
 
     The worst pairs are named beside their dots (``right``, ``left`` or ``above``), as far as there is room.
     """
-    rows = [
-        {**point, "label": f"{isolated(point['gold'])} / {isolated(point['rival'])}"}
+    known = [
+        (point, overlap, share)
         for point in points
-        if point["overlap"] is not None and point["share_ahead"] is not None
+        if (overlap := point["overlap"]) is not None and (share := point["share_ahead"]) is not None
     ]
-    least, most = ([end(row["overlap"] for row in rows) for end in (min, max)]) if rows else (0.0, 0.0)
-    dots = [((row["overlap"] - least) / (most - least or 1.0), row["share_ahead"]) for row in rows]
-    names = [row["label"] if n < _NAMED and row["rival_ahead"] else "" for n, row in enumerate(rows)]
+    overlaps = [overlap for _, overlap, _ in known]
+    least, most = min(overlaps, default=0.0), max(overlaps, default=0.0)
+    dots = [((overlap - least) / (most - least or 1.0), share) for _, overlap, share in known]
+    labels = [f"{isolated(point['gold'])} / {isolated(point['rival'])}" for point, _, _ in known]
+    worst = [n < _NAMED and point["rival_ahead"] > 0 for n, (point, _, _) in enumerate(known)]
+    names = [label if shown else "" for label, shown in zip(labels, worst, strict=True)]
     return [
-        row | {side: name if side == chosen else "" for side in ("right", "left", "above")}
-        for row, name, chosen in zip(rows, names, placed(dots, names), strict=True)
+        {**point, "label": label} | {side: name if side == chosen else "" for side in ("right", "left", "above")}
+        for (point, _, _), label, name, chosen in zip(known, labels, names, placed(dots, names), strict=True)
     ]
 
 
-def gap_rows(gaps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def gap_rows(gaps: Sequence[Gap]) -> list[ChartRow]:
     """Return the rows of the distribution of logit gaps."""
     return [
         {**gap, "state": _STATES[gap["high"] > 0], "words": f"{gap['low']:g} to {gap['high']:g}".replace("-", "−")}

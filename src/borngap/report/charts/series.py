@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from itertools import pairwise
-from typing import Any
 
 from borngap.judge.trajectory import Trajectory
+from borngap.report.records import Series
 
 SERIES = (
     "born_gap", "signal", "drag", "gold_probability", "rival_probability", "logit_gap", "cross_entropy",
@@ -17,7 +17,7 @@ CHANGES = {"born_change": "born_gap", "frozen_change": "frozen_born_gap", "logit
 DIGITS = 5
 
 
-def series(path: Trajectory, limit: int, keep: Collection[int] = ()) -> dict[str, Any]:
+def series(path: Trajectory, limit: int, keep: Collection[int] = ()) -> Series:
     """Return the columns that the charts draw.
 
     Changes are those from the record before, also where records are left out.
@@ -34,8 +34,8 @@ def series(path: Trajectory, limit: int, keep: Collection[int] = ()) -> dict[str
     chosen = thinned(path.steps, limit, keep)
     columns = {name: path.values[name] for name in SERIES if name in path.values}
     columns |= {name: _changes(path.values[of]) for name, of in CHANGES.items() if of in path.values}
-    known = {name: [rounded(column[i]) for i in chosen] for name, column in columns.items()}
-    return {"step": [path.steps[i] for i in chosen]} | known
+    known: Series = {"step": [path.steps[i] for i in chosen]}
+    return known | {name: [rounded(column[i]) for i in chosen] for name, column in columns.items()}
 
 
 def thinned(steps: Sequence[int], limit: int, keep: Collection[int]) -> list[int]:
@@ -46,7 +46,7 @@ def thinned(steps: Sequence[int], limit: int, keep: Collection[int]) -> list[int
     return sorted(even | {index for index, step in enumerate(steps) if step in keep})
 
 
-def rounded(value: Any, digits: int = DIGITS) -> float | None:
+def rounded(value: object, digits: int = DIGITS) -> float | None:
     """Return a number with so many significant digits; None for what is missing, not finite or no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from borngap.choices import KINDS, Kind
 from borngap.errors import UserError
+from borngap.report.facts.entries import RunPlan
+from borngap.report.records import MatrixRecord, ModelGeometry
 from borngap.runfolder import clean
 
 _ADAPTERS = " (adapters count as weights)"
 _PAIRS, _SEED = 200_000, 0  # the standard error of the crowding is below 1 %
 
 
-def geometries(plans: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def geometries(plans: Iterable[RunPlan]) -> list[ModelGeometry]:
     """Return the bulk statistics of each model that the plans name, once each.
 
     A RUN does not hold them: they are properties of its model. Nothing is downloaded; a model whose weights are not
@@ -25,33 +26,33 @@ def geometries(plans: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         plans: plans of RUNs and SWEEPs.
 
     Returns:
-        ``model``, ``tied``, ``matrices`` (kind -> statistics with ``class``) and ``missing`` (why there are none).
+        A record a model.
     """
-    wanted = dict.fromkeys(
-        (str(plan["model"]), plan.get("weights"), plan.get("dtype")) for plan in plans if plan.get("model")
-    )
+    wanted = dict.fromkeys((plan.model, plan.weights, plan.dtype) for plan in plans if plan.model)
     return [_measured(*each) for each in wanted]
 
 
-def _measured(name: str, weights: str | None, dtype: str | None) -> dict[str, Any]:
+def _measured(name: str, weights: str | None, dtype: str | None) -> ModelGeometry:
     from borngap.zoo import bundled_names
 
-    nothing: dict[str, Any] = {"model": name, "tied": None, "matrices": {}}
     if name not in bundled_names() and not Path(name).is_dir():
         why = f"{name} is not bundled and no local folder, and a report asks no network"
-        return nothing | {"missing": f"{why}: `borngap geometry --model {name}` measures its geometry."}
+        return _nothing(name, f"{why}: `borngap geometry --model {name}` measures its geometry.")
     try:
         found = _of_model(name, weights, dtype)
     except UserError as error:
-        return nothing | {"missing": f"{name} can't be read, so its geometry is not shown: {error.what}."}
+        return _nothing(name, f"{name} can't be read, so its geometry is not shown: {error.what}.")
     if found is None:
-        return nothing | {
-            "missing": f"{name} has other weights than at the start of the run{_ADAPTERS}: its geometry is not shown."
-        }
-    return {"model": name, "missing": ""} | found
+        why = f"{name} has other weights than at the start of the run{_ADAPTERS}"
+        return _nothing(name, f"{why}: its geometry is not shown.")
+    return found
 
 
-def _of_model(name: str, weights: str | None, dtype: str | None) -> dict[str, Any] | None:
+def _nothing(name: str, why: str) -> ModelGeometry:
+    return {"model": name, "tied": None, "matrices": {}, "missing": why}
+
+
+def _of_model(name: str, weights: str | None, dtype: str | None) -> ModelGeometry | None:
     """Statistics of a model's matrices; None if its weights are not those of the run."""
     from borngap.model.load import load, quiet
     from borngap.model.readout import geometry_of, readout_of
@@ -66,4 +67,5 @@ def _of_model(name: str, weights: str | None, dtype: str | None) -> dict[str, An
     wanted = [kind for kind in KINDS if kind not in same]
     bulks = {kind: geometry_of(loaded.model, kind, loaded.tokenizer).bulk(_PAIRS, _SEED) for kind in wanted}
     told = {kind: clean(asdict(bulk)) | {"class": bulk.embedding_class} for kind, bulk in bulks.items()}
-    return {"tied": tied, "matrices": {kind: told[same.get(kind, kind)] for kind in KINDS}}
+    matrices: dict[str, MatrixRecord] = {kind: told[same.get(kind, kind)] for kind in KINDS}
+    return {"model": name, "tied": tied, "matrices": matrices, "missing": ""}

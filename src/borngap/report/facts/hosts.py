@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from borngap.report.facts.typed import as_table, as_text
 from borngap.runfolder import Run
 from borngap.zoo import MODELS
 
 _METHODS = {"LORA": "lora"}  # PEFT's name of the kind of adapter
 
 
-def stand_ins(run: Run) -> dict[str, Any]:
+def stand_ins(run: Run) -> dict[str, object]:
     """Return what the plan of a tracked RUN lacks, as far as its host told.
 
     Args:
@@ -24,8 +24,8 @@ def stand_ins(run: Run) -> dict[str, Any]:
     """
     if run.plan.get("command") != "track":
         return {}
-    host = _dict(run.environment.get("host"))
-    arguments, model = _dict(host.get("arguments")), _dict(host.get("model"))
+    host = as_table(run.environment.get("host"))
+    arguments, model = as_table(host.get("arguments")), as_table(host.get("model"))
     last = run.steps["step"].max() if len(run.steps) else None
     found = {
         "host": _text(host.get("host")) or "a loop of its own",
@@ -39,7 +39,7 @@ def stand_ins(run: Run) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _model(model: Mapping[str, Any]) -> str | None:
+def _model(model: Mapping[str, object]) -> str | None:
     """Its name; of one that has none, its class. Bundled models are named so, wherever they are installed."""
     name, kind = _text(model.get("name")), _text(model.get("class"))
     if name is None:
@@ -48,7 +48,7 @@ def _model(model: Mapping[str, Any]) -> str | None:
     return path.name if path.parent == MODELS or path.parts[-3:-1] == ("zoo", "models") else name
 
 
-def _method(model: Mapping[str, Any]) -> str | None:
+def _method(model: Mapping[str, object]) -> str | None:
     adapter, trained, total = _text(model.get("adapter")), model.get("trained_parameters"), model.get("parameters")
     if adapter is not None:
         return _METHODS.get(adapter, adapter)
@@ -57,7 +57,7 @@ def _method(model: Mapping[str, Any]) -> str | None:
     return "full" if trained == total else f"training of {trained} of {total} parameters"
 
 
-def _rate(host: Mapping[str, Any], arguments: Mapping[str, Any]) -> float | None:
+def _rate(host: Mapping[str, object], arguments: Mapping[str, object]) -> float | None:
     """The optimiser's rate; None where groups of parameters have different ones."""
     rates = host.get("learning_rates")
     known = rates if isinstance(rates, list) else [arguments.get("learning_rate")]
@@ -65,9 +65,5 @@ def _rate(host: Mapping[str, Any], arguments: Mapping[str, Any]) -> float | None
     return float(single) if isinstance(single, int | float) and not isinstance(single, bool) else None
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _text(value: object) -> str | None:
+    return as_text(value) or None

@@ -8,10 +8,11 @@ from typing import Any
 
 from borngap.choices import CRITERIA
 from borngap.report.charts.series import rounded
+from borngap.report.records import BoundaryPoint, CriticalRow, PhasePoint, PhaseRecord
 from borngap.report.text import count, number, rate, word
 from borngap.runfolder import clean
 from borngap.shown import visible
-from borngap.sweep.phase import Phase
+from borngap.sweep.phase import Phase, SweptRate
 from borngap.sweep.points import phase_diagrams
 from borngap.sweep.sweepfolder import Sweep
 
@@ -23,15 +24,14 @@ _STATUS = {
 }  # fmt: skip
 
 
-def phase_record(sweep: Sweep) -> dict[str, Any]:
-    """Return a sweep's phase diagram by its own criterion, JSON-ready.
+def phase_record(sweep: Sweep) -> PhaseRecord:
+    """Return a sweep's phase diagram by its own criterion.
 
     Args:
         sweep: finished runs, all or some.
 
     Returns:
-        ``points`` (one a run), ``boundary`` (the line kappa = rate x overlap = its cut; empty without one),
-        ``critical`` (one row a context), ``sentence``, ``alt`` and ``notes``.
+        The diagram: its boundary is the line kappa = rate x overlap = its cut; empty without one.
     """
     criterion = sweep.plan.get("criterion")
     diagram = phase_diagrams(sweep, [criterion if criterion in CRITERIA else "rank"])[0]
@@ -51,7 +51,7 @@ def phase_record(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _point(row: Mapping[str, Any], criterion: str) -> dict[str, Any]:
+def _point(row: Mapping[str, Any], criterion: str) -> PhasePoint:
     outcome = row[f"outcome_{criterion}"]
     character = "pre-resolved" if outcome == "pre-resolved" else row["character"] or "unknown"
     return {
@@ -65,24 +65,37 @@ def _point(row: Mapping[str, Any], criterion: str) -> dict[str, Any]:
     }
 
 
-def _critical(entry: Any, words: Mapping[int, tuple[str, str]]) -> dict[str, Any]:
+def _critical(entry: SweptRate, words: Mapping[int, tuple[str, str]]) -> CriticalRow:
     gold, rival = words[entry.context]
-    numbers = {name: rounded(getattr(entry, name), 4) for name in ("rate", "low", "high", "theta")}
-    told = {"number": entry.context + 1, "gold": word(gold), "rival": word(rival), "status": entry.status}
-    return told | {"overlap": rounded(entry.gold_overlap), **numbers, "why": _STATUS.get(entry.status, entry.status)}
+    return {
+        "number": entry.context + 1,
+        "gold": word(gold),
+        "rival": word(rival),
+        "status": entry.status,
+        "overlap": rounded(entry.gold_overlap),
+        "rate": rounded(entry.rate, 4),
+        "low": rounded(entry.low, 4),
+        "high": rounded(entry.high, 4),
+        "theta": rounded(entry.theta, 4),
+        "why": _STATUS.get(entry.status, entry.status),
+    }
 
 
-def _boundary(diagram: Phase, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _boundary(diagram: Phase, points: Sequence[PhasePoint]) -> list[BoundaryPoint]:
     """Points of the line on which kappa equals its cut, over the overlaps that occur."""
     cut = next((b.cut for b in diagram.boundaries if b.by == "kappa"), None)
     overlaps = [p["overlap"] for p in points if p["overlap"] is not None and p["overlap"] > 0]
-    rates = [p["rate"] for p in points]
+    rates = [p["rate"] for p in points if p["rate"] is not None]
     if cut is None or not overlaps:
         return []
     low, high = min(overlaps), max(overlaps)
     line = (low + (high - low) * i / (_CURVE - 1) for i in range(_CURVE))
-    curve = [{"rate": rounded(cut / overlap), "overlap": rounded(overlap)} for overlap in line]
-    return [point for point in curve if min(rates) / 2 <= point["rate"] <= 2 * max(rates)]
+    curve = [(rounded(cut / overlap), rounded(overlap)) for overlap in line]
+    return [
+        {"rate": rate, "overlap": overlap}
+        for rate, overlap in curve
+        if rate is not None and overlap is not None and min(rates) / 2 <= rate <= 2 * max(rates)
+    ]
 
 
 def _sentence(diagram: Phase) -> str:
@@ -100,7 +113,7 @@ def _sentence(diagram: Phase) -> str:
     return f"{count(diagram.runs, 'run')} by the criterion {diagram.criterion}.{rates}{field}{cut}"
 
 
-def _alt(points: Sequence[Mapping[str, Any]]) -> str:
+def _alt(points: Sequence[PhasePoint]) -> str:
     kinds = sorted({p["character"] for p in points})
     told = ", ".join(f"{sum(p['character'] == kind for p in points)} {kind}" for kind in kinds)
     return f"Learning rate against overlap, one mark a run: {told or 'no runs'}"

@@ -6,10 +6,10 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jinja2
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from markupsafe import Markup
 from borngap.report.charts import charts, scancharts
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows
 from borngap.report.page.palette import DARK, LIGHT
+from borngap.report.records import ComparisonSummary, ContextRecord, Mark, ScanSummary, Series, Shown, Summary
 from borngap.report.text import number, rate
 from borngap.report.wording import AHEAD, needed_text, used_text
 
@@ -36,7 +37,39 @@ _SCAN_TILES = (
 )  # fmt: skip
 
 
-def page(summary: Mapping[str, Any]) -> str:
+class Column(TypedDict):
+    """A column of the table of values."""
+
+    column: str
+    name: str
+
+
+class Item(TypedDict):
+    """What is chosen on the page: a context."""
+
+    label: str
+    series: Series | None
+    marks: list[Mark]
+
+
+class Still(TypedDict):
+    """A chart that does not change with the choice."""
+
+    spec: charts.Spec
+    data: Mapping[str, object]
+
+
+class PageData(TypedDict):
+    """What the page's script reads."""
+
+    items: list[Item]
+    panels: list[dict[str, object]]
+    stills: dict[str, Still]
+    first: int
+    columns: list[Column]
+
+
+def page(summary: Shown) -> str:
     """Return a summary record as a page.
 
     Args:
@@ -48,17 +81,22 @@ def page(summary: Mapping[str, Any]) -> str:
     from borngap import __version__
 
     bundle, code = vega_bundle(), (_FOLDER / "page.js").read_text(encoding="utf-8")
-    ways = {"report": _report, "compare": _comparison, "scan": _scan}
-    content = ways[summary["kind"]](summary)
+    data, content = _content(summary)
     return _environment().get_template(f"{summary['kind']}.html.j2").render(
         s=summary, version=__version__, css=Markup(_css()), bundle=Markup(bundle), code=Markup(code),  # noqa: S704
         script_hashes=Markup(f"{_hash(bundle)} {_hash(code)}"),  # noqa: S704
-        data=Markup(inline_json(content.pop("page"))), ahead=AHEAD, icons=ICONS, bulk_names=BULK_NAMES,  # noqa: S704
+        data=Markup(inline_json(data)), ahead=AHEAD, icons=ICONS, bulk_names=BULK_NAMES,  # noqa: S704
         needed=needed_text, used=used_text, sort_rate=_sort_rate, **content,
     )  # fmt: skip
 
 
-def inline_json(value: Any) -> str:
+def _content(summary: Shown) -> tuple[PageData, dict[str, object]]:
+    if summary["kind"] == "report":
+        return _report(summary)
+    return _comparison(summary) if summary["kind"] == "compare" else _scan(summary)
+
+
+def inline_json(value: object) -> str:
     """Return JSON that can stand within a script element, whatever the texts in it hold."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
@@ -83,13 +121,13 @@ def vega_bundle() -> str:
     return bundle
 
 
-def _report(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _report(summary: Summary) -> tuple[PageData, dict[str, object]]:
     contexts, several = summary["contexts"], len(summary["runs"]) > 1
     labels = [context_label(c, summary["runs"], several=several) for c in contexts]
-    items = [
+    items: list[Item] = [
         {"label": label, "series": c["series"], "marks": c["marks"]} for label, c in zip(labels, contexts, strict=True)
     ]
-    stills = {}
+    stills: dict[str, Still] = {}
     if contexts:
         rows = overview_rows(summary)
         stills["still-overview"] = _still(charts.overview_chart(len(rows)), {"overview": rows})
@@ -97,14 +135,19 @@ def _report(summary: Mapping[str, Any]) -> dict[str, Any]:
         if record["matrices"]:
             stills[f"still-geometry-{index}"] = _still(charts.geometry_chart(), {"bulk": bulk_rows(record)})
     for index, phase in enumerate(summary["phase"]):
-        data = {name: phase[name] for name in ("points", "boundary")}
-        stills[f"still-phase-{index}"] = _still(charts.phase_chart(), data, height=300)
+        drawn = {"points": phase["points"], "boundary": phase["boundary"]}
+        stills[f"still-phase-{index}"] = _still(charts.phase_chart(), drawn, height=300)
     first = next((i for i, c in enumerate(contexts) if c["outcome"] not in AHEAD), 0)
     panels = [*charts.PANELS, *charts.PHANTOM] if contexts else []
-    content: dict[str, Any] = {"items": items, "panels": [_panel(p) for p in panels], "stills": stills, "first": first}
+    data: PageData = {
+        "items": items,
+        "panels": [_panel(p) for p in panels],
+        "stills": stills,
+        "first": first,
+        "columns": _columns(panels),
+    }
     tallies = Counter(c["outcome"] for c in contexts)
-    return {
-        "page": content | {"columns": _columns(panels)},
+    return data, {
         "labels": labels,
         "panels": charts.PANELS,
         "phantom": charts.PHANTOM,
@@ -113,26 +156,23 @@ def _report(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _comparison(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _comparison(summary: ComparisonSummary) -> tuple[PageData, dict[str, object]]:
     names = [run["label"] for run in summary["runs"]]
-    panels = [(p, charts.panel_chart(p, runs=names)) for p in charts.COMPARED] if summary["contexts"] else []
-    items = [{"label": c["label"], "series": c["series"], "marks": c["marks"]} for c in summary["contexts"]]
-    drawn: list[dict[str, Any]] = [
-        {"id": p.id, "title": p.title, "spec": charts.spec(chart, p.title), "lines": charts.run_columns(p, names)}
-        for p, chart in panels
-    ]
-    columns = [
-        {"column": line["column"], "name": f"{panel['title']}: {line['name']}"}
-        for panel in drawn
-        for line in panel["lines"]
+    panels = charts.COMPARED if summary["contexts"] else ()
+    items: list[Item] = [{"label": c["label"], "series": c["series"], "marks": c["marks"]} for c in summary["contexts"]]
+    columns: list[Column] = [
+        {"column": line["column"], "name": f"{p.title}: {line['name']}"}
+        for p in panels
+        for line in charts.run_columns(p, names)
     ]
     first = next((i for i, c in enumerate(summary["contexts"]) if c["differs"]), 0)
-    data = {"items": items, "panels": drawn, "stills": {}, "first": first, "columns": columns}
-    return {"page": data, "labels": [item["label"] for item in items], "panels": charts.COMPARED}
+    drawn = [_overlaid(p, names) for p in panels]
+    data: PageData = {"items": items, "panels": drawn, "stills": {}, "first": first, "columns": columns}
+    return data, {"labels": [item["label"] for item in items], "panels": charts.COMPARED}
 
 
-def _scan(summary: Mapping[str, Any]) -> dict[str, Any]:
-    stills = {}
+def _scan(summary: ScanSummary) -> tuple[PageData, dict[str, object]]:
+    stills: dict[str, Still] = {}
     if summary["pairs"]:
         points = {"points": scancharts.point_rows(summary["points"])}
         stills["still-pairs"] = _still(scancharts.pairs_chart(), points, height=_SCAN_HEIGHT)
@@ -141,16 +181,22 @@ def _scan(summary: Mapping[str, Any]) -> dict[str, Any]:
         stills["still-gaps"] = _still(scancharts.gaps_chart(), gaps, height=_SCAN_HEIGHT)
     told = (f"{p['gold']} against {p['rival']} {number(p['share_ahead'])}" for p in summary["pairs"][:40])
     intervals = (f"{number(g['low'])} to {number(g['high'])}: {g['targets']}" for g in summary["gaps"])
-    return {
-        "page": {"items": [], "panels": [], "stills": stills, "first": 0, "columns": []},
+    data: PageData = {"items": [], "panels": [], "stills": stills, "first": 0, "columns": []}
+    return data, {
         "tiles": _SCAN_TILES,
         "pairs_alt": "Share of targets with the rival ahead, worst pairs first: " + "; ".join(told),
         "gaps_alt": "Number of targets by logit gap in nat: " + "; ".join(intervals),
     }
 
 
+def _overlaid(panel: charts.Panel, names: Sequence[str]) -> dict[str, object]:
+    """What the page knows of a panel with a line a run."""
+    spec = charts.spec(charts.panel_chart(panel, runs=names), panel.title)
+    return {"id": panel.id, "title": panel.title, "spec": spec, "lines": charts.run_columns(panel, names)}
+
+
 @cache
-def _panel(panel: charts.Panel) -> dict[str, Any]:
+def _panel(panel: charts.Panel) -> dict[str, object]:
     """What the page knows of a panel; the same for every report, and altair checks it for a tenth of a second."""
     lines = [{"column": line.column, "name": line.name} for line in panel.lines]
     return {
@@ -162,7 +208,7 @@ def _panel(panel: charts.Panel) -> dict[str, Any]:
     }
 
 
-def _columns(panels: list[charts.Panel]) -> list[dict[str, str]]:
+def _columns(panels: list[charts.Panel]) -> list[Column]:
     """Headings of the table of values: each column once."""
     return [
         {"column": line.column, "name": panel.title if len(panel.lines) == 1 else line.name}
@@ -171,16 +217,16 @@ def _columns(panels: list[charts.Panel]) -> list[dict[str, str]]:
     ]
 
 
-def _still(chart: Any, data: Mapping[str, Any], **size: int) -> dict[str, Any]:
+def _still(chart: charts.Chart, data: Mapping[str, object], **size: int) -> Still:
     return {"spec": charts.spec(chart, "") | size, "data": data}
 
 
-def _overview_alt(contexts: list[dict[str, Any]]) -> str:
+def _overview_alt(contexts: Sequence[ContextRecord]) -> str:
     told = (f"{c['gold']} over {c['rival']} {' to '.join(map(number, c['ends']['logit_gap']))}" for c in contexts[:40])
     return "Logit gap in nat at the start and at the end: " + "; ".join(told)
 
 
-def _sort_rate(context: Mapping[str, Any]) -> str:
+def _sort_rate(context: ContextRecord) -> str:
     """Key of the needed rate: bounds sort after rates, unknown ones last."""
     needed = context["needed"]
     if needed["rate"] is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from borngap.report.facts.source import read_json
+from borngap.report.facts.runfacts import read_json
+from borngap.report.facts.typed import as_items, as_table
 from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
 from borngap.scanning.scanfolder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN, SCAN_FILE, SUMMARY_FILE
 
@@ -19,7 +19,7 @@ _WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
-class ScanSource:
+class ScanFacts:
     """A scan as far as it can be read.
 
     Attributes:
@@ -34,9 +34,9 @@ class ScanSource:
     """
 
     folder: Path
-    plan: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    told: Mapping[str, Any]
+    plan: Mapping[str, object]
+    environment: Mapping[str, object]
+    told: Mapping[str, object]
     pairs: pl.DataFrame
     gaps: list[tuple[float, float, int]]
     missing: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ def is_scan(folder: str | Path) -> bool:
     return any((Path(folder) / name).is_file() for name in _FILES)
 
 
-def read_scan_source(folder: str | Path) -> ScanSource:
+def read_scan_facts(folder: str | Path) -> ScanFacts:
     """Read a scan, whatever is left of it.
 
     Args:
@@ -68,9 +68,9 @@ def read_scan_source(folder: str | Path) -> ScanSource:
     whole = _is_table(positions, {"gold_id", "rival_id", "logit_gap", "born_gap", "gold_overlap"}, missing)
     pairs = _pairs(path, told, missing, whole=whole)
     if whole:
-        told = {**told, "counts": totals_of(positions) | _dict(told.get("counts"))}
+        told = {**told, "counts": totals_of(positions) | as_table(told.get("counts"))}
     gaps = distribution(positions) if whole else []
-    return ScanSource(path, _dict(head.get("plan")), _dict(head.get("environment")), told, pairs, gaps, missing)
+    return ScanFacts(path, as_table(head.get("plan")), as_table(head.get("environment")), told, pairs, gaps, missing)
 
 
 def distribution(positions: Path) -> list[tuple[float, float, int]]:
@@ -94,7 +94,7 @@ def distribution(positions: Path) -> list[tuple[float, float, int]]:
     return [(round(i * width, 6), round((i + 1) * width, 6), targets) for i, targets in rows]
 
 
-def _pairs(path: Path, told: Mapping[str, Any], missing: list[str], *, whole: bool) -> pl.DataFrame:
+def _pairs(path: Path, told: Mapping[str, object], missing: list[str], *, whole: bool) -> pl.DataFrame:
     """The pairs; if their table is damaged, from the positions, and else the worst ones that the summary repeats."""
     if _is_table(path / PAIRS_FILE, set(PAIR_COLUMNS), missing):
         return pl.read_parquet(path / PAIRS_FILE, glob=False)
@@ -102,7 +102,7 @@ def _pairs(path: Path, told: Mapping[str, Any], missing: list[str], *, whole: bo
         missing.append(f"the pairs are made again from {POSITIONS_FILE}")
         return pairs_of(path / POSITIONS_FILE)
     try:
-        kept = pl.DataFrame(told.get("worst") or [], schema=PAIR_COLUMNS)
+        kept = pl.DataFrame(as_items(told.get("worst")), schema=PAIR_COLUMNS)
     except (pl.exceptions.PolarsError, TypeError, ValueError):
         kept = pl.DataFrame(schema=PAIR_COLUMNS)
     if len(kept):
@@ -125,7 +125,3 @@ def _is_table(path: Path, needed: set[str], missing: list[str]) -> bool:
         why = f"can't be read: {str(error).splitlines()[0]}"
     missing.append(f"{path.name} {why}")
     return False
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from borngap.choices import CRITERIA
+from borngap.choices import Criterion
 from borngap.errors import UserError
 from borngap.judge.trajectory import Trajectory
 from borngap.judge.verdicts import verdict
+from borngap.report.facts.entries import Entry, RunPlan, parsed_entry, parsed_plan
 from borngap.report.facts.hosts import stand_ins
+from borngap.report.facts.typed import as_items, as_table
 from borngap.runfolder import RUN, RUN_FILE, STEP_COLUMNS, STEPS_FILE, VERDICTS_FILE, Run, clean
 
 FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
 _NEEDED = {"logit_gap", "top1_margin", "born_gap", "drag", "cross_entropy"}
 
 
-@dataclass
-class Source:
+@dataclass(frozen=True)
+class RunFacts:
     """A RUN as far as it can be read.
 
     Attributes:
@@ -32,13 +34,28 @@ class Source:
     run: Run
     missing: list[str] = field(default_factory=list)
 
-    @property
-    def plan(self) -> dict[str, Any]:
+    @cached_property
+    def plan(self) -> RunPlan:
         """The plan, and beside it what the host of a tracked run told."""
-        return stand_ins(self.run) | self.run.plan
+        return parsed_plan(stand_ins(self.run) | self.run.plan)
+
+    @cached_property
+    def own_plan(self) -> RunPlan:
+        """The plan alone."""
+        return parsed_plan(self.run.plan)
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """What became of each context."""
+        return [parsed_entry(entry["context"], entry) for entry in self.run.verdicts]
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts as resolved; rank where that is not known."""
+        return self.plan.criterion or "rank"
 
 
-def read_source(folder: str | Path, fix: str = FIX) -> Source:
+def read_facts(folder: str | Path, fix: str = FIX) -> RunFacts:
     """Read a RUN, whatever is left of it.
 
     Args:
@@ -60,12 +77,14 @@ def read_source(folder: str | Path, fix: str = FIX) -> Source:
     missing: list[str] = []
     head, verdicts = read_json(path / RUN_FILE, missing), read_json(path / VERDICTS_FILE, missing)
     steps = _steps(path / STEPS_FILE, missing)
-    entries = [entry for entry in _list(verdicts.get("verdicts")) if _is_entry(entry)]
-    run = Run(path, _dict(head.get("plan")), _dict(head.get("environment")), steps, entries)
-    return Source(_judged(run, missing), _unfinished(run, missing))
+    entries = [
+        entry for entry in map(as_table, as_items(verdicts.get("verdicts"))) if isinstance(entry.get("context"), int)
+    ]
+    run = Run(path, as_table(head.get("plan")), as_table(head.get("environment")), steps, entries)
+    return RunFacts(_judged(run, missing), _unfinished(run, missing))
 
 
-def read_json(path: Path, missing: list[str], schema: int = RUN.schema) -> dict[str, Any]:
+def read_json(path: Path, missing: list[str], schema: int = RUN.schema) -> dict[str, object]:
     """Read one JSON file of a folder, if it is there and whole.
 
     Args:
@@ -90,7 +109,7 @@ def read_json(path: Path, missing: list[str], schema: int = RUN.schema) -> dict[
     if isinstance(data, dict) and data.get("schema") not in {None, schema}:
         fix = "read it with the borngap that wrote it"
         raise UserError(f"{path} is of another schema version", rule=f"schema {schema}", found=data["schema"], fix=fix)
-    return _dict(data)
+    return as_table(data)
 
 
 def _steps(path: Path, missing: list[str]) -> pl.DataFrame:
@@ -99,42 +118,41 @@ def _steps(path: Path, missing: list[str]) -> pl.DataFrame:
         missing.append(f"{path.name} is not there: no charts")
         return empty
     try:
-        table = pl.read_parquet(path)
+        found = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         missing.append(f"{path.name} can't be read, so there are no charts: {str(error).splitlines()[0]}")
         return empty
-    absent = [name for name in STEP_COLUMNS if name not in table.columns]
+    absent = [name for name in STEP_COLUMNS if name not in found.columns]
     if {"context", "step"} & set(absent):
         missing.append(f"{path.name} lacks the columns context and step: no charts")
         return empty
     if absent:
         missing.append(f"{path.name} lacks the columns {', '.join(absent)}")
-    return table
+    return found
 
 
 def _judged(run: Run, missing: list[str]) -> Run:
     """Judge contexts that have steps but no verdict: a crash or a damaged file cut them off."""
-    contexts = _list(run.plan.get("contexts"))
+    plan = parsed_plan(run.plan)
     without = [
         i for i in sorted(set(run.steps["context"].to_list()) - run.finished) if set(run.steps.columns) >= _NEEDED
     ]
-    criterion = run.plan.get("criterion")
-    anew = []
+    again: list[dict[str, object]] = []
     for index in without:
-        words = contexts[index] if 0 <= index < len(contexts) else {}
+        words = plan.contexts[index] if 0 <= index < len(plan.contexts) else {}
         try:
-            told = verdict(run.trajectory(index), criterion if criterion in CRITERIA else "rank").to_json()
+            told = verdict(run.trajectory(index), plan.criterion or "rank").to_json()
         except UserError:
             continue
-        anew.append({"context": index, "prompt": "", "gold": "", "rival": None} | words | clean(told))
-    if anew:
-        missing.append(f"no verdict was kept of {len(anew)} of the contexts: judged again from the steps")
-    entries = sorted([*run.verdicts, *anew], key=lambda entry: entry["context"])
+        again.append({"context": index, "prompt": "", "gold": "", "rival": None} | words | clean(told))
+    if again:
+        missing.append(f"no verdict was kept of {len(again)} of the contexts: judged again from the steps")
+    entries = sorted([*run.verdicts, *again], key=lambda entry: entry["context"])
     return Run(run.folder, run.plan, run.environment, run.steps, entries)
 
 
 def _unfinished(run: Run, missing: list[str]) -> list[str]:
-    planned = len(_list(run.plan.get("contexts")))
+    planned = len(as_items(run.plan.get("contexts")))
     known = run.finished | set(run.steps["context"].to_list())
     left = [str(index + 1) for index in range(planned) if index not in known]
     if left:
@@ -149,15 +167,3 @@ def trajectory_of(run: Run, context: int) -> Trajectory | None:
         return run.trajectory(context)
     except (UserError, TypeError):
         return None
-
-
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("context"), int)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
