@@ -9,7 +9,6 @@ bisected rate); bisection is to 1 %, so up to half a per cent of each error is i
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 import borngap
+import stored
 from borngap.critical import search as critical
 from borngap.critical.search import Searcher
 from borngap.model.load import quiet
@@ -114,43 +114,33 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Evaluate what is not in the file yet; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--table", type=Path)
+    parser = stored.parser(__doc__, bundled_names(), METHODS, CRITERIA)
     parser.add_argument("--calibrate", type=Path)
-    parser.add_argument("--models", default=",".join(bundled_names()))
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--criteria", default=",".join(CRITERIA))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--count", type=int, default=10)
     options = parser.parse_args()
     quiet()
     source = options.table or options.calibrate
     if source:
-        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+        rows = stored.read(source)
         print(quality(rows))
         if options.calibrate:
             calibrate(rows)
         return
     torch.set_num_threads(1)
     print(machine(), flush=True)
-    models, methods, criteria = (getattr(options, k).split(",") for k in ("models", "methods", "criteria"))
+    models, methods, criteria = stored.lists(options, "models", "methods", "criteria")
     steps, count = options.steps, options.count
     if options.small:
         models, methods, criteria, steps, count = ["docs-gpt2-s"], ["lora"], ["rank"], 10, 2
-    rows = []
-    if options.out and options.out.exists():
-        rows = [json.loads(line) for line in options.out.read_text(encoding="utf-8").splitlines()]
+    rows = stored.read(options.out)
     done = {(r["model"], r["method"], r["criterion"], r["steps"], r["by"]) for r in rows}
     for name, method, criterion in product(models, methods, criteria):
         missing = [by for by in ("bisect", *WAYS) if (name, method, criterion, steps, by) not in done]
         if missing:
             new = evaluate(name, method, criterion, steps, count, missing)
             rows += new
-            if options.out:
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in new)
+            stored.add(options.out, new)
             print(f"{name} {method} {criterion} done", flush=True)
     print(quality(rows))
 

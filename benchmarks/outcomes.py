@@ -6,18 +6,16 @@ criterion is appended to FILE (JSON Lines) when done; ``--table FILE`` prints th
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import borngap
+import stored
 from borngap.critical import forecast as forecasts
 from borngap.critical.search import Searcher
 from borngap.judge.trajectory import from_records
@@ -86,25 +84,17 @@ def judged(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Evaluate what is not in the file yet; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--table", type=Path)
-    parser.add_argument("--models", default="docs-gpt2-s,docs-llama,docs-neox-s")
-    parser.add_argument("--methods", default="lora,full")
-    parser.add_argument("--criteria", default="rank,born")
+    models = ("docs-gpt2-s", "docs-llama", "docs-neox-s")
+    parser = stored.parser(__doc__, models, ("lora", "full"), ("rank", "born"))
     options = parser.parse_args()
     quiet()
-    source = options.table or options.out
-    rows = []
-    if source and source.exists():
-        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    rows = stored.read(options.table or options.out)
     if options.table:
         print(judged(rows))
         return
     torch.set_num_threads(1)
     print(machine(), flush=True)
-    models, methods, criteria = (getattr(options, k).split(",") for k in ("models", "methods", "criteria"))
+    models, methods, criteria = stored.lists(options, "models", "methods", "criteria")
     count, steps = 10, 50
     if options.small:
         models, methods, criteria, count, steps = ["docs-gpt2-s"], ["lora"], ["rank"], 1, 10
@@ -113,9 +103,7 @@ def main() -> None:
         if (name, method, criterion) not in done:
             new = evaluate(name, method, criterion, count, steps)
             rows += new
-            if options.out:
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in new)
+            stored.add(options.out, new)
             print(f"{name} {method} {criterion} done", flush=True)
     print(judged(rows))
 

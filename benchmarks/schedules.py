@@ -11,7 +11,6 @@ end of a real run at that rate.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 
 import borngap
+import stored
 from borngap.critical import search as critical
 from borngap.critical.calibration import FLOOR, collocation_half_width
 from borngap.critical.forecast import at_rate
@@ -167,27 +167,19 @@ def calibrate(rows: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Evaluate what is not in the file yet; print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--table", type=Path)
+    parser = stored.parser(__doc__, bundled_names(), METHODS, CRITERIA)
     parser.add_argument("--calibrate", type=Path)
-    parser.add_argument("--models", default=",".join(bundled_names()))
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--criteria", default=",".join(CRITERIA))
     parser.add_argument("--schedules", default=",".join(SCHEDULES))
     parser.add_argument("--warmups", default=",".join(map(str, WARMUPS)))
     parser.add_argument("--count", type=int, default=10)
     options = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
-    path = options.table or options.calibrate or options.out
-    text = path.read_text(encoding="utf-8") if path and path.exists() else ""
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = stored.read(options.table or options.calibrate or options.out)
     if not (options.table or options.calibrate):
         print(machine(), flush=True)
-        names = ("methods", "criteria", "warmups", "schedules", "models")
-        wanted, count = [getattr(options, k).split(",") for k in names], options.count
+        wanted = stored.lists(options, "methods", "criteria", "warmups", "schedules", "models")
+        count = options.count
         if options.small:
             wanted, count = [["lora"], ["rank"], ["10"], ["cosine"], ["docs-gpt2-s"]], 2
         done = {tuple(r[k] for k in KEY) for r in rows}
@@ -196,9 +188,7 @@ def main() -> None:
                 continue
             new = evaluate(name, method, criterion, schedule, int(warmup), count)
             rows += new
-            if options.out:
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in new)
+            stored.add(options.out, new)
             print(f"{name} {method} {criterion} {schedule} {warmup} done", flush=True)
     if options.calibrate:
         calibrate(rows)
