@@ -28,7 +28,7 @@ from borngap.folder import LOCK_FILE, Lock
 from borngap.model.load import Loaded
 from borngap.runfolder import Store, read_run
 from borngap.scanning import scan as scans
-from borngap.scanning.scanfolder import PARTS, SUMMARY_FILE
+from borngap.scanning.parts import PARTS, SUMMARY_FILE
 from borngap.scanning.settings import Scanning
 from borngap.sweep.sweepfolder import Result, SweepStore, entry_of, read_sweep
 

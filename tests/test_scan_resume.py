@@ -15,8 +15,9 @@ from tests.tiny import tiny
 
 import borngap
 from borngap.errors import UserError
+from borngap.scanning.parts import PARTS, SUMMARY_FILE
 from borngap.scanning.scan import scan
-from borngap.scanning.scanfolder import PARTS, SUMMARY_FILE, read_scan
+from borngap.scanning.scanfolder import read_scan
 
 TEXTS = ["The old man felt shame and guilt. He said that the method returns a list of words", "Raise an error"]
 EASY = {"percentile": 90.0}

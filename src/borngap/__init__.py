@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     from borngap.track.tracker import Tracker
     from borngap.train.finetune import finetune
     from borngap.training import Training
+    from borngap.usage.asking import Asking
+    from borngap.usage.terms import terms
+    from borngap.usage.usagefolder import read_usage
 
 _HOME = {
+    "Asking": "usage.asking",
     "BornGapCallback": "track.callback",
     "BornGapLightning": "track.lightning",
     "Bulk": "observables.bulk",
@@ -65,15 +69,18 @@ _HOME = {
     "read_run": "runfolder",
     "read_scan": "scanning.scanfolder",
     "read_sweep": "sweep.sweepfolder",
+    "read_usage": "usage.usagefolder",
     "readout_of": "model.readout",
     "report_of": "report.report",
     "run_sweep": "sweep.run",
     "scan": "scanning.scan",
+    "terms": "usage.terms",
     "verdict": "judge.verdicts",
 }
 
 __all__ = [
     "OBSERVABLES",
+    "Asking",
     "BornGapCallback",
     "BornGapLightning",
     "Bulk",
@@ -99,10 +106,12 @@ __all__ = [
     "read_run",
     "read_scan",
     "read_sweep",
+    "read_usage",
     "readout_of",
     "report_of",
     "run_sweep",
     "scan",
+    "terms",
     "verdict",
 ]
 

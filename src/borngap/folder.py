@@ -26,7 +26,7 @@ from borngap.kinds import kind_of
 LOCK_FILE = "lock"
 _WRITERS = {
     "RUN": "`borngap finetune` or a callback", "SWEEP": "`borngap sweep`", "scan": "`borngap scan --out`",
-    "reproduction": "`borngap reproduce`",
+    "TERMS": "`borngap terms --out`", "reproduction": "`borngap reproduce`",
 }  # fmt: skip
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP}  # some file systems of clusters have none
 

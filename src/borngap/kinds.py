@@ -7,7 +7,13 @@ from pathlib import Path
 
 from borngap.errors import UserError
 
-_KINDS = {"run.json": "RUN", "sweep.json": "SWEEP", "scan.json": "scan", "reproduce.json": "reproduction"}
+_KINDS = {
+    "run.json": "RUN",
+    "sweep.json": "SWEEP",
+    "scan.json": "scan",
+    "terms.json": "TERMS",
+    "reproduce.json": "reproduction",
+}
 
 
 def kind_of(folder: str | Path) -> str | None:

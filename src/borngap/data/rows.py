@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,35 @@ class DataSource:
         for index, (part, number, raw) in enumerate(islice(everything, start, stop), start):
             yield _row(index, part, number, raw)
 
+    def chunks(self, size: int, limit: int | None, done: Collection[int]) -> Iterator[tuple[int, list[Row]]]:
+        """Yield the rows in chunks, those that are done left out.
+
+        Args:
+            size: rows a chunk.
+            limit: number of rows; None for all.
+            done: indices of chunks that are not wanted.
+
+        Yields:
+            Index and rows.
+        """
+        first = next(index for index in range(len(done) + 1) if index not in done)
+        rows = self.rows(first * size, limit)
+        for index in count(first):
+            part = list(islice(rows, size))
+            if not part:
+                return
+            if index not in done:
+                yield index, part
+
     def count(self) -> int:
         """Return the number of rows: reads everything once, without parsing."""
         return sum(1 for part in self.parts for _ in part.records())
+
+    def total(self, limit: int | None) -> int | None:
+        """Return how many rows there are up to a limit; None if only reading a stream would tell."""
+        if any(part.stamp is None for part in self.parts):
+            return limit
+        return self.count() if limit is None else min(self.count(), limit)
 
     def stamp(self) -> list[Any]:
         """Return what tells this data from other data, JSON-ready."""

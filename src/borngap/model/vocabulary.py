@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
@@ -90,3 +91,10 @@ def tokenizer_of(processing: Any) -> Any:
         rule = "a tokenizer, or a processor that has one"
         raise UserError("no tokenizer", rule=rule, found=type(processing).__name__, fix="give tokenizer=")
     return found
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Return a fingerprint of everything by which a tokenizer turns rows into ids, its chat template included."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{rules} {getattr(tokenizer, 'chat_template', None)}".encode()).hexdigest()[:16]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from borngap.model.forward import LOGIT_ELEMENTS, Prompt
-from borngap.scanning.supervised import Window
+from borngap.data.tokenised import Document
+from borngap.model.forward import LOGIT_ELEMENTS, Prompt, selected_logits
+from borngap.scanning.supervised import Example, Window, windows_of
 
 _WINDOW_TOKENS = 4096
 Wanted = tuple[Window, Tensor]
@@ -20,10 +22,43 @@ def most_positions(model: Any) -> int:
     return max(1, LOGIT_ELEMENTS // int(model.config.get_text_config().vocab_size))
 
 
-def prompt_of(wanted: Wanted) -> Prompt:
-    """Return what the model reads of a window: up to the last position, whose token itself is not read."""
-    window, at = wanted
-    return Prompt(window.example.ids[window.start - window.hidden : int(at[-1])], window.hidden, window.position)
+def split_at(example: Example, document: Document, positions: Tensor, length: int, most: int) -> Iterator[Wanted]:
+    """Split a document with positions into windows, in parts whose logits stay within a bounded memory.
+
+    Args:
+        example: the example.
+        document: one of its documents.
+        positions: tokens of the example that are measured, ascending.
+        length: tokens a window.
+        most: positions a part.
+
+    Yields:
+        Windows that have a position, with these.
+    """
+    for window in windows_of(example, document, length) if len(positions) else ():
+        own = positions[(positions >= window.first) & (positions < window.stop)]
+        yield from ((window, part) for part in own.split(most) if len(part))
+
+
+def logits_at(model: Any, batch: Sequence[Wanted]) -> Tensor:
+    """Return a model's logits at the positions of a batch.
+
+    Args:
+        model: a Hugging Face causal LM, in eval mode.
+        batch: windows with their positions; each is read up to its last position, whose token itself is not read.
+
+    Returns:
+        Logits, shape (positions, rows of the head), position after position of window after window.
+    """
+    prompts = [Prompt(w.example.ids[w.start - w.hidden : int(at[-1])], w.hidden, w.position) for w, at in batch]
+    rows = torch.repeat_interleave(torch.tensor([len(at) for _, at in batch]))
+    columns = torch.cat([at - w.start + w.hidden - 1 for w, at in batch])
+    return selected_logits(model, prompts, rows, columns)
+
+
+def span_of(batch: Sequence[Wanted]) -> str:
+    """Return where the rows of a batch stand, in words."""
+    return f"somewhere in {batch[0][0].example.row.where} to {batch[-1][0].example.row.where}"
 
 
 def batched(wanted: Sequence[Wanted], most: int) -> Iterator[list[Wanted]]:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from borngap.data.rows import Row
-from borngap.data.tokenised import IGNORED, Document
+from borngap.data.tokenised import IGNORED
 from borngap.errors import UserError
-from borngap.model.forward import selected_logits
 from borngap.model.readout import observing
 from borngap.model.words import Words
-from borngap.scanning.batches import Wanted, batched, most_positions, prompt_of
+from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, span_of, split_at
 from borngap.scanning.rivals import NUMBERS, Found, Rivals
-from borngap.scanning.supervised import Example, Supervision, example_of, windows_of
+from borngap.scanning.supervised import Example, Supervision, example_of, examples_of
 
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
 POSITION_COLUMNS: dict[str, Any] = {
@@ -81,18 +80,8 @@ class Scanner:
         Raises:
             UserError: a malformed row, if strict; or the model's logits are NaN.
         """
-        counts, malformed = dict.fromkeys(COUNTS, 0), []
-        examples: list[Example] = []
-        for row in rows:
-            counts["rows"] += 1
-            try:
-                examples.append(self.example(row))
-            except ValueError as error:
-                if strict:
-                    fix = "leave out --strict"
-                    raise UserError(f"malformed row: {row.where}", found=str(error), fix=fix) from None
-                malformed.append((row.where, str(error)))
-        counts["malformed"] = len(malformed)
+        examples, malformed = examples_of(rows, self._supervision, len(self._words.text), strict=strict)
+        counts = dict.fromkeys(COUNTS, 0) | {"rows": len(examples) + len(malformed), "malformed": len(malformed)}
         frames = [self._batch(batch) for batch in self.batches(examples, counts)]
         positions = pl.concat(frames).sort("row", "offset") if frames else pl.DataFrame(schema=POSITION_COLUMNS)
         return Chunk(positions, counts, malformed)
@@ -150,27 +139,16 @@ class Scanner:
         counts["split"] = len({at for at, d in read if d.stop - d.start > self._window})
         found = offset[near].split(torch.bincount(part[near], minlength=len(read)).tolist())
         for (at, document), positions in zip(read, found, strict=True):
-            yield from self._split(examples[at], document, positions + document.start)
-
-    def _split(self, example: Example, document: Document, positions: Tensor) -> Iterator[Wanted]:
-        """Windows of one document, each with its positions, in parts whose logits stay within a bounded memory."""
-        for window in windows_of(example, document, self._window) if len(positions) else ():
-            own = positions[(positions >= window.first) & (positions < window.stop)]
-            yield from ((window, part) for part in own.split(self._most) if len(part))
+            yield from split_at(examples[at], document, positions + document.start, self._window, self._most)
 
     def _batch(self, batch: Sequence[Wanted]) -> pl.DataFrame:
-        prompts = [prompt_of(item) for item in batch]
         rows = torch.repeat_interleave(torch.tensor([len(at) for _, at in batch]))
-        columns = torch.cat([at - w.start + w.hidden - 1 for w, at in batch])
         gold = torch.tensor([w.example.ids[i] for w, at in batch for i in at.tolist()])
         with observing(self._model):
             try:
-                found = self._rivals.find(selected_logits(self._model, prompts, rows, columns), gold)
+                found = self._rivals.find(logits_at(self._model, batch), gold)
             except UserError as error:
-                where = (
-                    f"{error.what}, somewhere in {batch[0][0].example.row.where} to {batch[-1][0].example.row.where}"
-                )
-                raise UserError(where, rule=error.rule, found=error.found) from None
+                raise UserError(f"{error.what}, {span_of(batch)}", rule=error.rule, found=error.found) from None
         return self._frame(batch, rows, torch.cat([at for _, at in batch]), gold, found)
 
     def _frame(self, batch: Sequence[Wanted], rows: Tensor, at: Tensor, gold: Tensor, found: Found) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from borngap.errors import UserError
 
 Loss = Literal["answers", "all"]
+LONGEST_WINDOW = 1 << 20  # tokens, of a model that sets no limit
 InRange = tuple[bool, str]
 """Whether a setting is in its range, and the range."""
 
@@ -76,11 +77,11 @@ class Reading:
             "messages": self.messages_field,
         }
 
-    def window_of(self, limit: int) -> int:
+    def window_of(self, limit: int | None) -> int:
         """Return the tokens that a model reads at once.
 
         Args:
-            limit: the most that it can.
+            limit: the most that it can; None where nothing sets a limit.
 
         Returns:
             As many, or those that the user names.
@@ -88,6 +89,7 @@ class Reading:
         Raises:
             UserError: the user names more.
         """
+        limit = limit or LONGEST_WINDOW
         if self.window is not None and self.window > limit:
             rule = f"at most {limit} tokens, the model's context"
             raise UserError("the window is too long", rule=rule, found=self.window)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from borngap.model.length import context_length
 from borngap.model.load import Loaded, model_facts
 from borngap.model.precision import full_float32, precision_of
 from borngap.model.readout import geometry_of
+from borngap.model.vocabulary import tokenizer_digest
 from borngap.model.words import Words, words_of
 from borngap.observables.bulk import Bulk
 from borngap.observables.geometry import Geometry
@@ -37,7 +36,6 @@ from borngap.scanning.settings import Scanning
 from borngap.scanning.supervised import Supervision, shared_tokens
 from borngap.train.finetune import weights_digest
 
-LONGEST_WINDOW = 1 << 20  # tokens, of a model that sets no limit
 _WORST_PAIRS = 20  # pairs that the summary repeats
 Chunks = Iterable[tuple[int, Chunk]]
 ScanEngine = Callable[["Job", frozenset[int]], Chunks]
@@ -99,15 +97,8 @@ class Job:
         head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
         head |= {"split": self.source.split, "supervised": self.scanner.supervised}
         model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
-        model |= {"tokenizer": _digest(self.loaded.tokenizer)} | precision_of(self.loaded.model)
+        model |= {"tokenizer": tokenizer_digest(self.loaded.tokenizer)} | precision_of(self.loaded.model)
         return head | settings | model
-
-
-def _digest(tokenizer: Any) -> str:
-    """A fingerprint of everything by which a tokenizer turns rows into token ids, its chat template included."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(f"{rules} {getattr(tokenizer, 'chat_template', None)}".encode()).hexdigest()[:16]
 
 
 @full_float32()
@@ -200,7 +191,7 @@ def job_of(loaded: Loaded, source: DataSource, settings: Scanning) -> Job:
     least = _least(bulk, settings)
     given = None if settings.pairs is None else given_pairs(settings.pairs, words, tokenizer)
     rivals = _rivals(geometry, words, least, settings, given)
-    window = settings.window_of(context_length(model) or LONGEST_WINDOW)
+    window = settings.window_of(context_length(model))
     scanner = Scanner(model, tokenizer, supervision, words, rivals, window)
     return Job(loaded, source, layout, settings, window, bulk, least, given, scanner)
 
@@ -285,15 +276,8 @@ def in_process(job: Job, done: frozenset[int]) -> Iterator[tuple[int, Chunk]]:
     Yields:
         Index and chunk.
     """
-    size, limit = job.settings.chunk, job.settings.limit
-    first = next(index for index in range(len(done) + 1) if index not in done)
-    rows = job.source.rows(first * size, limit)
-    for index in count(first):
-        part = list(islice(rows, size))
-        if not part:
-            return
-        if index not in done:
-            yield job.chunk(index, part)
+    for index, rows in job.source.chunks(job.settings.chunk, job.settings.limit, done):
+        yield job.chunk(index, rows)
 
 
 def _least(bulk: Bulk, settings: Scanning) -> float | None:
@@ -317,10 +301,7 @@ def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Sca
 
 def total_rows(job: Job) -> int | None:
     """Return how many rows the job will read; None if that can't be known without reading a stream."""
-    if any(part.stamp is None for part in job.source.parts):
-        return job.settings.limit
-    rows = job.source.count()
-    return rows if job.settings.limit is None else min(rows, job.settings.limit)
+    return job.source.total(job.settings.limit)
 
 
 def _first_reason(folder: ScanFolder) -> str | None:

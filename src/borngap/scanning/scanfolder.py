@@ -16,13 +16,13 @@ import polars as pl
 
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import Folder, FolderKind, read_head
+from borngap.folder import FolderKind, read_head
 from borngap.scanning.pairs import pairs_of, totals_of
+from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
 
 SCAN = FolderKind("scan", "scan.json")
-SCAN_FILE, SUMMARY_FILE, CONTEXTS_FILE = SCAN.head, "summary.json", "contexts.jsonl"
-POSITIONS_FILE, PAIRS_FILE, PARTS = "positions.parquet", "pairs.parquet", "parts"
-_NAMED_ROWS = 100  # malformed rows whose names are kept
+SCAN_FILE, CONTEXTS_FILE = SCAN.head, "contexts.jsonl"
+POSITIONS_FILE, PAIRS_FILE = "positions.parquet", "pairs.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,73 +59,18 @@ class Scan:
         return read_table(self.folder / POSITIONS_FILE)
 
 
-class ScanFolder(Folder):
+class ScanFolder(PartsFolder):
     """Writes one scan."""
 
     kind = SCAN
-
-    @property
-    def _parts(self) -> Path:
-        return self.path / PARTS
-
-    @property
-    def finished(self) -> bool:
-        """Whether everything is written."""
-        return (self.path / SUMMARY_FILE).exists()
-
-    def done(self) -> frozenset[int]:
-        """Return the indices of the chunks that are safely written."""
-        return frozenset(int(file.stem) for file in self._parts.glob("*.json"))
-
-    def counts(self) -> dict[str, int]:
-        """Return the counts of all chunks that are done, summed."""
-        total: dict[str, int] = {}
-        for index in self.done():
-            for name, count in checked(self._parts / f"{index:08}.json", SCAN.schema)["counts"].items():
-                total[name] = total.get(name, 0) + count
-        return total
-
-    def malformed(self) -> list[dict[str, str]]:
-        """Return place and reason of the first malformed rows."""
-        named: list[dict[str, str]] = []
-        for index in sorted(self.done()):
-            named += checked(self._parts / f"{index:08}.json", SCAN.schema)["malformed"]
-            if len(named) >= _NAMED_ROWS:
-                break
-        return named[:_NAMED_ROWS]
-
-    def add(self, index: int, positions: pl.DataFrame, counts: Mapping[str, int], malformed: list[Any]) -> None:
-        """Write one chunk, all or nothing.
-
-        Args:
-            index: its number.
-            positions: its positions.
-            counts: its counts.
-            malformed: place and reason of its malformed rows.
-        """
-        entry = [{"where": where, "reason": reason} for where, reason in malformed[:_NAMED_ROWS]]
-        self.write(f"{PARTS}/{index:08}.parquet", parquet_bytes(positions))
-        self.write_json(f"{PARTS}/{index:08}.json", {"counts": dict(counts), "malformed": entry})
 
     def merge(self) -> tuple[pl.DataFrame, dict[str, int]]:
         """Make ``positions.parquet`` and ``pairs.parquet`` of the chunks.
 
         Returns:
             The pairs, worst first, and the totals of the positions.
-
-        Raises:
-            OSError: never; the folder turns it into the user's error.
-            UserError: a part is damaged.
         """
-        target = self.path / POSITIONS_FILE
-        files = [self._parts / f"{index:08}.parquet" for index in sorted(self.done())]
-        with self.writing(POSITIONS_FILE) as file:
-            try:
-                pl.scan_parquet(files, glob=False).sink_parquet(file)
-            except pl.exceptions.ComputeError as error:  # what the disk says reaches us in words only
-                for part in files:
-                    read_table(part)  # one that is damaged is named
-                raise OSError(str(error)) from None
+        target = self.merged(POSITIONS_FILE)
         pairs = pairs_of(target)
         self.write(PAIRS_FILE, parquet_bytes(pairs))
         return pairs, totals_of(target)
@@ -139,16 +84,7 @@ class ScanFolder(Folder):
         """
         if contexts:
             self.write(CONTEXTS_FILE, contexts.encode())
-        self.write_json(SUMMARY_FILE, summary)
-        self._tidy()
-
-    def _take_up(self) -> None:
-        if self.finished:
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """Remove the parts, which a finished scan does not need."""
-        self.remove(*self._parts.glob("*"), self._parts)
+        self.conclude(summary)
 
 
 def read_scan(folder: str | Path) -> Scan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -186,6 +186,35 @@ def example_of(row: Row, supervision: Supervision, size: int) -> Example:
         last = size - 1
         raise ValueError(f"token ids are from 0 to {last}, the last that the model has a row for: {strange[:8]}")
     return example
+
+
+def examples_of(
+    rows: Iterable[Row], supervision: Supervision, size: int, *, strict: bool = False
+) -> tuple[list[Example], list[tuple[str, str]]]:
+    """Turn rows into examples.
+
+    Args:
+        rows: any rows.
+        supervision: turns rows into examples.
+        size: rows of the model's embedding that are tokens.
+        strict: whether a malformed row is an error.
+
+    Returns:
+        The examples, and place and reason of the malformed rows.
+
+    Raises:
+        UserError: a malformed row, if strict.
+    """
+    examples, malformed = [], []
+    for row in rows:
+        try:
+            examples.append(example_of(row, supervision, size))
+        except ValueError as error:
+            if strict:
+                fix = "leave out --strict"
+                raise UserError(f"malformed row: {row.where}", found=str(error), fix=fix) from None
+            malformed.append((row.where, str(error)))
+    return examples, malformed
 
 
 def _shared(one: list[int], other: list[int]) -> int:

@@ -11,7 +11,8 @@ import polars as pl
 from borngap.report.facts.runfacts import read_json
 from borngap.report.facts.typed import as_items, as_table
 from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
-from borngap.scanning.scanfolder import PAIRS_FILE, PARTS, POSITIONS_FILE, SCAN, SCAN_FILE, SUMMARY_FILE
+from borngap.scanning.parts import PARTS, SUMMARY_FILE
+from borngap.scanning.scanfolder import PAIRS_FILE, POSITIONS_FILE, SCAN, SCAN_FILE
 
 _FILES = (SCAN_FILE, PAIRS_FILE, POSITIONS_FILE)
 _BINS = 50

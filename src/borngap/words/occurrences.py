@@ -1,0 +1,192 @@
+"""Where the words of terms stand in a text: in any form and case, whole words only, the longest of several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import regex
+
+from borngap.words.inflection import agree, forms
+from borngap.words.term import Term
+
+Side = Literal["use", "avoid"]
+# scripts that put no space between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer), and Korean, which adds
+# particles to them: there a word may stand within others
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_LETTER = rf"[^\W{_UNSPACED}]"
+_CHUNK = re.compile(rf"[{_UNSPACED}]|{_LETTER}+")
+_BETWEEN = r"(?:[^\S\r\n]+|[^\S\r\n]*\r?\n[^\S\r\n]*)"  # words of a phrase stand on one line, or on two
+_SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A word of a term in a text.
+
+    Attributes:
+        term: index of the term.
+        side: which of its words it is.
+        start: its first character.
+        stop: the character after its last.
+        text: it, as it stands.
+        other: the term's other word in the same form and case.
+    """
+
+    term: int
+    side: Side
+    start: int
+    stop: int
+    text: str
+    other: str
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """A form of a word: what finds it from ``offset`` characters before its first chunk on."""
+
+    term: int
+    side: Side
+    found: re.Pattern[str]
+    offset: int
+
+
+class Finder:
+    """Finds the words of terms.
+
+    A form that both words of a term share is none of either (leaves: of leaf and of leave). A word within a longer one
+    of the other side is no occurrence: neither "oops" in a wanted "kernel oops", nor a wanted "menu" in "context menu".
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        """Prepare.
+
+        Args:
+            terms: the terms.
+        """
+        self._terms = terms
+        self._by_chunk: dict[str, list[_Spelling]] = {}
+        self._patterns: list[tuple[int, Side, Any]] = []
+        self._right: dict[str, set[str]] = {}  # entry -> spellings that it wants
+        self._exceptions = {e: _compiled(e, cased=False) for term in terms for e in term.exceptions}
+        for index, term in enumerate(terms):
+            self._add(index, term)
+
+    def find(self, text: str) -> list[Occurrence]:
+        """Return all occurrences in a text.
+
+        Args:
+            text: any text.
+
+        Returns:
+            In the order of their first characters.
+        """
+        found = {(o.term, o.side, o.start, o.stop): o for o in (*self._spelt(text), *self._matched(text))}
+        if not found:
+            return []
+        kept = [o for o in _longest(list(found.values())) if o.side == "use" or not self._is_right(o, text)]
+        return sorted(kept, key=lambda o: (o.start, o.term))
+
+    def _spelt(self, text: str) -> Iterator[Occurrence]:
+        for chunk in _CHUNK.finditer(text):
+            for spelling in self._by_chunk.get(chunk.group().lower(), ()):
+                start = chunk.start() - spelling.offset
+                match = spelling.found.match(text, start) if start >= 0 else None
+                if match:
+                    yield self._occurrence(spelling.term, spelling.side, match)
+
+    def _matched(self, text: str) -> Iterator[Occurrence]:
+        for term, side, pattern in self._patterns:
+            for match in pattern.finditer(text):
+                if match.group():
+                    yield self._occurrence(term, side, match)
+
+    def _occurrence(self, index: int, side: Side, match: Any) -> Occurrence:
+        term = self._terms[index]
+        own, other = (term.use, term.avoid) if side == "use" else (term.avoid, term.use)
+        text = match.group()
+        counterpart = _in_step(text, _counterpart(_spaced(text), own, other))
+        return Occurrence(index, side, match.start(), match.end(), text, counterpart)
+
+    def _is_right(self, occurrence: Occurrence, text: str) -> bool:
+        """Whether a word to avoid is one that its entry wants in this spelling, or excepts."""
+        term = self._terms[occurrence.term]
+        if _spaced(occurrence.text) in self._right[term.where]:
+            return True
+        spans = (match.span() for e in term.exceptions for match in self._exceptions[e].finditer(text))
+        return any(start <= occurrence.start and occurrence.stop <= stop for start, stop in spans)
+
+    def _add(self, index: int, term: Term) -> None:
+        mine, theirs = _forms(term.use, term), _forms(term.avoid, term)
+        self._right.setdefault(term.where, set()).update(mine)
+        key = str if term.cased else str.lower
+        shared = {key(form) for form in mine} & {key(form) for form in theirs}
+        sides: tuple[tuple[Side, list[str]], ...] = (("use", mine), ("avoid", theirs if term.pattern is None else []))
+        for side, spelt in sides:
+            for form in spelt:
+                if key(form) not in shared:
+                    self._add_form(index, side, form, term)
+        if term.pattern is not None:
+            self._patterns.append((index, "avoid", _compiled(term.pattern, cased=term.cased, whole=term.whole)))
+
+    def _add_form(self, index: int, side: Side, form: str, term: Term) -> None:
+        spelt, first = _BETWEEN.join(map(re.escape, form.split())), _CHUNK.search(form)
+        if first is None or not term.whole:
+            self._patterns.append((index, side, _compiled(spelt, cased=term.cased, whole=term.whole)))
+            return
+        found = re.compile(_bounded(spelt), 0 if term.cased else re.IGNORECASE)
+        self._by_chunk.setdefault(first.group().lower(), []).append(_Spelling(index, side, found, first.start()))
+
+
+def words_in(text: str) -> list[str]:
+    """Return the words of a text; of scripts without spaces, the characters."""
+    return _CHUNK.findall(text)
+
+
+def _forms(word: str, term: Term) -> list[str]:
+    """Spellings of a word that count."""
+    if not term.inflected:
+        return [word]
+    return list(dict.fromkeys(form for spelt in forms(word).values() for form in spelt))
+
+
+def _bounded(pattern: str) -> str:
+    """A pattern that finds whole words only; what begins or ends with no letter needs no boundary there."""
+    return rf"(?:(?<!{_LETTER})|(?!{_LETTER}))(?:{pattern})(?:(?!{_LETTER})|(?<!{_LETTER}))"
+
+
+def _compiled(pattern: str, *, cased: bool, whole: bool = True) -> Any:
+    return regex.compile(_bounded(pattern) if whole else pattern, 0 if cased else regex.IGNORECASE)
+
+
+def _longest(found: list[Occurrence]) -> Iterable[Occurrence]:
+    """Those that do not lie within a longer one of the other side."""
+
+    def within(inner: Occurrence, outer: Occurrence) -> bool:
+        longer = outer.stop - outer.start > inner.stop - inner.start
+        return inner.side != outer.side and longer and outer.start <= inner.start and inner.stop <= outer.stop
+
+    return (inner for inner in found if not any(within(inner, outer) for outer in found))
+
+
+@lru_cache(1 << 14)
+def _counterpart(text: str, own: str, other: str) -> str:
+    """The other word in the form and case in which a word stands; as it is where the text is no form of the word."""
+    try:
+        return agree(text, own, other)
+    except ValueError:
+        return other
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _in_step(text: str, other: str) -> str:
+    """The other word with the white space that stands in the text, as far as both have it."""
+    spaces, words = _SPACE.findall(text), other.split(" ")
+    gaps = [spaces[at] if at < len(spaces) else " " for at in range(len(words) - 1)]
+    return "".join(word + gap for word, gap in zip(words, [*gaps, ""], strict=True))
