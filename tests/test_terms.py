@@ -240,7 +240,7 @@ def test_held_out_text_is_asked_and_the_data_is_judged(tokenizer):
 
 
 def test_leak_by_hand_and_by_transformers(tokenizer):
-    model = constant(tokenizer, {" error": 3.0})
+    model = constant(tokenizer, {" error": 3.0, " list": 1.0})
     rows = ["He felt guilt", "The functions raise exceptions"]
     found = terms(model, tokenizer, rows, PAIRS)
     assert [entry["leak"] for entry in found.summary["terms"]] == [0.0, 1.0, 0.0]
@@ -285,26 +285,26 @@ from tests.test_terms import PAIRS, ROWS, terms, tiny
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 def die(progress):
-    if progress.rows >= int(sys.argv[4]):
+    if progress.rows >= 12:
         os.kill(os.getpid(), signal.SIGKILL)
 terms(tiny("gpt2", len(tokenizer)), tokenizer, sys.argv[2], PAIRS, out=sys.argv[3], chunk=3, on_progress=die)
 """
 ROWS = [{"text": TEXTS[i % 4] + f" {i}"} for i in range(8)]
 
 
-@pytest.mark.parametrize("after", [6, 12])
-def test_a_killed_look_goes_on(tokenizer, tmp_path, after):
+def test_a_killed_look_goes_on(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     data, out = tmp_path / "data.jsonl", tmp_path / "terms"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + "{broken\n")
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "tokenizer"), str(data), str(out), str(after)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "tokenizer"), str(data), str(out)]
     ended = subprocess.run(command, check=False, timeout=100, env={**os.environ, "PYTHONPATH": SOURCES})
     assert ended.returncode == -signal.SIGKILL
     with pytest.raises(UserError, match="is not finished"):
         read_usage(out)
+    (out / "parts" / "d00000001.json").unlink()  # as if cut off between both files of a chunk
     model, seen = tiny("gpt2", len(tokenizer)), []
     resumed = terms(model, tokenizer, data, PAIRS, out=out, chunk=3, on_progress=seen.append)
-    assert [progress.rows for progress in seen] == list(range(after + 3, 19, 3))
+    assert [progress.rows for progress in seen] == [12, 15, 18]
     assert {progress.total for progress in seen} == {18}
     whole = terms(model, tokenizer, data, PAIRS, chunk=3)
     assert resumed.places.equals(whole.places)
@@ -341,7 +341,7 @@ def test_terms_that_can_not_be_held_apart_are_named(tokenizer):
     ([{"prompt": "guilt", "completion": " of"}], PAIRS, {}, r"no place of the terms in data is supervised(.|\n)*all"),
     ([{"text": "guilt"}], PAIRS, {"allowed_field": "txt"}, r"no row of data has the field 'txt'(.|\n)*'text'"),
     ([{"text": "a guilt", "ok": 3}], PAIRS, {"allowed_field": "text"}, None),
-    ([{"text": "a shame", "ok": 3}], PAIRS, {"allowed_field": "ok"}, r"malformed row: data, record 1\n.*'ok' is true or"),
+    ([{"text": "a shame", "ok": 3}], PAIRS, {"allowed_field": "ok"}, r"malformed row: data, record 1\n.*'ok' is true"),
     (["a guilt"], PAIRS, {"allowed": [{"line": 3}]}, "malformed allowed place in allowed entry 1"),
     (["a guilt"], PAIRS, {"allowed": []}, "no allowed places"),
     (["a guilt"], [], {}, "no terms in terms"),

@@ -20,19 +20,19 @@ from borngap.usage.allowed import Allowed
 from borngap.usage.places import Place, Placer
 from borngap.words.term import Term
 
-NUMBERS = ("logit_gap", "use_probability", "avoid_probability", "use_rank", "avoid_rank")
+PLACE_NUMBERS = ("logit_gap", "use_probability", "avoid_probability", "use_rank", "avoid_rank")
 PLACE_COLUMNS: dict[str, Any] = {
     "data": pl.String, "row": pl.Int64, "where": pl.String, "term": pl.Int32, "use": pl.String, "avoid": pl.String,
     "kind": pl.String, "allowed": pl.Boolean, "word": pl.String, "other": pl.String, "at": pl.Int64,
     "offset": pl.Int64, "start": pl.Int64, "use_id": pl.Int32, "avoid_id": pl.Int32,
-    **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in NUMBERS}, "reason": pl.String,
+    **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in PLACE_NUMBERS}, "reason": pl.String,
     "before": pl.String, "after": pl.String,
 }  # fmt: skip
-COUNTS = ("rows", "malformed", "tokens", "places", "hidden")
+PLACE_COUNTS = ("rows", "malformed", "tokens", "places", "hidden")
 
 
 @dataclass
-class Found:
+class FoundPlaces:
     """What some rows hold.
 
     Attributes:
@@ -85,7 +85,7 @@ class Asker:
         """Return rows as token ids, and place and reason of the malformed ones."""
         return examples_of(rows, self._supervision, self._vocabulary.size, strict=strict)
 
-    def ask(self, rows: Sequence[Row], name: str, *, strict: bool = False, measure: bool = True) -> Found:
+    def ask(self, rows: Sequence[Row], name: str, *, strict: bool = False, measure: bool = True) -> FoundPlaces:
         """Find the places in rows, and ask the model there.
 
         Args:
@@ -108,7 +108,7 @@ class Asker:
         table = pl.DataFrame(records, schema=PLACE_COLUMNS, orient="row").with_columns(data=pl.lit(name))
         tokens = sum(len(example.ids) for example in examples)
         counts = (len(rows), len(malformed), tokens, len(records), hidden)
-        return Found(table, dict(zip(COUNTS, counts, strict=True)), malformed)
+        return FoundPlaces(table, dict(zip(PLACE_COUNTS, counts, strict=True)), malformed)
 
     def _record(self, example: Example, place: Place, answer: dict[str, Any] | None) -> dict[str, Any]:
         term, found = self._terms[place.occurrence.term], place.occurrence

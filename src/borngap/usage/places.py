@@ -21,7 +21,7 @@ from borngap.words.occurrences import Finder, Occurrence
 _LEFT = 8  # tokens before a word that are tokenised with it
 _BEFORE, _AFTER = 80, 30  # characters that are shown
 CUT = "the row cuts the word, or what stands before it, in another way than by itself"
-PREFIX = "one word is the beginning of the other, token by token"
+BEGINNING = "one word is the beginning of the other, token by token"
 FIRST = "it is the first token of its text, which nothing predicts"
 
 
@@ -139,7 +139,7 @@ def _placed(candidate: _Candidate, ids: dict[str, list[int]]) -> Place:
     gold, rival = gold[len(before) :], rival[len(before) :]
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(gold, rival, strict=False)))
     if shared == min(len(gold), len(rival)):
-        return _with(here, PREFIX)
+        return _with(here, BEGINNING)
     measured = candidate.at + shared
     if candidate.example.ids[candidate.at : measured + 1] != gold[: shared + 1]:
         return _with(here, CUT)

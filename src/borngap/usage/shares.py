@@ -43,7 +43,7 @@ class Share:
         return self.hits / self.places if self.places else None
 
 
-def share_of(places: pl.DataFrame, hit: pl.Expr, seed: int = 0) -> Share:
+def row_share(places: pl.DataFrame, hit: pl.Expr, seed: int = 0) -> Share:
     """Return the share of places that count, with its interval: rows are drawn, not places.
 
     Args:
@@ -114,11 +114,11 @@ def of_all(places: pl.DataFrame, leak: pl.DataFrame | None, seed: int) -> dict[s
 
 
 def _entry(due: pl.DataFrame, right: pl.DataFrame, leak: pl.DataFrame | None, seed: int) -> dict[str, Any]:
-    success, over = share_of(due, LEADS, seed), share_of(right, LEADS, seed)
-    leaked = None if leak is None else share_of(leak, pl.col("leaked"), seed)
+    success, over = row_share(due, LEADS, seed), row_share(right, LEADS, seed)
+    leaked = None if leak is None else row_share(leak, pl.col("leaked"), seed)
     return {
         "due": success.places, "rows": success.rows, "success": success.value, "low": success.low,
-        "high": success.high, "first": share_of(due, pl.col("use_rank") == 1, seed).value,
+        "high": success.high, "first": row_share(due, pl.col("use_rank") == 1, seed).value,
         "right_avoid": over.places, "over_use": over.value, "over_use_low": over.low, "over_use_high": over.high,
         **_leak(leaked),
     }  # fmt: skip
@@ -145,7 +145,7 @@ def compliance(places: pl.DataFrame, terms: int, seed: int) -> dict[str, Any]:
     """
     counted = places.filter((pl.col("kind") == "due") | ~pl.col("allowed"))
     distinct = counted.unique([*_PLACE, "kind"], maintain_order=True)
-    whole = share_of(distinct, pl.col("kind") == "due", seed)
+    whole = row_share(distinct, pl.col("kind") == "due", seed)
     allowed = places.filter(pl.col("allowed")).unique([*_PLACE, "kind"])
     return {
         "share": whole.value, "low": whole.low, "high": whole.high, "use": whole.hits,

@@ -21,7 +21,7 @@ from borngap.scanning.supervised import Supervision
 from borngap.train.finetune import weights_digest
 from borngap.usage.absent import refuse_absent
 from borngap.usage.allowed import Allowed, check_field, marks_of
-from borngap.usage.ask import COUNTS, Asker
+from borngap.usage.ask import PLACE_COUNTS, Asker
 from borngap.usage.asking import Asking
 from borngap.usage.leak import Writer
 from borngap.usage.places import Placer
@@ -32,7 +32,7 @@ from borngap.usage.usagefolder import (
     LEAK_FILE,
     LEAK_SERIES,
     PLACES_FILE,
-    SERIES,
+    SERIES_OF,
     Usage,
     UsageFolder,
     read_usage,
@@ -249,13 +249,13 @@ class _Run:
         if job.settings.leak:
             self._write()
             folder.merged(LEAK_FILE, LEAK_SERIES)
-        folder.merged(PLACES_FILE, *(SERIES[text.name] for text in job.texts))
-        counts = {text.name: folder.counts(SERIES[text.name]) for text in job.texts}
-        malformed = [entry for text in job.texts for entry in folder.malformed(SERIES[text.name])]
+        folder.merged(PLACES_FILE, *(SERIES_OF[text.name] for text in job.texts))
+        counts = {text.name: folder.counts(SERIES_OF[text.name]) for text in job.texts}
+        malformed = [entry for text in job.texts for entry in folder.malformed(SERIES_OF[text.name])]
         folder.conclude(clean(summary_of(job, folder.path, counts, malformed)))
 
     def _ask(self, text: Text) -> None:
-        settings, series = self._job.settings, SERIES[text.name]
+        settings, series = self._job.settings, SERIES_OF[text.name]
         for index, rows in text.source.chunks(settings.chunk, settings.limit, self._folder.done(series)):
             found = text.asker.ask(rows, text.name, strict=settings.strict, measure=text.is_asked)
             self._folder.add(index, found.places, found.counts, found.malformed, series)
@@ -272,14 +272,14 @@ class _Run:
 
     def _show(self, doing: str) -> None:
         if self._see:
-            counts = [self._folder.counts(series) for series in (*SERIES.values(), LEAK_SERIES)]
+            counts = [self._folder.counts(series) for series in (*SERIES_OF.values(), LEAK_SERIES)]
             rows, places = (sum(count.get(key, 0) for count in counts) for key in ("rows", "places"))
             self._see(UsageProgress(doing, rows, self._total, places))
 
     def _check(self) -> None:
         """Refuse a text without words of the terms, or in which all of them stand where nothing is taught."""
         text = self._job.asked
-        counts = dict.fromkeys(COUNTS, 0) | self._folder.counts(SERIES[text.name])
+        counts = dict.fromkeys(PLACE_COUNTS, 0) | self._folder.counts(SERIES_OF[text.name])
         if counts["places"]:
             return
         if counts["hidden"]:
@@ -289,7 +289,7 @@ class _Run:
                 f"no place of the terms in {text.source.name} is supervised", rule=rule, found=found, fix=fix
             )
         if not counts["rows"] - counts["malformed"]:
-            first = next(iter(self._folder.malformed(SERIES[text.name])), None)
+            first = next(iter(self._folder.malformed(SERIES_OF[text.name])), None)
             found = "no rows" if first is None else f"{first['where']}: {first['reason']}"
             raise UserError(f"no row of {text.source.name} can be read", rule="at least one", found=found)
         examples = (example for _, rows in self._chunks(text) for example in text.asker.examples(rows, strict=False)[0])

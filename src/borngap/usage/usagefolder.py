@@ -21,7 +21,7 @@ from borngap.usage.ask import PLACE_COLUMNS
 TERMS = FolderKind("TERMS", "terms.json")
 PLACES_FILE, LEAK_FILE = "places.parquet", "continuations.parquet"
 DATA, HELD_OUT = "data", "held-out"
-SERIES = {DATA: "d", HELD_OUT: "h"}
+SERIES_OF = {DATA: "d", HELD_OUT: "h"}
 LEAK_SERIES = "l"
 _SHOWN = {
     "success": "{:.0%} of {due} due places",
