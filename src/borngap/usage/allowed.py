@@ -16,7 +16,7 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 @dataclass(frozen=True)
-class Mark:
+class AllowedPlace:
     """Places at which a word to avoid is right.
 
     Attributes:
@@ -43,7 +43,7 @@ class Allowed:
         field: name of the row field that tells it; None where there is none.
     """
 
-    def __init__(self, marks: Iterable[Mark] | None = None, field: str | None = None) -> None:
+    def __init__(self, marks: Iterable[AllowedPlace] | None = None, field: str | None = None) -> None:
         """Prepare.
 
         Args:
@@ -52,7 +52,7 @@ class Allowed:
         """
         self.marks = None if marks is None else tuple(marks)
         self.field = field
-        self._by_row: dict[int, list[Mark]] = {}
+        self._by_row: dict[int, list[AllowedPlace]] = {}
         for mark in self.marks or ():
             self._by_row.setdefault(mark.row, []).append(mark)
 
@@ -118,7 +118,7 @@ def check_field(source: DataSource, field: str | None, limit: int | None) -> Non
     raise UserError(f"no row of {source.name} has the field {field!r}", found=", ".join(names) or "no fields", fix=fix)
 
 
-def marks_of(given: Any) -> tuple[Mark, ...] | None:
+def marks_of(given: Any) -> tuple[AllowedPlace, ...] | None:
     """Return marks as a caller may give them.
 
     Args:
@@ -143,8 +143,8 @@ def marks_of(given: Any) -> tuple[Mark, ...] | None:
     return marks
 
 
-def _mark(value: Any, where: str) -> Mark:
-    if isinstance(value, Mark):
+def _mark(value: Any, where: str) -> AllowedPlace:
+    if isinstance(value, AllowedPlace):
         return value
     fields = value if isinstance(value, Mapping) else {"row": value}
     row, offset = (_whole(fields.get(key)) for key in ("row", "offset"))
@@ -152,7 +152,7 @@ def _mark(value: Any, where: str) -> Mark:
     wrong = row is None or (offset is None and fields.get("offset") not in {None, ""})
     if wrong or not (avoid is None or isinstance(avoid, str)):
         raise UserError(f"malformed allowed place in {where}", rule=_RULE, found=repr(value))
-    return Mark(row or 0, avoid and " ".join(avoid.split()), offset)
+    return AllowedPlace(row or 0, avoid and " ".join(avoid.split()), offset)
 
 
 def _whole(value: Any) -> int | None:
