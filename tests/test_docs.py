@@ -115,3 +115,9 @@ def test_commands_of_a_page_exist(page):
             command = command.commands[parts.pop(0)]
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {part for part in parts if re.match("--?[a-z]", part)} <= options | {"--help"}, line
+
+
+def test_changelog_says_everything_once():
+    """Merges of branches that moved its lines put them there twice."""
+    begun = [line[:45] for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:2] == "- "]
+    assert len(begun) == len(set(begun))
