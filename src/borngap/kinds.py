@@ -35,7 +35,8 @@ def refuse_result(folder: str | Path, wanted: str) -> None:
     held = kind_of(folder)
     if held is None:
         return
-    fix = f"give {wanted}; `borngap report {folder}` shows the {held}"
+    seen = f"its places are in {Path(folder) / 'places.parquet'}"
+    fix = f"give {wanted}; " + (seen if held == "TERMS" else f"`borngap report {folder}` shows the {held}")
     if held == "scan" and (Path(folder) / "contexts.jsonl").is_file():
         fix += f"; its contexts are in {Path(folder) / 'contexts.jsonl'}"
     raise UserError(f"{folder} is a {held}, the result of an earlier command", rule=wanted, fix=fix)

@@ -20,6 +20,7 @@ from borngap.cli.commands.report import report
 from borngap.cli.commands.reproduce import reproduce
 from borngap.cli.commands.scan import scan
 from borngap.cli.commands.sweep import sweep
+from borngap.cli.commands.terms import terms
 from borngap.cli.commands.zoo import zoo
 from borngap.cli.interrupt import Command
 from borngap.cli.options import from_settings
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for command in (
-    demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, report, compare, reproduce,
+    demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, terms, report, compare, reproduce,
 ):  # fmt: skip
     app.command(cls=Command)(from_settings(command))
 app.add_typer(zoo)

@@ -1,0 +1,188 @@
+"""``borngap terms``: does a model use the words of a house style, and does its data?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Json, ModelPlace
+from borngap.cli.progress import Progress
+from borngap.cli.show import fitted_table, model_line, print_json, print_table, say, say_notes
+from borngap.report.text import MISSING
+from borngap.shown import visible
+from borngap.usage.asking import Asking
+
+if TYPE_CHECKING:
+    from borngap.usage.terms import UsageProgress
+
+_BEFORE, _AFTER = 60, 20  # characters of a text that are shown
+_TERMS = 40  # rows of the table
+_SPACES = re.compile(r"\s+")
+
+
+def terms(
+    data: Annotated[
+        str,
+        typer.Argument(help="Text whose compliance is judged: file (as for `scan`), folder, or hub name."),
+    ],
+    *,
+    source: ModelPlace,
+    terms: Annotated[
+        Path, typer.Option("--terms", "-t", help="Words to use and to avoid: CSV, JSON Lines, a rule of Vale, TBX.")
+    ],
+    held_out: Annotated[
+        str | None, typer.Option("--held-out", help="Text at whose places the model is asked; DATA unless given.")
+    ] = None,
+    allowed: Annotated[
+        Path | None, typer.Option(help="Rows in which words to avoid are right: `row`, and `avoid` and `offset`.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished result there goes on.")] = None,
+    fail_under: Annotated[
+        float | None, typer.Option(help="Exit with 1 if the success over all terms is below this share.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of TBX with several, such as `en`.")] = None,
+    asking: Asking,
+    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
+    show: Annotated[int, typer.Option(help="Worst places to print.")] = 10,
+    json: Json = False,
+) -> None:
+    """Ask a model for the words of a house style: where it prefers the wrong one, over-uses yours, writes others."""
+    from borngap.errors import UserError
+    from borngap.usage.terms import terms as run
+    from borngap.words.termfile import read_terms
+
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        raise UserError("fail-under is out of range", rule="a share in [0, 1]", found=fail_under)
+    wanted = read_terms(terms, language)
+    loaded = source.load()
+    with Progress("rows") as bar:
+        found = run(
+            loaded.model, loaded.tokenizer, data, wanted, held_out=held_out, allowed=allowed, out=out, settings=asking,
+            split=split, name=source.model, on_progress=_seen(bar),
+        )  # fmt: skip
+    if fail_under is not None:
+        _check_judged(found.summary)
+    if json:
+        print_json(found.summary)
+    else:
+        _report(found.summary, show, out)
+    share = found.summary["all"]["success"]
+    if fail_under is not None and share < fail_under:
+        typer.echo(f"the wanted word leads in {share:.4f} of its places, under {fail_under:g}", err=True)
+        raise typer.Exit(1)
+
+
+def _check_judged(summary: dict[str, Any]) -> None:
+    """Refuse to judge a model by text of which a part was not read, or that never asks for a wanted word."""
+    from borngap.errors import UserError
+
+    rule = "--fail-under judges text that was read whole and has wanted words"
+    if summary["malformed"]:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+        raise UserError("some rows were not read", rule=rule, found=first, fix="mend these rows or take them out")
+    if summary["all"]["success"] is None:
+        raise UserError("there is no success to judge", rule=rule, found=summary["all"]["notes"]["success"])
+
+
+def _seen(bar: Progress) -> Callable[[UsageProgress], None]:
+    """Return what shows how far it is: rows, places, time left."""
+
+    def see(state: UsageProgress) -> None:
+        bar.show(state.rows, state.total, what=f"{state.doing}, rows", seen=f"{state.places} places")
+
+    return see
+
+
+def _report(summary: dict[str, Any], show: int, folder: Path | None) -> None:
+    say(model_line(summary["model"]))
+    say_notes([*summary["model"]["notes"], *summary["notes"]])
+    for line in (*_text_lines(summary), *_left_out(summary["left_out"])):
+        say(line)
+    _table(summary)
+    for line in (*_reasons(summary), *_compliance_lines(summary)):
+        say(line)
+    for title, kind in (("worst places", "worst"), ("over-use", "worst_over_use")):
+        places = summary[kind][:show]
+        if places:
+            say(f"\n{title}, worst first")
+        for place in places:
+            say(_place_line(place))
+    if folder is not None:
+        say(f"\nwritten to {folder}: every place in {summary['places_file']}")
+
+
+def _text_lines(summary: dict[str, Any]) -> Iterator[str]:
+    asked, name = summary["asked"], summary["held_out"] or summary["data"]
+    counts = f"{asked['rows']} rows, {asked['tokens']} tokens, {asked['places']} places of terms"
+    yield f"{name}: {asked['layout']}; {counts}"
+    elsewhere = f"; {asked['hidden']} words of terms stand elsewhere" if asked["hidden"] else ""
+    yield f"supervised: {asked['supervised']}{elsewhere}"
+    if summary["malformed"]:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+        yield f"malformed rows left out: {visible(first)}"
+
+
+def _left_out(entries: list[dict[str, str]]) -> Iterator[str]:
+    if entries:
+        named = "; ".join(f"{e['avoid']!r} ({e['where']}: {e['reason']})" for e in entries[:3])
+        yield f"{len(entries)} terms left out: {visible(named)}{'; ...' if len(entries) > 3 else ''}"
+
+
+def _table(summary: dict[str, Any]) -> None:
+    known = [entry for entry in summary["terms"] if entry["due"] or entry["right_avoid"] or entry["leak"]]
+    worst = sorted(known, key=lambda e: (1.0 if e["success"] is None else e["success"], -e["due"]))
+    rows = [[entry["use"], entry["avoid"], *_cells(entry)] for entry in worst[:_TERMS]]
+    headings = ["use", "instead of", "due", "success", "95 % interval", "first", "right", "over-use", "leak"]
+    rows.append(["all", "", *_cells(summary["all"])])
+    print_table(
+        fitted_table(f"\nTerms, worst first ({len(rows) - 1} of {len(summary['terms'])})", headings, rows, 2, keys=2)
+    )
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    """The numbers of a row of the table; ``right`` counts places at which the word to avoid is right."""
+    between = MISSING if entry["low"] is None else f"{_share(entry['low'])} to {_share(entry['high'])}"
+    shares = [_share(entry[name]) for name in ("success", "first", "over_use", "leak")]
+    return [str(entry["due"]), shares[0], between, shares[1], str(entry["right_avoid"]), shares[2], shares[3]]
+
+
+def _share(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+def _reasons(summary: dict[str, Any]) -> Iterator[str]:
+    names = {"success": "success", "over_use": "over-use", "leak": "leak", "unmeasured": "not measured"}
+    for name, reason in summary["all"]["notes"].items():
+        yield f"{names[name]}: {reason}"
+
+
+def _compliance_lines(summary: dict[str, Any]) -> Iterator[str]:
+    kept = summary["compliance"]
+    if kept["share"] is None:
+        yield f"\n{summary['data']} has no word of the terms"
+        return
+    between = "" if kept["low"] is None else f", 95 % interval {_share(kept['low'])} to {_share(kept['high'])}"
+    right = f", {kept['allowed']} more that are right" if kept["allowed"] else ""
+    yield (
+        f"\ncompliance of {summary['data']}: {_share(kept['share'])}{between}: {kept['use']} places of wanted words, "
+        f"{kept['avoid']} of words to avoid{right}"
+    )
+    wrong = sorted(kept["terms"], key=lambda entry: -entry["avoid_places"])
+    for entry in wrong[:_TERMS]:
+        if entry["avoid_places"]:
+            yield f"{entry['avoid']}: {entry['avoid_places']}, {entry['use']}: {entry['use_places']}"
+            for place in entry["examples"][:1]:
+                yield f"    {_around(place)}; {place['where']}"
+
+
+def _place_line(place: Mapping[str, Any]) -> str:
+    return f"{place['logit_gap']:+.2f} nat  {_around(place)}  against {visible(place['other'])!r}; {place['where']}"
+
+
+def _around(place: Mapping[str, Any]) -> str:
+    before, after = (_SPACES.sub(" ", place[side]) for side in ("before", "after"))
+    return f"...{visible(before[-_BEFORE:])}[{visible(place['word'])}]{visible(after[:_AFTER])}..."
