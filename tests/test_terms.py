@@ -30,6 +30,7 @@ from borngap.usage.shares import interval
 from borngap.usage.terms import terms
 from borngap.usage.texts import TokenTexts
 from borngap.usage.usagefolder import read_usage
+from borngap.words.occurrences import Finder
 from borngap.words.term import Term
 
 PAIRS = [("guilt", "shame"), ("exception", "error"), ("function", "method")]
@@ -146,6 +147,31 @@ def test_only_what_is_supervised_has_places(tokenizer):
         ("guilt", len(ids) - 4, 0),
         ("shame", len(ids) - 1, len(ids) - 3),
     ], "the first token of a document is not predicted, nor read after the one before"
+
+
+def test_a_first_token_is_counted_and_not_measured(tokenizer):
+    found = asked(tiny("gpt2", len(tokenizer)), tokenizer, [" guilt and guilt"])
+    assert [found.summary["all"]["due"], found.summary["compliance"]["use"]] == [1, 2]
+    assert found.summary["all"]["notes"]["unmeasured"] == "1: it is the first token of its text, which nothing predicts"
+
+
+@pytest.mark.parametrize(("given", "text", "found"), [
+    ([Term("phone", "mobile", exceptions=("mobile (?:app|web)",))], "a mobile app, a mobile", ["mobile 16"]),
+    ([Term("Javadoc", "javadoc", "1", cased=True, pattern="javadoc"),
+      Term("API doc", "javadoc", "1", pattern="javadoc")],
+     "Javadoc, javadoc, JAVADOC", ["Javadoc 0", "javadoc 9", "javadoc 9", "JAVADOC 18"]),
+    ([Term("kernel oops", "oops", pattern="(?<!kernel )oops")], "an oops, a kernel oops, OOPS, oopsy",
+     ["oops 3", "kernel oops 11", "OOPS 24"]),
+    ([Term("用户", "顾客")], "这位顾客是用户", ["顾客 2", "用户 5"]),
+    ([Term("key", "クリック")], "クリックする key_x key. keyboard", ["クリック 0", "key 13"]),
+    ([Term("Straße", "Weg")], "STRASSE, straße, Straßen", ["straße 9"]),
+    ([Term("ab", "cd", whole=False)], "xaby xcdy", ["ab 1", "cd 6"]),
+    ([Term("for example", "e.g.")], "see e.g. this, for example, e.g.", ["e.g. 4", "for example 15", "e.g. 28"]),
+    ([Term("leave", "leaf")], "leaves, leaf, left", ["leaf 8", "left 14"]),
+    ([Term("C#", "C++")], "C# and C++, c+++", ["C# 0", "C++ 7", "c++ 12"]),
+])  # fmt: skip
+def test_where_words_stand(given, text, found):
+    assert [f"{o.text} {o.start}" for o in Finder(given).find(text)] == found
 
 
 LOGITS = {" guilt": 2.0, " shame": 1.0, " exception": 1.0, " error": 3.0, " method": 1.5, " function": 1.5}

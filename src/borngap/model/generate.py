@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from borngap.model.precision import measuring
 from borngap.model.readout import observing
 
 
@@ -33,7 +32,7 @@ def continuations(model: Any, prompts: Sequence[Sequence[int]], budget: int, pad
         do_sample=False, num_beams=1, max_new_tokens=budget, min_new_tokens=0, repetition_penalty=1.0,
         no_repeat_ngram_size=0, use_cache=True, pad_token_id=padding, eos_token_id=ends or None,
     )  # fmt: skip
-    with observing(model), measuring(model):
+    with observing(model):
         whole = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
     return [_until(written, ends) for written in whole[:, longest:].tolist()]
 

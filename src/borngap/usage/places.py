@@ -114,7 +114,7 @@ class Placer:
         space = found.start > 0 and text.text[found.start - 1] == " "
         first = text.first(found.start - space)
         left = example.ids[document.start + max(0, first - _LEFT) : document.start + first]
-        before, head = decoded(left, self._tokenizer), text.text[text.starts[first] : found.start]
+        before, head = decoded(left, self._tokenizer), text.shown[text.starts[first] : found.start]
         texts = (before, before + head + found.text, before + head + found.other)
         own = slice(document.start + text.first(found.start), document.start + text.stop(found.stop))
         taught = IGNORED not in example.labels[own]
@@ -131,7 +131,7 @@ class Placer:
 def _placed(candidate: _Candidate, ids: dict[str, list[int]]) -> Place:
     """Tell both words' tokens, and the first one at which they differ."""
     before, gold, rival = (ids[text] for text in candidate.texts)
-    found, text = candidate.occurrence, candidate.text.text
+    found, text = candidate.occurrence, candidate.text.shown
     shown = (text[max(0, found.start - _BEFORE) : found.start], text[found.stop : found.stop + _AFTER])
     here = Place(found, candidate.document, candidate.at, *shown)
     if gold[: len(before)] != before or rival[: len(before)] != before:

@@ -41,6 +41,8 @@ from borngap.words.occurrences import Finder
 from borngap.words.term import TermList
 from borngap.words.termfile import terms_of
 
+_WRITTEN_TOGETHER = 64  # rows: writing on takes its time, and what is done is kept
+
 
 @dataclass(frozen=True)
 class UsageProgress:
@@ -239,6 +241,9 @@ class _Run:
     def __init__(self, job: UsageJob, folder: UsageFolder, on_progress: Callable[[UsageProgress], None] | None) -> None:
         self._job, self._folder, self._see = job, folder, on_progress
         self._total = job.total() if on_progress else None
+        series = [*(SERIES_OF[text.name] for text in job.texts), LEAK_SERIES] if on_progress else []
+        before = [folder.counts(one) for one in series]
+        self._rows, self._places = (sum(count.get(key, 0) for count in before) for key in ("rows", "places"))
 
     def run(self) -> None:
         """Do what is not done, and make the results."""
@@ -259,7 +264,7 @@ class _Run:
         for index, rows in text.source.chunks(settings.chunk, settings.limit, self._folder.done(series)):
             found = text.asker.ask(rows, text.name, strict=settings.strict, measure=text.is_asked)
             self._folder.add(index, found.places, found.counts, found.malformed, series)
-            self._show("asking" if text.is_asked else "reading")
+            self._show("asking" if text.is_asked else "reading", len(rows), len(found.places))
 
     def _write(self) -> None:
         job, text = self._job, self._job.asked
@@ -268,13 +273,12 @@ class _Run:
         for index, rows in text.source.chunks(size, job.settings.limit, self._folder.done(LEAK_SERIES)):
             examples, _ = text.asker.examples(rows, strict=False)
             self._folder.add(index, writer.write(examples), {"rows": len(rows)}, [], LEAK_SERIES)
-            self._show("writing on")
+            self._show("writing on", len(rows))
 
-    def _show(self, doing: str) -> None:
+    def _show(self, doing: str, rows: int, places: int = 0) -> None:
+        self._rows, self._places = self._rows + rows, self._places + places
         if self._see:
-            counts = [self._folder.counts(series) for series in (*SERIES_OF.values(), LEAK_SERIES)]
-            rows, places = (sum(count.get(key, 0) for count in counts) for key in ("rows", "places"))
-            self._see(UsageProgress(doing, rows, self._total, places))
+            self._see(UsageProgress(doing, self._rows, self._total, self._places))
 
     def _check(self) -> None:
         """Refuse a text without words of the terms, or in which all of them stand where nothing is taught."""
@@ -297,6 +301,3 @@ class _Run:
 
     def _chunks(self, text: Text) -> Iterator[tuple[int, Sequence[Row]]]:
         return text.source.chunks(self._job.settings.chunk, self._job.settings.limit, ())
-
-
-_WRITTEN_TOGETHER = 64  # rows: writing on takes its time, and what is done is kept

@@ -18,12 +18,14 @@ class TokenText:
     """A text that is made of tokens.
 
     Attributes:
-        text: the text, special tokens blotted out.
+        text: the text in which words are looked for, special tokens blotted out.
+        shown: the text as it is.
         starts: where each token's text starts, ascending, and at the end the length of the text. Of tokens that are
             parts of one character the first one has it.
     """
 
     text: str
+    shown: str
     starts: list[int]
 
     def first(self, character: int) -> int:
@@ -55,8 +57,8 @@ class TokenTexts:
         starts = [0]
         for piece in pieces:
             starts.append(starts[-1] + len(piece))
-        shown = (_HIDDEN * len(p) if i in self._special else p for i, p in zip(ids, pieces, strict=True))
-        return TokenText("".join(shown), starts)
+        text = (_HIDDEN * len(p) if i in self._special else p for i, p in zip(ids, pieces, strict=True))
+        return TokenText("".join(text), "".join(pieces), starts)
 
     def _pieces(self, ids: Sequence[int]) -> list[str]:
         """The text of each token; of parts of a character, all of it at the first part."""
