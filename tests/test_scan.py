@@ -20,8 +20,11 @@ from borngap.observables.geometry import Geometry
 from borngap.observables.predictions import measure
 from borngap.observables.sorting import nucleus, ranking
 from borngap.scanning import batches as batching
+from borngap.scanning.candidates import Candidates, Rule
 from borngap.scanning.rivals import NUMBERS, Rivals
 from borngap.scanning.scan import scan
+from borngap.words.relation import relation
+from borngap.words.thesaurus import read_thesaurus
 
 PROSE = "The old man felt shame and guilt. He said that the method returns a list of words; she said that a function"
 TEXTS = [
@@ -32,11 +35,12 @@ TEXTS = [
     "She felt guilt, and shame. A shameless list, an error; words words that the exception returns of words.",
 ]
 EASY = {"percentile": 90.0}
+MEANT = pl.col("relation").is_in(["synonym", "spelling"])
 
 
-def expected(model, tokenizer, texts, top_p=0.9):
+def expected(model, tokenizer, texts, top_p=0.9, thesaurus=None):
     """Positions with their rivals by the rules, one forward of one prefix at a time."""
-    geometry = geometry_of(model, "readout", tokenizer)
+    geometry = geometry_of(model, "centered", tokenizer)
     least = geometry.bulk().overlap_percentiles["90"]
     pieces = tokenizer.convert_ids_to_tokens(range(geometry.size))
     words = {i for i, piece in enumerate(pieces) if piece.startswith("Ġ") and piece[1:].isalpha()}
@@ -56,7 +60,10 @@ def expected(model, tokenizer, texts, top_p=0.9):
             inside = nucleus(logits.softmax(0)[None, : geometry.size], top_p)[0].nonzero().flatten().tolist()
             same = pieces[ids[at]].casefold()
             rivals = {k: float(geometry.overlap(torch.tensor(k), torch.tensor(ids[at]))) for k in inside if k in words}
-            rivals = {k: g for k, g in rivals.items() if g >= least and pieces[k].casefold() != same}
+            rivals = {k: g for k, g in rivals.items() if pieces[k].casefold() != same}
+            kinds = {k: relation(pieces[k][1:], pieces[ids[at]][1:], thesaurus=thesaurus) for k in rivals}
+            means = {k for k, kind in kinds.items() if kind in {"synonym", "spelling"}}
+            rivals = {k: (k in means, g) for k, g in rivals.items() if k in means or g >= least}
             if rivals:
                 found[row, at] = (start, ids[at], max(rivals, key=rivals.get))
     return found
@@ -78,12 +85,16 @@ def targets_of(frame, tokenizer, texts):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name):
+def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name, tmp_path):
     model = tiny(name, len(tokenizer))
-    found = scan(model, tokenizer, TEXTS, top_p=0.3, **EASY)  # these models spread out: most words are in 0.9
-    assert placed(found.positions) == expected(model, tokenizer, TEXTS, 0.3)
+    groups = tmp_path / "groups.txt"
+    groups.write_text("guilt, man, word\nshame; list; error\n", encoding="utf-8")
+    # these models spread out: most words are in 0.9
+    found = scan(model, tokenizer, TEXTS, top_p=0.3, thesaurus=str(groups), **EASY)
+    assert placed(found.positions) == expected(model, tokenizer, TEXTS, 0.3, read_thesaurus(groups))
     assert 10 < len(found.positions) < found.summary["counts"]["words"]
     assert len(set(found.positions["start"])) > 1, "no window of a long row has a position"
+    assert "synonym" in found.positions["relation"]
     targets = targets_of(found.positions, tokenizer, TEXTS)
     logits, _ = forward(model, targets)
     gold, rival = (torch.tensor([getattr(t, key) for t in targets]) for key in ("gold_id", "rival_id"))
@@ -175,24 +186,27 @@ def test_the_edge_is_the_nucleus(size, spread, top_p):
 def test_the_rival_is_the_nearest_word_of_the_nucleus_that_is_no_variant():
     rows = torch.tensor([[1.0, 0.0], [0.99, 0.1], [0.9, 0.3], [0.8, 0.6], [0.0, 1.0]])
     words, key = torch.tensor([True, True, True, True, True]), torch.tensor([0, 0, 2, 3, 4])
-    rivals = Rivals(Geometry(rows), words, key, 0.5, 0.9)
-    assert [token for token, _ in rivals.neighbours(0)] == [2, 3]
+    near = Candidates(Geometry(rows), Rule(words, key, 0.5))
+    rivals = Rivals(Geometry(rows), near, 0.9)
+    assert [token for token, _ in near.of(0)] == [2, 3]
     probs = torch.tensor([[0.3, 0.3, 0.2, 0.15, 0.05], [0.3, 0.35, 0.01, 0.30, 0.04], [0.9, 0.03, 0.03, 0.02, 0.02]])
+    near.possible(torch.tensor([0]))
     found = rivals.find(probs.log(), torch.tensor([0, 0, 0]))
     assert (found.index.tolist(), found.rival.tolist()) == ([0, 1], [2, 3])
-    given = Rivals(Geometry(rows), words, key, 0.0, 1.0, [(0, 4)])
-    assert given.find(probs.log(), torch.tensor([0])).rival.tolist() == [4]
+    given = Candidates.given(Geometry(rows), Rule(words, key, 0.0), [(0, 4)])
+    assert Rivals(Geometry(rows), given, 1.0).find(probs.log(), torch.tensor([0])).rival.tolist() == [4]
     assert given.possible(torch.tensor([0, 1, 4])).tolist() == [True, False, False]
 
 
 def test_overlaps_kept_within_a_small_table(monkeypatch):
     x = case(1, vocabulary=300, dimension=16, batch=40)
     words = torch.ones(300, dtype=torch.bool)
-    monkeypatch.setattr("borngap.scanning.rivals._OVERLAP_ELEMENTS", 900)
+    for module in ("rivals", "candidates"):
+        monkeypatch.setattr(f"borngap.scanning.{module}._OVERLAP_ELEMENTS", 900)
     monkeypatch.setattr("borngap.scanning.rivals._TABLE_ELEMENTS", 8 * 900)
-    rivals = Rivals(Geometry(x.matrix), words, torch.arange(300), -1.0, 1.0)
+    rivals = Rivals(Geometry(x.matrix), Candidates(Geometry(x.matrix), Rule(words, torch.arange(300), -1.0)), 1.0)
     for gold in (x.gold, x.gold.flip(0)):
-        rivals.possible(gold)
+        rivals.candidates.possible(gold)
         found = rivals.find(x.logits.float(), gold)
         alone = measure(x.logits.float(), x.matrix, gold, found.rival, top_p=1.0, only=NUMBERS)
         for name in NUMBERS:
@@ -261,12 +275,13 @@ def test_pairs_of_several_tokens_are_left_out_and_named(tokenizer):
 
 def test_least_overlap_by_hand(tokenizer):
     model = tiny("gpt2", len(tokenizer))
-    bulk = geometry_of(model, "readout", tokenizer).bulk().overlap_percentiles
-    lower, higher = (scan(model, tokenizer, TEXTS, min_overlap=bulk[p]) for p in ("90", "99"))
-    assert lower.positions.equals(scan(model, tokenizer, TEXTS, **EASY).positions)
-    assert higher.positions["gold_overlap"].min() >= bulk["99"] > lower.positions["gold_overlap"].min()
+    bulk = geometry_of(model, "centered", tokenizer).bulk().overlap_percentiles
+    lower, higher = (scan(model, tokenizer, TEXTS, geometry="centered", min_overlap=bulk[p]) for p in ("90", "99"))
+    assert lower.positions.equals(scan(model, tokenizer, TEXTS, geometry="centered", **EASY).positions)
+    lowest = [f.positions.filter(~MEANT)["gold_overlap"].min() for f in (lower, higher)]
+    assert lowest[1] >= bulk["99"] > lowest[0]
     with pytest.raises(UserError, match=r"min_overlap is out of range\n  rule: at least .*, the 90th percentile"):
-        scan(model, tokenizer, TEXTS, min_overlap=bulk["50"])
+        scan(model, tokenizer, TEXTS, min_overlap=bulk["90"] / 2)
 
 
 def test_pairs_and_counts_add_up(tokenizer):
@@ -277,7 +292,10 @@ def test_pairs_and_counts_add_up(tokenizer):
     assert counts["born_rival_ahead"] == (positions["born_gap"] <= 0).sum()
     assert counts["targets"] == sum(max(0, len(tokenizer(text)["input_ids"]) - 1) for text in TEXTS)
     assert counts["split"] == counts["unsupervised"] == 1
-    assert found.pairs["rival_ahead"].is_sorted(descending=True)
+    meant = found.pairs.filter(MEANT)
+    assert meant.equals(found.pairs.head(len(meant)))
+    for part in (meant, found.pairs.filter(~MEANT)):
+        assert part["rival_ahead"].is_sorted(descending=True)
     for pair in found.pairs.head(5).to_dicts():
         own = positions.filter(pl.col("gold_id") == pair["gold_id"], pl.col("rival_id") == pair["rival_id"]).sort(
             "logit_gap"

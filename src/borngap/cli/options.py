@@ -25,7 +25,7 @@ HELP_PANELS: dict[str, tuple[str, ...]] = {
     "Training": ("joint", "batch_size", "shuffle", "freeze", "dropout", "forward", "stop", "no_lora"),
     "LoRA": ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
     "Optimiser and schedule": ("schedule", "warmup", "clip", "weight_decay", "beta1", "beta2", "eps"),
-    "Rivals": ("percentile", "min_overlap", "pairs", "bulk_pairs"),
+    "Rivals": ("relations", "thesaurus", "find_by", "percentile", "min_overlap", "pairs", "bulk_pairs"),
     "Rows": ("text_field", "prompt_field", "completion_field", "messages_field", "split", "loss", "max_length",
              "window", "strict", "chunk"),
     "Measures": ("criterion", "geometry", "top_p"),

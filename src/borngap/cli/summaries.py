@@ -80,9 +80,9 @@ def _scan(s: ScanSummary) -> None:
     say(s["verdict"])
     say(s["rule"])
     _notes(s, labelled=False)
-    headings = ["", "gold", "rival", "targets", "rival ahead", "overlap", "median logit gap / nat"]
+    headings = ["", "gold", "rival", "relation", "targets", "rival ahead", "overlap", "median logit gap / nat"]
     rows = [
-        [p["number"], p["gold"], p["rival"], p["targets"], p["rival_ahead"], number(p["overlap"]),
+        [p["number"], p["gold"], p["rival"], p["relation"], p["targets"], p["rival_ahead"], number(p["overlap"]),
          number(p["logit_gap"])]
         for p in s["pairs"][:_PAIRS]
     ]  # fmt: skip

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from borngap.cuts import DENSE_CROWDING, SPARSE_CROWDING
@@ -65,8 +65,6 @@ class Bulk:
         squares = overlaps.square()
         mean_square, spread = float(squares.mean()), float(squares.std(correction=0))
         values = squares.numpy()
-        percentiles = sorted({50.0, 90.0, 95.0, 99.0, 99.9, *further})
-        quantiles = torch.from_numpy(stats.quantile(overlaps.numpy(), [p / 100 for p in percentiles])).tolist()
         mu, sigma = float(overlaps.mean()), float(overlaps.std(correction=0))
         return cls(
             pairs=len(overlaps),
@@ -82,8 +80,17 @@ class Bulk:
             ks_exponential=_ks_distance(values, stats.expon(scale=mean_square)),
             anisotropy=mu / sigma if sigma else math.nan,
             crowding=dimension * mean_square,
-            overlap_percentiles={f"{p:g}": q for p, q in zip(percentiles, quantiles, strict=True)},
+            overlap_percentiles=percentiles_of(overlaps, {50.0, 90.0, 95.0, 99.0, 99.9, *further}),
         )
+
+
+def percentiles_of(overlaps: Tensor, wanted: Iterable[float]) -> dict[str, float]:
+    """Return percentiles of a sample of overlaps, ascending: ``{"99": 0.31}``."""
+    from scipy import stats
+
+    percentiles = sorted(wanted)
+    quantiles = stats.quantile(overlaps.numpy(), [p / 100 for p in percentiles], keepdims=True).tolist()
+    return {f"{p:g}": q for p, q in zip(percentiles, quantiles, strict=True)}
 
 
 def _ks_distance(values: Any, distribution: Any) -> float:

@@ -254,6 +254,23 @@ class Geometry:
         Raises:
             UserError: pairs is out of range, or there are fewer than two ordinary tokens.
         """
+        tokens = len(self.ordinary())
+        overlaps = self.sample(pairs, seed)
+        return Bulk.of(overlaps, self.dimension, tokens, self.matrix.shape[0] - tokens, percentiles)
+
+    def sample(self, pairs: int = 1_000_000, seed: int = 0) -> Tensor:
+        """Return the overlaps of random pairs of distinct ordinary tokens; float64, shape (pairs,), on CPU.
+
+        Args:
+            pairs: number of pairs; all pairs once, if there are no more than that.
+            seed: seeds the choice of pairs.
+
+        Returns:
+            The overlaps that ``bulk`` describes.
+
+        Raises:
+            UserError: pairs is out of range, or there are fewer than two ordinary tokens.
+        """
         ids = self.ordinary()
         if len(ids) < 2:
             raise UserError("too few tokens for a pair", rule="at least 2 that are not special", found=len(ids))
@@ -262,9 +279,7 @@ class Geometry:
         with torch.no_grad():
             keys = self.unit(ids)
             chunks = zip(left.to(keys.device).split(step), right.to(keys.device).split(step), strict=True)
-            overlaps = torch.cat([torch.linalg.vecdot(keys[a], keys[b]) for a, b in chunks])
-        left_out = self.matrix.shape[0] - len(ids)
-        return Bulk.of(overlaps.cpu().double(), self.dimension, len(ids), left_out, percentiles)
+            return torch.cat([torch.linalg.vecdot(keys[a], keys[b]) for a, b in chunks]).cpu().double()
 
 
 def _normalised(rows: Tensor) -> Tensor:

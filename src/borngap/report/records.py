@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from borngap.report.scanrecords import Gap, Malformed, PairPoint, PairRecord, RelationRecord, ScanBulk
+
 Number = float | None
 Ends = dict[str, list[Number]]  # observable -> its first and last value
 Series = dict[str, list[Number]]  # "step" and a column an observable, one value a record
@@ -319,57 +321,6 @@ class ComparisonSummary(TypedDict):
     definitions: Definitions
 
 
-class ExampleRecord(TypedDict):
-    """A place of a pair in the data."""
-
-    before: str
-    where: str
-    logit_gap: Number
-    born_gap: Number
-
-
-class PairPoint(TypedDict):
-    """A pair of a scan in the chart."""
-
-    gold: str
-    rival: str
-    targets: int
-    rival_ahead: int
-    share_ahead: Number
-    overlap: Number
-    logit_gap: Number
-
-
-class PairRecord(PairPoint):
-    """A pair of a scan in the table."""
-
-    number: int
-    born_rival_ahead: int
-    born_gap: Number
-    examples: list[ExampleRecord]
-
-
-class Gap(TypedDict):
-    """How many targets have a logit gap above ``low`` and up to ``high``."""
-
-    low: float
-    high: float
-    targets: int
-
-
-class Malformed(TypedDict):
-    """A row of the data that was left out."""
-
-    where: str
-    reason: str
-
-
-ScanBulk = TypedDict(
-    "ScanBulk",
-    {"sentence": str, "crowding": Number, "mean": Number, "std": Number, "mean_square": Number, "class": str | None},
-)
-
-
 class ScanSummary(TypedDict):
     """The report of a scan."""
 
@@ -378,7 +329,9 @@ class ScanSummary(TypedDict):
     title: str
     runs: list[Made]
     verdict: str
+    nucleus: str
     counts: dict[str, int | None]
+    relations: list[RelationRecord]
     pair_count: int
     pairs: list[PairRecord]
     points: list[PairPoint]

@@ -8,8 +8,17 @@ from typing import Any
 from borngap.report.charts.series import rounded
 from borngap.report.facts.scanfacts import ScanFacts
 from borngap.report.facts.typed import as_items, as_table, as_text, as_whole
-from borngap.report.records import ExampleRecord, Made, Malformed, PairPoint, PairRecord, ScanBulk, ScanSummary
-from borngap.report.scanwording import SCAN_GLOSSARY, bulk_sentence, rule_sentence, scan_made_sentence, scan_sentence
+from borngap.report.records import Made, ScanSummary
+from borngap.report.scanrecords import ExampleRecord, Malformed, PairPoint, PairRecord, ScanBulk
+from borngap.report.scanwording import (
+    SCAN_GLOSSARY,
+    bulk_sentence,
+    nucleus_sentence,
+    relation_records,
+    rule_sentence,
+    scan_made_sentence,
+    scan_sentence,
+)
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import ending, word
 from borngap.scanning.rivals import NUMBERS
@@ -46,8 +55,10 @@ def scan_summary(source: ScanFacts) -> ScanSummary:
         "kind": "scan",
         "title": f"Scan of {public(str(data))} with {model}",
         "runs": [_made(source)],
-        "verdict": scan_sentence(counts),
+        "verdict": visible(scan_sentence(told)),
+        "nucleus": nucleus_sentence(told),
         "counts": counts,
+        "relations": relation_records(told),
         "pair_count": len(source.pairs),
         "pairs": pairs[:_SHOWN],
         "points": [_point(pair) for pair in pairs],
@@ -65,6 +76,7 @@ def _pair(number: int, row: Mapping[str, Any]) -> PairRecord:
         "number": number,
         "gold": word(row["gold"]),
         "rival": word(row["rival"]),
+        "relation": visible(row["relation"]),
         "targets": row["targets"],
         "rival_ahead": row["rival_ahead"],
         "share_ahead": rounded(row["rival_ahead"] / row["targets"], 3) if row["targets"] else None,

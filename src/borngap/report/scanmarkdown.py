@@ -20,6 +20,9 @@ def scan_blocks(s: ScanSummary) -> list[str]:
     parts = [f"**{escaped(s['verdict'])}**", escaped(s["rule"]), *told, *(f"> {escaped(text)}" for text in s["notes"])]
     counts = [[name.replace("_", " "), value] for name, value in s["counts"].items() if value is not None]
     parts += [table(["count", "number"], counts) if counts else ""]
+    if s["relations"]:
+        kinds = [[row["relation"], row["targets"], row["rival_ahead"]] for row in s["relations"]]
+        parts += ["## Relations", escaped(s["nucleus"]), table(["relation", "targets", "rival ahead"], kinds)]
     if s["pairs"]:
         parts += ["## Pairs, worst first", _pairs(s), "## Examples", _examples(s)]
     if s["gaps"]:
@@ -34,12 +37,14 @@ def scan_blocks(s: ScanSummary) -> list[str]:
 
 
 def _pairs(s: ScanSummary) -> str:
-    headings = ["#", "gold", "rival", "targets", "rival ahead", "overlap", "median logit gap / nat", "median Born gap"]
+    numbers = ["targets", "rival ahead", "overlap", "median logit gap / nat", "median Born gap"]
+    headings = ["#", "gold", "rival", "relation", *numbers]
     rows = [
         [
             p["number"],
             p["gold"],
             p["rival"],
+            p["relation"],
             p["targets"],
             p["rival_ahead"],
             *map(number, (p["overlap"], p["logit_gap"], p["born_gap"])),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from borngap.report.facts.typed import as_items, as_table, as_text
+from borngap.report.facts.typed import as_items, as_table, as_text, as_whole
+from borngap.report.scanrecords import RelationRecord
 from borngap.report.text import count, number
 from borngap.report.wording import CLASSES, environment_words, precision_words
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
 from borngap.shown import public, visible
+from borngap.words.relation import SYNONYMOUS
 
 SCAN_GLOSSARY = {
     "target": "a token of the data that a trainer would supervise: one prediction",
     "gold": "a target that is a whole word: the right next word",
-    "rival": "of the nucleus, the near-synonym whose overlap with gold is the largest",
-    "near-synonym": "another whole word whose overlap with gold is above the threshold; near in the model's geometry, "
-    "which is not always near in meaning",
+    "rival": "another whole word of the nucleus: a synonym of gold or gold in another spelling, by a thesaurus; where "
+    "there is none, a word whose overlap with gold is above a threshold; of several, the one with the largest overlap",
+    "relation": "how gold and rival are related by a thesaurus; what it says of two words holds in some of their "
+    "senses, and that they are not in the thesaurus says nothing about them",
     "nucleus": "the smallest set of tokens that hold the probability top p together",
     "ahead": "the rival is ahead where the logit gap is not positive: the model would rather write it than gold",
     "pair": "all targets with the same gold and rival",
@@ -23,24 +26,81 @@ SCAN_GLOSSARY = {
 }
 
 
-def scan_sentence(counts: Mapping[str, int | None]) -> str:
-    """Say in one sentence how many targets have a rival, and in how many it leads.
+_ROWS = {"centered": " (centered rows)", "input": " (input rows)", "readout": " (output rows)"}
+_PLURALS = {
+    "spelling": "other spellings", "inflection": "inflections", "derivation": "derivations", "synonym": "synonyms",
+    "antonym": "antonyms", "function word": "function words", "number": "numbers",
+    "same kind": "words of the same kind",
+}  # fmt: skip
+
+
+def relation_records(told: Mapping[str, object]) -> list[RelationRecord]:
+    """Return how many rivals of a scan have which relation to gold, those first that its headline counts."""
+    counted = as_items(as_table(told.get("headline")).get("relations"))
+    found: list[RelationRecord] = []
+    for row in map(as_table, as_items(told.get("relations"))):
+        name, targets, ahead = (
+            as_text(row.get("relation")),
+            as_whole(row.get("targets")),
+            as_whole(row.get("rival_ahead")),
+        )
+        if name is not None and targets is not None and ahead is not None:
+            found.append(
+                {"relation": visible(name), "targets": targets, "rival_ahead": ahead, "counted": name in counted}
+            )
+    return sorted(found, key=lambda row: not row["counted"])
+
+
+def scan_sentence(told: Mapping[str, object]) -> str:
+    """Say in one sentence at how many targets a synonym leads, and at how many a rival of another kind.
 
     Args:
-        counts: counts of the scan; None where one is not known.
+        told: the scan's summary, as far as it is known.
 
     Returns:
         The verdict; of a scan without counts, that there is none.
     """
-    targets, rivals, ahead = counts["targets"], counts["with_rival"], counts["rival_ahead"]
-    if rivals is None or ahead is None:
+    counts = as_table(told.get("counts"))
+    targets = as_whole(counts.get("targets"))
+    if as_whole(counts.get("with_rival")) is None or not as_table(told.get("headline")):
         return "This scan has no result yet, so there is nothing to judge."
-    of = f" of {targets} supervised targets" if targets is not None else " targets"
+    rows = relation_records(told)
+    ahead = sum(row["rival_ahead"] for row in rows if row["counted"])
+    of = "of the targets" if targets is None else f"of {count(targets, 'supervised target')}"
+    head = f"{ahead or 'None'} {of} {'have' if ahead > 1 else 'has'} {_headline(told)} in front of the right word"
+    others = [row for row in rows if row["rival_ahead"] and not row["counted"]]
+    if not others:
+        return f"{head}."
+    others.sort(key=lambda row: -row["rival_ahead"])
+    named = ", ".join(f"{_PLURALS.get(row['relation'], row['relation'])} {row['rival_ahead']}" for row in others)
+    return f"{head}, and {sum(row['rival_ahead'] for row in others)} a rival of another kind ({named})."
+
+
+def nucleus_sentence(told: Mapping[str, object]) -> str:
+    """Say at how many targets there is a rival at all, whoever leads."""
+    counts = as_table(told.get("counts"))
+    rivals, targets, *leading = (
+        as_whole(counts.get(key)) for key in ("with_rival", "targets", "rival_ahead", "born_rival_ahead")
+    )
+    if rivals is None:
+        return ""
     if not rivals:
-        return f"None{of} has a near-synonym rival in the nucleus."
-    verb = "has" if rivals == 1 else "have"
-    head = f"{rivals}{of}{_share(rivals, targets)} {verb} a near-synonym rival"
-    return f"{head}, and in {ahead} of these{_share(ahead, rivals)} the model puts the rival first."
+        return "No target has a rival in the nucleus."
+    own = sum(row["targets"] for row in relation_records(told) if row["counted"])
+    part = f", {_headline(told)} at {own} of them" if own != rivals else ""
+    ahead, born = map(number, leading)
+    return (
+        f"A rival stands in the nucleus at {count(rivals, 'target')}{_share(rivals, targets)}{part}; it is in front at "
+        f"{ahead}, by the Born gap at {born}."
+    )
+
+
+def _headline(told: Mapping[str, object]) -> str:
+    """The rivals that the headline counts."""
+    counted = tuple(map(str, as_items(as_table(told.get("headline")).get("relations"))))
+    if told.get("given_pairs") is not None:
+        return "the rival of a given pair"
+    return "a synonym" if counted == SYNONYMOUS else f"a rival of the kind {' or '.join(counted)}"
 
 
 def rule_sentence(told: Mapping[str, object]) -> str:
@@ -51,9 +111,13 @@ def rule_sentence(told: Mapping[str, object]) -> str:
         looked = f"Looked for {count(given, 'given pair')}, in both directions and whatever their overlap."
         return f"{looked} Left out: {len(left_out)}, as {left_out[0].get('reason')}." if left_out else looked
     if least is None:
-        return ""
+        return "A rival is a synonym of gold, or gold in another spelling." if told.get("headline") else ""
     by = "set by hand" if percentile is None else f"the {percentile:g}th percentile of the model's random token pairs"
-    return f"A near-synonym is another whole word that overlaps with gold by at least {number(least)}, {by}."
+    rows = _ROWS.get(str(told.get("find_by")), "")
+    return (
+        f"A rival is a synonym of gold, or another whole word that overlaps with it by at least {number(least)}{rows}, "
+        f"{by}."
+    )
 
 
 def bulk_sentence(told: Mapping[str, object], model: str) -> str:

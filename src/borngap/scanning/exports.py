@@ -65,7 +65,7 @@ def _prefixes(
 def _context(ids: list[int], pick: dict[str, Any], where: str, tokenizer: Any) -> Context:
     """The context by its text if that gives these tokens again, and else with the token ids beside it."""
     place = "" if pick["ahead"] == 1 else f", number {pick['place']} of {pick['ahead']} from the worst"
-    note = f"{where}: logit gap {pick['logit_gap']:+.2f} nat in the scan{place}"
+    note = f"{where}: {pick['relation']}, logit gap {pick['logit_gap']:+.2f} nat in the scan{place}"
     gold, rival = pick["gold_id"], pick["rival_id"]
     words = (word_text(gold, tokenizer), word_text(rival, tokenizer))
     whole = Context(decoded(ids, tokenizer), words[0], words[1], tuple(ids), gold, rival, note)

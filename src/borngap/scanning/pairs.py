@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from borngap.data.rows import open_source
 from borngap.errors import UserError
+from borngap.words.relation import RELATIONS, SYNONYMOUS
 
 _AT_ONCE = 1_000_000  # positions that are grouped in memory
 _EXAMPLES = 2
@@ -21,27 +22,29 @@ EXAMPLE: dict[str, Any] = {
     "logit_gap": pl.Float64, "born_gap": pl.Float64,
 }  # fmt: skip
 PAIR_COLUMNS: dict[str, Any] = {
-    "gold_id": pl.Int32, "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String, "targets": pl.Int64,
-    "rival_ahead": pl.Int64, "born_rival_ahead": pl.Int64, "gold_overlap": pl.Float64, "median_logit_gap": pl.Float64,
-    "median_born_gap": pl.Float64, "examples": pl.List(pl.Struct(EXAMPLE)),
+    "gold_id": pl.Int32, "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String, "relation": pl.String,
+    "targets": pl.Int64, "rival_ahead": pl.Int64, "born_rival_ahead": pl.Int64, "gold_overlap": pl.Float64,
+    "median_logit_gap": pl.Float64, "median_born_gap": pl.Float64, "examples": pl.List(pl.Struct(EXAMPLE)),
 }  # fmt: skip
 
 
-def pairs_of(positions: Path) -> pl.DataFrame:
+def pairs_of(positions: Path, counted: Collection[str] = SYNONYMOUS) -> pl.DataFrame:
     """Group the positions of a scan by pair, in parts, so that memory is bounded by the number of pairs.
 
-    The rival is ahead where the logit gap is not positive. Worst first: the pair with the most such targets, of
-    equals the one with the lowest median logit gap.
+    The rival is ahead where the logit gap is not positive. Worst first: of the relations that count and then of the
+    others the pair with the most such targets, of equals the one with the lowest median logit gap.
 
     Args:
         positions: ``positions.parquet`` of a scan.
+        counted: the relations that count.
 
     Returns:
         One row a pair, columns as in ``PAIR_COLUMNS``; ``examples`` are its two targets with the lowest logit gap.
     """
     grouped = [_grouped(part) for part in _parts(pl.scan_parquet(positions, glob=False))]
-    keys = ["rival_ahead", "median_logit_gap", "gold_id", "rival_id"]
-    return pl.concat(grouped).sort(keys, descending=[True, False, False, False]).cast(PAIR_COLUMNS)  # type: ignore[arg-type]
+    keys = [pl.col("relation").is_in(list(counted)), *map(pl.col, ("rival_ahead", "median_logit_gap", *_PAIR))]
+    ordered = pl.concat(grouped).sort(keys, descending=[True, True, False, False, False])
+    return ordered.cast(PAIR_COLUMNS)  # type: ignore[arg-type]
 
 
 def picks_of(positions: Path, pairs: pl.DataFrame, by: str, most: int) -> list[dict[str, Any]]:
@@ -55,11 +58,11 @@ def picks_of(positions: Path, pairs: pl.DataFrame, by: str, most: int) -> list[d
         most: how many at most.
 
     Returns:
-        The targets: a pair's ``gold_id``, ``rival_id`` and texts, ``row``, ``start``, ``offset``, ``logit_gap``,
-        and ``place`` among the ``ahead`` targets of the pair, 1 the worst.
+        The targets: a pair's ``gold_id``, ``rival_id``, texts and ``relation``, ``row``, ``start``, ``offset``,
+        ``logit_gap``, and ``place`` among the ``ahead`` targets of the pair, 1 the worst.
     """
     wanted = pl.scan_parquet(positions, glob=False).filter(_AHEAD).select(*_PAIR, *_PLACE)
-    wanted = wanted.join(pairs.lazy().select(*_PAIR, "gold", "rival").with_row_index("pair"), on=_PAIR)
+    wanted = wanted.join(pairs.lazy().select(*_PAIR, "gold", "rival", "relation").with_row_index("pair"), on=_PAIR)
     chosen = [pick for part in _parts(wanted) for pick in _picked(part, by, most)]
     return sorted(chosen, key=lambda pick: (pick["turn"], pick["pair"]))[:most]
 
@@ -99,7 +102,7 @@ def _parts(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
 def _grouped(frame: pl.DataFrame) -> pl.DataFrame:
     ordered = frame.sort("logit_gap", "row", "offset")
     return ordered.group_by(_PAIR, maintain_order=True).agg(
-        pl.col("gold", "rival").first(),
+        pl.col("gold", "rival", "relation").first(),
         pl.len().alias("targets"),
         _AHEAD.sum().alias("rival_ahead"),
         _BORN_AHEAD.sum().alias("born_rival_ahead"),
@@ -152,3 +155,36 @@ def totals_of(positions: Path) -> dict[str, int]:
         (_AHEAD != _BORN_AHEAD).sum().alias("disagree"),
     )
     return counted.collect(engine="streaming").to_dicts()[0]
+
+
+def relations_of(positions: Path) -> list[dict[str, Any]]:
+    """Count the positions of a scan by the relation of gold and rival.
+
+    Args:
+        positions: ``positions.parquet`` of a scan.
+
+    Returns:
+        ``relation``, ``targets`` and ``rival_ahead`` (by the logit gap) of each that occurs, in the order of
+        ``RELATIONS``.
+    """
+    frame = pl.scan_parquet(positions, glob=False).group_by("relation")
+    counted = frame.agg(pl.len().alias("targets"), _AHEAD.sum().alias("rival_ahead")).collect(engine="streaming")
+    ranks = {name: rank for rank, name in enumerate(RELATIONS)}
+    return sorted(counted.to_dicts(), key=lambda row: ranks.get(row["relation"], len(ranks)))
+
+
+def headline_of(relations: Sequence[Mapping[str, Any]], counted: Collection[str]) -> dict[str, Any]:
+    """Sum up the relations that count.
+
+    Args:
+        relations: what ``relations_of`` returned.
+        counted: the relations that count.
+
+    Returns:
+        ``relations``, those that count; ``with_rival`` and ``rival_ahead``, targets in all; ``share_ahead`` of these,
+        None where there are none.
+    """
+    own = [row for row in relations if row["relation"] in counted]
+    rivals, ahead = (sum(row[key] for row in own) for key in ("targets", "rival_ahead"))
+    share = ahead / rivals if rivals else None
+    return {"relations": list(counted), "with_rival": rivals, "rival_ahead": ahead, "share_ahead": share}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from borngap.scanning.supervised import Example, Supervision, example_of, exampl
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
 POSITION_COLUMNS: dict[str, Any] = {
     "row": pl.Int64, "offset": pl.Int64, "start": pl.Int64, "where": pl.String, "gold_id": pl.Int32,
-    "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String,
+    "rival_id": pl.Int32, "gold": pl.String, "rival": pl.String, "relation": pl.String,
     **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in NUMBERS}, "before": pl.String,
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ class Chunk:
         positions: one row per supervised target that has a rival, in the order of the data.
         counts: ``rows``, ``malformed``, ``unsupervised`` (rows without a target), ``split`` (rows longer than a
             window), ``tokens``, ``targets`` (supervised), ``words`` (of these, whole words), ``with_neighbours`` (of
-            these, words with any near-synonym in the vocabulary).
+            these, words that have any candidate for a rival in the vocabulary).
         malformed: place and reason of malformed rows.
     """
 
@@ -51,7 +51,14 @@ class Scanner:
     """Scans rows with one model."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, supervision: Supervision, words: Words, rivals: Rivals, window: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        supervision: Supervision,
+        words: Words,
+        rivals: Rivals,
+        relation: Callable[[int, int], str],
+        window: int,
     ) -> None:
         """Prepare.
 
@@ -61,10 +68,12 @@ class Scanner:
             supervision: turns rows into examples.
             words: the vocabulary as words.
             rivals: finds rivals.
+            relation: says how a gold and a rival token are related.
             window: tokens that the model reads at once.
         """
         self._model, self._tokenizer, self._window = model, tokenizer, window
         self._supervision, self._words, self._rivals = supervision, words, rivals
+        self._relation = relation
         self._most = most_positions(model)
 
     def scan(self, rows: Iterable[Row], *, strict: bool = False) -> Chunk:
@@ -118,7 +127,7 @@ class Scanner:
         return example_of(row, self._supervision, len(self._words.text))
 
     def _wanted(self, examples: Sequence[Example], counts: dict[str, int]) -> Iterator[Wanted]:
-        """Windows with the positions that need a forward: words that have a neighbour."""
+        """Windows with the positions that need a forward: words that have a candidate."""
         read = [(at, document) for at, example in enumerate(examples) for document in example.documents]
         ids, labels = (
             torch.tensor([i for at, d in read for i in getattr(examples[at], key)[d.start : d.stop]], dtype=torch.int64)
@@ -131,7 +140,7 @@ class Scanner:
         followed = (self._words.continues[ids] & (offset > 0)).roll(-1)
         word = target & self._words.whole[ids] & ~followed
         near = word.clone()
-        near[word] = self._rivals.possible(ids[word])
+        near[word] = self._rivals.candidates.possible(ids[word])
         sums = {"tokens": torch.ones_like(target), "targets": target, "words": word, "with_neighbours": near}
         counts |= {name: int(mask.sum()) for name, mask in sums.items()}
         with_target = {read[i][0] for i in part[target].unique().tolist()}
@@ -164,6 +173,7 @@ class Scanner:
             "rival_id": rivals,
             "gold": [self._words.text[i] for i in golds],
             "rival": [self._words.text[i] for i in rivals],
+            "relation": list(map(self._relation, golds, rivals)),
             **{name: value.tolist() for name, value in found.numbers.items()},
             "before": self._before(
                 [w.example.ids[max(w.start, i - _BEFORE_TOKENS) : i] for w, i in zip(held, offsets, strict=True)]

@@ -104,6 +104,7 @@ class _Worker:
         torch.set_num_threads(1)
         values = json.loads(settings)
         values["pairs"] = None if values["pairs"] is None else tuple(tuple(pair) for pair in values["pairs"])
+        values["relations"] = None if values["relations"] is None else tuple(values["relations"])
         source = source_of(engine.data, engine.split)
         self._job = job_of(load(engine.model, engine.device, engine.dtype), source, Scanning(**values))
         self._rows: Iterator[Row] = iter(())

@@ -1,12 +1,12 @@
-"""Near-synonym rivals of many predictions at once: which neighbour of gold stands in the nucleus, and who leads.
+"""Rivals of many predictions at once: which of gold's candidates stands in the nucleus, and who leads.
 
-The numbers are those of ``observables.predictions``; here gold's neighbours are found once a word, each prediction is
+The numbers are those of ``observables.predictions``; here gold's candidates are found once a word, each prediction is
 sorted once, and the overlaps of a word with the vocabulary are kept, since data repeats its words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from borngap.errors import UserError
 from borngap.observables import gap
 from borngap.observables.geometry import Geometry
 from borngap.observables.sorting import Ranking, ranking
+from borngap.scanning.candidates import Candidates
 
 _TABLE_ELEMENTS = 1 << 26
 _OVERLAP_ELEMENTS = 1 << 22
@@ -42,58 +43,27 @@ class Found:
 
 
 class Rivals:
-    """Finds rivals: of the nucleus tokens that may be one, the one with the largest overlap with gold."""
+    """Finds rivals: of gold's candidates, the first that stands in the nucleus."""
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        words: Tensor,
-        key: Tensor,
-        least: float,
-        top_p: float,
-        pairs: Iterable[tuple[int, int]] | None = None,
-    ) -> None:
+    def __init__(self, geometry: Geometry, candidates: Candidates, top_p: float) -> None:
         """Prepare.
 
         Args:
-            geometry: the geometry matrix.
-            words: which tokens may be gold or rival, shape (V,); all have a direction.
-            key: equal for variants of a word, which are no rivals of one another, shape (V,).
-            least: smallest overlap of a rival with gold; without effect on given pairs.
+            geometry: the geometry matrix, in which predictions are measured.
+            candidates: which tokens may be a rival of which; their order says which goes before which.
             top_p: nucleus mass.
-            pairs: (gold, rival) pairs of token ids; only these are looked for.
         """
-        self._geometry, self._least, self._top_p = geometry, least, top_p
-        self._device, self._blank = geometry.matrix.device, sorted(geometry.blank)
-        self._words, self._key = words.nonzero().flatten().to(self._device), key.to(self._device)
-        self._near: dict[int, tuple[Tensor, Tensor]] = {}
-        self._count = torch.where(words, -1, 0)  # -1: not looked up yet
+        self.candidates = candidates
+        self._geometry, self._top_p = geometry, top_p
+        self._blank = sorted(geometry.blank)
         self._squares = _Squares(geometry)
-        if pairs is not None:
-            self._count.zero_()
-            self._give(pairs)
-
-    def possible(self, gold: Tensor) -> Tensor:
-        """Return whether a token has any neighbour that could be a rival; bool, of the shape of ``gold``, on CPU."""
-        unknown = gold.unique()
-        unknown = unknown[self._count[unknown] < 0]
-        if len(unknown):
-            self._look_up(unknown)
-        return self._count[gold] > 0
-
-    def neighbours(self, gold: int) -> list[tuple[int, float]]:
-        """Return the tokens that may be a rival of one, with their overlaps, nearest first."""
-        if not bool(self.possible(torch.tensor([gold]))[0]):
-            return []
-        ids, overlaps = self._near[gold]
-        return list(zip(ids.tolist(), overlaps.tolist(), strict=True))
 
     def find(self, logits: Tensor, gold: Tensor) -> Found:
         """Find the rivals of a batch of predictions.
 
         Args:
             logits: the model's own logits, shape (batch, rows of the head), unit nat.
-            gold: token ids that ``possible`` affirms, int64, shape (batch,).
+            gold: token ids that have candidates, int64, shape (batch,).
 
         Returns:
             Those that have one.
@@ -115,14 +85,14 @@ class Rivals:
         if not bool(order.log_normaliser.isfinite().all()):
             found = f"at {int((~order.log_normaliser.isfinite()).sum())} of {len(gold)} targets"
             raise UserError("the model's logits are NaN or infinite", rule="they are finite", found=found)
-        near = [self._near[token][0] for token in gold.tolist()]
+        near = [self.candidates.ids(token) for token in gold.tolist()]
         sizes = torch.tensor([len(ids) for ids in near], device=logits.device)
         index = torch.repeat_interleave(torch.arange(len(gold), device=logits.device), sizes)
         ids = torch.cat(near).to(logits.device)
         inside = logits[index, ids] >= order.edge[index]
         index, ids = index[inside], ids[inside]
         first = torch.ones_like(index, dtype=torch.bool)
-        first[1:] = index[1:] != index[:-1]  # neighbours come nearest first
+        first[1:] = index[1:] != index[:-1]  # the best come first
         index, ids = index[first], ids[first]
         return Found(index, ids, self._measure(logits[index], order, index, gold[index], ids))
 
@@ -160,29 +130,6 @@ class Rivals:
             mass[part] = kept.sum(1).double()
             drag[part] = _differences(kept, table, slots[:, part]).double()
         return mass, drag
-
-    def _look_up(self, tokens: Tensor) -> None:
-        """Find the neighbours of tokens, in blocks of bounded size."""
-        step = max(1, _OVERLAP_ELEMENTS // len(self._words))
-        keys = self._geometry.unit(self._words)
-        for part in tokens.to(self._device).split(step):
-            overlaps = self._geometry.unit(part) @ keys.T
-            fits = (overlaps >= self._least) & (self._key[part][:, None] != self._key[self._words])
-            for token, row, kept in zip(part.tolist(), overlaps, fits, strict=True):
-                self._keep(token, self._words[kept], row[kept])
-
-    def _give(self, pairs: Iterable[tuple[int, int]]) -> None:
-        wanted: dict[int, set[int]] = {}
-        for gold, rival in pairs:
-            wanted.setdefault(gold, set()).add(rival)
-        for gold, rivals in wanted.items():
-            ids = torch.tensor(sorted(rivals), device=self._device)
-            self._keep(gold, ids, self._geometry.overlap(ids, torch.tensor([gold], device=self._device)))
-
-    def _keep(self, token: int, ids: Tensor, overlaps: Tensor) -> None:
-        order = overlaps.argsort(descending=True, stable=True)
-        self._near[token] = (ids[order], overlaps[order])
-        self._count[token] = len(ids)
 
 
 def _differences(kept: Tensor, table: Tensor, slots: Tensor) -> Tensor:

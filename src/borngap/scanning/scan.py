@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from borngap.context import write_contexts
 from borngap.data.layout import Layout
 from borngap.data.recognise import layout_of
@@ -20,18 +18,13 @@ from borngap.errors import UserError
 from borngap.model.length import context_length
 from borngap.model.load import Loaded, model_facts
 from borngap.model.precision import full_float32, precision_of
-from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_digest
-from borngap.model.words import Words, words_of
-from borngap.observables.bulk import Bulk
-from borngap.observables.geometry import Geometry
 from borngap.runfolder import clean, environment
 from borngap.scanning.exports import exported
-from borngap.scanning.givenpairs import Given, given_pairs
-from borngap.scanning.pairs import ORDERS
+from borngap.scanning.pairs import ORDERS, headline_of, relations_of
 from borngap.scanning.positions import Chunk, Scanner
-from borngap.scanning.rivals import Rivals
 from borngap.scanning.scanfolder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
+from borngap.scanning.search import RivalSearch, rival_search, thesaurus_digest
 from borngap.scanning.settings import Scanning
 from borngap.scanning.supervised import Supervision, shared_tokens
 from borngap.train.finetune import weights_digest
@@ -70,9 +63,7 @@ class Job:
         layout: how its rows are read.
         settings: what counts as a rival.
         window: tokens that the model reads at once.
-        bulk: the model's bulk geometry.
-        least: smallest overlap of a rival; None where pairs are given.
-        given: the given pairs; None where there are none.
+        search: what is looked for.
         scanner: scans rows.
     """
 
@@ -81,9 +72,7 @@ class Job:
     layout: Layout
     settings: Scanning
     window: int
-    bulk: Bulk
-    least: float | None
-    given: Given | None
+    search: RivalSearch
     scanner: Scanner
 
     def chunk(self, index: int, rows: Iterable[Row]) -> tuple[int, Chunk]:
@@ -93,7 +82,7 @@ class Job:
     @property
     def plan(self) -> dict[str, Any]:
         """Everything needed to repeat the scan, JSON-ready."""
-        settings = asdict(self.settings)
+        settings = asdict(self.settings) | {"thesaurus_digest": thesaurus_digest(self.settings)}
         head = {"data": self.source.name, "stamp": self.source.stamp(), "layout": str(self.layout)}
         head |= {"split": self.source.split, "supervised": self.scanner.supervised}
         model = {"model": self.loaded.name, "digest": weights_digest(self.loaded.model), "window": self.window}
@@ -120,9 +109,9 @@ def scan(
     """Find the supervised targets of a data set whose near-synonym rival stands in the nucleus, and who leads.
 
     Targets are those that a trainer would supervise: of plain text all tokens, of prompt and completion the
-    completion, of chat messages the assistant's. Gold is a target that is a whole word. Its rival is, of the nucleus
-    tokens that are whole words and overlap with gold above a percentile of the model's own bulk, the one with the
-    largest overlap.
+    completion, of chat messages the assistant's. Gold is a target that is a whole word. Its rival is a whole word of
+    the nucleus: a synonym of gold or gold in another spelling, and where there is none, a word that overlaps with gold
+    above a percentile of the model's random pairs; of several the one with the largest overlap.
 
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT, on any device; it is left as it was.
@@ -171,7 +160,7 @@ def _check_export(count: int, by: str, out: str | Path | None) -> None:
 
 
 def job_of(loaded: Loaded, source: DataSource, settings: Scanning) -> Job:
-    """Recognise the data's layout and measure the model's bulk.
+    """Recognise the data's layout and measure how the model's words lie.
 
     Args:
         loaded: model and tokenizer.
@@ -184,16 +173,10 @@ def job_of(loaded: Loaded, source: DataSource, settings: Scanning) -> Job:
     model, tokenizer = loaded.model, loaded.tokenizer
     layout = layout_of(source, settings.fields)
     supervision = Supervision(tokenizer, layout, settings.max_length, settings.loss)
-    geometry = geometry_of(model, settings.geometry, tokenizer)
-    words = words_of(tokenizer, geometry.size)
-    words = replace(words, whole=words.whole & geometry.directed(torch.arange(geometry.size)))
-    bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
-    least = _least(bulk, settings)
-    given = None if settings.pairs is None else given_pairs(settings.pairs, words, tokenizer)
-    rivals = _rivals(geometry, words, least, settings, given)
+    search = rival_search(model, tokenizer, settings)
     window = settings.window_of(context_length(model))
-    scanner = Scanner(model, tokenizer, supervision, words, rivals, window)
-    return Job(loaded, source, layout, settings, window, bulk, least, given, scanner)
+    scanner = Scanner(model, tokenizer, supervision, search.words, search.rivals, search.relation, window)
+    return Job(loaded, source, layout, settings, window, search, scanner)
 
 
 def run(
@@ -250,7 +233,7 @@ def _scanned(
 
 def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_contexts: int, export_by: str) -> None:
     """Make the results of the chunks."""
-    pairs, totals = folder.merge()
+    pairs, totals = folder.merge(job.settings.counted)
     contexts = exported(
         pairs, folder.path / POSITIONS_FILE, export_contexts, export_by, job.source, job.scanner, job.loaded.tokenizer
     )
@@ -258,7 +241,10 @@ def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_context
         "file": CONTEXTS_FILE, "by": export_by, "written": len(contexts),
         "with_ids": sum(context.prompt_ids is not None for context in contexts),
     }  # fmt: skip
+    kinds = relations_of(folder.path / POSITIONS_FILE)
     body = _summary(job, counts | totals, folder) | {
+        "headline": headline_of(kinds, job.settings.counted),
+        "relations": kinds,
         "pairs": len(pairs),
         "worst": pairs.head(_WORST_PAIRS).to_dicts(),
         "contexts": told if export_contexts else None,
@@ -280,25 +266,6 @@ def in_process(job: Job, done: frozenset[int]) -> Iterator[tuple[int, Chunk]]:
         yield job.chunk(index, rows)
 
 
-def _least(bulk: Bulk, settings: Scanning) -> float | None:
-    if settings.pairs is not None:
-        return None
-    lowest = bulk.overlap_percentiles["90"]
-    if settings.min_overlap is None:
-        return bulk.overlap_percentiles[f"{settings.percentile:g}"]
-    if settings.min_overlap < lowest:
-        rule = f"at least {lowest:.3f}, the 90th percentile of this model's random token pairs"
-        raise UserError("min_overlap is out of range", rule=rule, found=settings.min_overlap)
-    return settings.min_overlap
-
-
-def _rivals(geometry: Geometry, words: Words, least: float | None, settings: Scanning, given: Given | None) -> Rivals:
-    if given is None:
-        return Rivals(geometry, words.whole, words.key, least or 0.0, settings.top_p)
-    both = [*given.tokens, *((rival, gold) for gold, rival in given.tokens)]
-    return Rivals(geometry, words.whole, words.key, 0.0, settings.top_p, both)
-
-
 def total_rows(job: Job) -> int | None:
     """Return how many rows the job will read; None if that can't be known without reading a stream."""
     return job.source.total(job.settings.limit)
@@ -310,8 +277,8 @@ def _first_reason(folder: ScanFolder) -> str | None:
 
 
 def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, Any]:
-    head = job.loaded
-    bulk = {**asdict(job.bulk), "class": job.bulk.embedding_class}
+    head, search, settings = job.loaded, job.search, job.settings
+    by_overlap = search.least is not None and settings.min_overlap is None
     with_rival = counts["with_rival"]
     return {
         "data": job.source.name,
@@ -320,15 +287,17 @@ def _summary(job: Job, counts: dict[str, int], folder: ScanFolder) -> dict[str, 
         "layout": str(job.layout),
         "supervised": job.scanner.supervised,
         "model": model_facts(head),
-        "geometry": job.settings.geometry,
-        "top_p": job.settings.top_p,
-        "percentile": None if job.settings.min_overlap or job.settings.pairs else job.settings.percentile,
-        "least_overlap": job.least,
-        "given_pairs": None if job.given is None else len(job.given.tokens),
-        "pairs_left_out": [] if job.given is None else job.given.left_out,
+        "geometry": settings.geometry,
+        "top_p": settings.top_p,
+        "thesaurus": settings.thesaurus,
+        "find_by": None if search.least is None else settings.find_by,
+        "percentile": settings.percentile if by_overlap else None,
+        "least_overlap": search.least,
+        "given_pairs": None if search.given is None else len(search.given.tokens),
+        "pairs_left_out": [] if search.given is None else search.given.left_out,
         "window": job.window,
         "shared_tokens": shared_tokens(job.window),
-        "bulk": bulk,
+        "bulk": {**asdict(search.bulk), "class": search.bulk.embedding_class},
         "counts": counts,
         "share_with_rival": with_rival / counts["targets"],
         "share_rival_ahead": counts["rival_ahead"] / with_rival if with_rival else None,

@@ -7,7 +7,7 @@ and ``summary.json`` are made of them, in this order, and the parts are removed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,17 @@ class ScanFolder(PartsFolder):
 
     kind = SCAN
 
-    def merge(self) -> tuple[pl.DataFrame, dict[str, int]]:
+    def merge(self, counted: Collection[str]) -> tuple[pl.DataFrame, dict[str, int]]:
         """Make ``positions.parquet`` and ``pairs.parquet`` of the chunks.
+
+        Args:
+            counted: the relations whose pairs come first.
 
         Returns:
             The pairs, worst first, and the totals of the positions.
         """
         target = self.merged(POSITIONS_FILE)
-        pairs = pairs_of(target)
+        pairs = pairs_of(target, counted)
         self.write(PAIRS_FILE, parquet_bytes(pairs))
         return pairs, totals_of(target)
 

@@ -8,9 +8,11 @@ from typing import Literal
 
 from borngap.choices import DEFAULT_TOP_P, KINDS, Kind
 from borngap.scanning.reading import InRange, Reading
+from borngap.words.relation import RELATIONS, SYNONYMOUS, Relation
 
 Order = Literal["median", "worst", "spread"]  # in which a pair's targets become contexts
-_LOWEST_PERCENTILE = 90.0
+PERCENTILE_FLOOR = 90.0
+_FOUND = tuple(name for name in RELATIONS if name != "given")  # a given pair is one of ``pairs``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,12 @@ class Scanning(Reading):
     """What counts as a rival, and how rows are read.
 
     Attributes:
-        percentile: percentile of the model's own bulk, in [90, 100); a rival's overlap with gold is above it.
+        relations: relations of gold and rival that count, such as ``synonym``, ``spelling`` or ``inflection``; only
+            such rivals are looked for. By default all are, and the headline counts synonyms and spellings.
+        thesaurus: file of groups of synonyms, one a line, words separated by commas; added to WordNet.
+        find_by: rows by whose overlap rivals that are no synonyms are found: of the output embedding less their mean
+            (``centered``), of the output embedding (``readout``), or of the input embedding.
+        percentile: percentile of random pairs of these rows, in [90, 100); a rival's overlap with gold is above it.
         min_overlap: the least overlap of a rival with gold as a number, in (0, 1]; takes the place of the percentile.
         pairs: (gold, rival) words; only these are looked for, whatever their overlap, in both directions.
         geometry: rows that are compared: of the output embedding (``readout``), of the input embedding, or of the
@@ -30,6 +37,9 @@ class Scanning(Reading):
         UserError: a setting is out of range.
     """
 
+    relations: tuple[Relation, ...] | None = None
+    thesaurus: str | None = None
+    find_by: Kind = "centered"
     percentile: float = 99.0
     min_overlap: float | None = None
     pairs: tuple[tuple[str, str], ...] | None = None
@@ -39,11 +49,20 @@ class Scanning(Reading):
 
     def rules(self) -> Mapping[str, InRange]:
         """Return the range of each setting that has one."""
+        named = set(self.relations or ())
         own: dict[str, InRange] = {
-            "percentile": (_LOWEST_PERCENTILE <= self.percentile < 100, f"in [{_LOWEST_PERCENTILE:g}, 100)"),
+            "relations": (named <= set(_FOUND), f"one or more of {', '.join(_FOUND)}"),
+            "pairs": (self.pairs is None or not (named or self.thesaurus), "alone, without relations and a thesaurus"),
+            "find_by": (self.find_by in KINDS, f"one of {', '.join(KINDS)}"),
+            "percentile": (PERCENTILE_FLOOR <= self.percentile < 100, f"in [{PERCENTILE_FLOOR:g}, 100)"),
             "min_overlap": (self.min_overlap is None or 0 < self.min_overlap <= 1, "in (0, 1]"),
             "geometry": (self.geometry in KINDS, f"one of {', '.join(KINDS)}"),
             "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
             "bulk_pairs": (self.bulk_pairs >= 1, "at least 1 pair"),
         }
         return own | dict(super().rules())
+
+    @property
+    def counted(self) -> tuple[Relation, ...]:
+        """The relations that the headline counts: those that are named, or else of words that can mean the same."""
+        return self.relations or SYNONYMOUS

@@ -23,6 +23,8 @@ Relation = Literal[
     "not in the thesaurus",
 ]  # fmt: skip
 RELATIONS: tuple[Relation, ...] = get_args(Relation)
+SYNONYMOUS: tuple[Relation, ...] = ("given", "spelling", "synonym")
+"""The relations of words that can mean the same: what near-synonyms are, if one asks a thesaurus."""
 _EDGE = re.compile(r"^[\s\"'“”‘’(\[{<*_`,;:!?]+|[\s\"'“”‘’)\]}>*_`,;:!?]+$")
 _STEM = 5  # letters that two words have in common at least if one is derived from the other
 _BEGINNING = 1  # letters that regular forms of a word have in common
@@ -99,12 +101,17 @@ def alternatives(word: str, thesaurus: Thesaurus | None = None) -> frozenset[str
         Words, in the case of ``word``; of any of its senses and parts of speech.
     """
     book, word = english() if thesaurus is None else thesaurus, word_of(word)
-    bases = {base: {one for spelt in forms(base).values() for one in spelt} for base in lemmas(word)}
+    known_forms = {base: {one for spelt in forms(base).values() for one in spelt} for base in lemmas(word)}
     return frozenset(
         agree(word, base, other) if word.lower() in known else other
-        for base, known in bases.items()
+        for base, known in known_forms.items()
         for other in book.synonyms(base)
     )
+
+
+def bases(word: str) -> frozenset[str]:
+    """Return what a word is looked up by in a thesaurus: its lemmas; of a function word itself, in lower case."""
+    return frozenset((word.lower(),)) if is_function_word(word) else lemmas(word)  # "regarding" is no form of to regard
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -70,11 +70,19 @@ class Spelling:
 @lru_cache(1 << 17)
 def spelling_of(word: str) -> Spelling:
     """Return what a word, in any case, has in common with its other spellings."""
+    regular = regular_spelling(word)
+    return Spelling(_solid(word), regular, _rewritten(regular, _LOOSE))
+
+
+def regular_spelling(word: str) -> str:
+    """Return ``Spelling.regular`` alone: equal for all words that are one word by rules, without a thesaurus."""
+    return _rewritten(_solid(word), _REGULAR)
+
+
+def _solid(word: str) -> str:
     letters = unicodedata.normalize("NFKD", word.lower())
     plain = _JOINTS.sub("", "".join(one for one in letters if not unicodedata.combining(one)))
-    solid = _ODD.get(plain, plain) or word.lower()
-    regular = _rewritten(solid, _REGULAR)
-    return Spelling(solid, regular, _rewritten(regular, _LOOSE))
+    return _ODD.get(plain, plain) or word.lower()
 
 
 def _rewritten(word: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:

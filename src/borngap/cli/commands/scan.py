@@ -12,12 +12,14 @@ import typer
 from borngap.cli.arguments import Json, ModelPlace, RayAddress
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
-from borngap.cli.show import model_line, print_json, say, say_notes, short_number
+from borngap.cli.show import fitted_table, model_line, print_json, print_table, say, say_notes, short_number
+from borngap.report.scanwording import nucleus_sentence, rule_sentence, scan_sentence
 from borngap.report.text import word
 from borngap.scanning.settings import Order, Scanning
 from borngap.shown import visible
 
 if TYPE_CHECKING:
+    from borngap.cli.tables import Fitted
     from borngap.model.load import Loaded
     from borngap.scanning.ray import RayEngine
     from borngap.scanning.scan import ScanProgress as Scanned
@@ -50,7 +52,8 @@ def scan(
         Order, typer.Option(help="A pair's targets by logit gap: next to the median, the worst, or a spread.")
     ] = "median",
     fail_over: Annotated[
-        float | None, typer.Option(help="Exit with 1 if the rival leads in more than this share of its targets.")
+        float | None,
+        typer.Option(help="Exit with 1 if a rival that counts leads in more than this share of its targets."),
     ] = None,
     engine: Annotated[
         Literal["process", "ray"], typer.Option(help="`ray` runs on a Ray cluster (extra `ray`).")
@@ -83,9 +86,17 @@ def scan(
         _report(found.summary, found.pairs.head(show).to_dicts(), out)
         if page is not None:
             say(f"page: {page}")
-    share = found.summary["share_rival_ahead"]
-    if fail_over is not None and share is not None and share > fail_over:
-        typer.echo(f"the rival leads in {share:.4f} of the targets that have one, over {fail_over:g}", err=True)
+    if fail_over is not None:
+        _fail_over(found.summary["headline"], fail_over)
+
+
+def _fail_over(headline: dict[str, Any], limit: float) -> None:
+    """Exit with 1 if rivals of the relations that count lead too often."""
+    share = headline["share_ahead"]
+    if share is not None and share > limit:
+        kinds = " or ".join(headline["relations"])
+        told = f"the rival leads in {share:.4f} of the targets that have one ({kinds}), over {limit:g}"
+        typer.echo(told, err=True)
         raise typer.Exit(1)
 
 
@@ -132,8 +143,11 @@ def _seen(bar: Progress) -> Callable[[Scanned], None]:
 def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
     say(model_line(summary["model"]))
     say_notes(summary["model"]["notes"])
-    for line in (*_data_lines(summary), _bulk_line(summary), *_counts_lines(summary["counts"])):
+    for line in (*_data_lines(summary), _bulk_line(summary), rule_sentence(summary)):
         say(line)
+    say(f"\n{scan_sentence(summary)}\n{nucleus_sentence(summary)}")
+    if summary["relations"]:
+        print_table(_relations_table(summary))
     if pairs:
         say(f"\npairs, worst first ({len(pairs)} of {summary['pairs']})")
     for pair in pairs:
@@ -166,43 +180,24 @@ def _data_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _bulk_line(summary: dict[str, Any]) -> str:
-    bulk, least = summary["bulk"], summary["least_overlap"]
-    head = (
+    bulk = summary["bulk"]
+    return (
         f"{summary['geometry']} geometry: crowding {short_number(bulk['crowding'], 3)} ({_CLASSES[bulk['class']]}), "
-        f"mean overlap {short_number(bulk['mean'], 3)}; "
+        f"mean overlap {short_number(bulk['mean'], 3)}"
     )
-    if least is None:
-        pairs = summary["given_pairs"]
-        return head + f"looked for {pairs} given pair{'s'[: pairs != 1]}{_left_out(summary['pairs_left_out'])}"
-    by_hand = summary["percentile"] is None
-    origin = "set by hand" if by_hand else f"the {summary['percentile']:g}th percentile of random token pairs"
-    return head + f"a near-synonym overlaps by at least {short_number(least, 3)}, {origin}"
 
 
-def _left_out(pairs: list[dict[str, str]]) -> str:
-    named = "; ".join(f"{pair['gold']} < {pair['rival']} ({pair['reason']})" for pair in pairs[:3])
-    return f"; {len(pairs)} left out: {named}{'; ...' if len(pairs) > 3 else ''}" if pairs else ""
-
-
-def _counts_lines(counts: dict[str, int]) -> list[str]:
-    rivals = counts["with_rival"]
-    share = f" ({100 * rivals / counts['targets']:.1f} %)"
-    lines = [
-        f"\n{counts['targets']} supervised targets, {counts['words']} of them whole words; "
-        f"{rivals} have a near-synonym rival in the nucleus{share}"
-    ]
-    if rivals:
-        lines.append(
-            f"the rival is ahead in {counts['rival_ahead']} of these ({100 * counts['rival_ahead'] / rivals:.1f} %), "
-            f"by the Born gap in {counts['born_rival_ahead']}; the two orders disagree in {counts['disagree']}"
-        )
-    return lines
+def _relations_table(summary: dict[str, Any]) -> Fitted:
+    counted = summary["headline"]["relations"]
+    rows = sorted(summary["relations"], key=lambda row: row["relation"] not in counted)
+    cells = [[row["relation"], row["targets"], row["rival_ahead"]] for row in rows]
+    return fitted_table("\nRivals by their relation to gold", ["relation", "in the nucleus", "ahead"], cells)
 
 
 def _pair_lines(pair: dict[str, Any]) -> list[str]:
     gold, rival = (word(pair[name]) for name in ("gold", "rival"))
     head = (
-        f"{gold} < {rival}: {pair['targets']} target{'s'[: pair['targets'] != 1]}, rival ahead in "
+        f"{gold} < {rival} ({pair['relation']}): {pair['targets']} target{'s'[: pair['targets'] != 1]}, rival ahead in "
         f"{pair['rival_ahead']}, overlap {pair['gold_overlap']:.2f}, "
         f"median logit gap {pair['median_logit_gap']:+.1f} nat"
     )

@@ -10,7 +10,7 @@ from borngap.report.charts.charts import Chart
 from borngap.report.charts.labels import MARGIN, ROOM, placed
 from borngap.report.charts.rows import ChartRow, isolated
 from borngap.report.page.palette import VARIABLES
-from borngap.report.records import Gap, PairPoint
+from borngap.report.scanrecords import Gap, PairPoint
 
 _TIPS = {
     "targets": "targets", "rival_ahead": "rival ahead", "overlap": "overlap", "logit_gap": "median logit gap / nat",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import polars as pl
 
 from borngap.report.facts.runfacts import read_json
 from borngap.report.facts.typed import as_items, as_table
-from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
+from borngap.scanning.pairs import PAIR_COLUMNS, headline_of, pairs_of, relations_of, totals_of
 from borngap.scanning.parts import PARTS, SUMMARY_FILE
 from borngap.scanning.scanfolder import PAIRS_FILE, POSITIONS_FILE, SCAN, SCAN_FILE
+from borngap.words.relation import SYNONYMOUS
 
 _FILES = (SCAN_FILE, PAIRS_FILE, POSITIONS_FILE)
 _BINS = 50
@@ -66,10 +67,14 @@ def read_scan_facts(folder: str | Path) -> ScanFacts:
     positions = path / POSITIONS_FILE
     if not told and ((path / PARTS).is_dir() or not positions.exists()):
         missing.append("the scan is not finished: give the same borngap scan command again, and it goes on")
-    whole = _is_table(positions, {"gold_id", "rival_id", "logit_gap", "born_gap", "gold_overlap"}, missing)
-    pairs = _pairs(path, told, missing, whole=whole)
+    needed = {"gold_id", "rival_id", "relation", "logit_gap", "born_gap", "gold_overlap"}
+    whole = _is_table(positions, needed, missing)
+    counted = tuple(map(str, as_items(as_table(head.get("plan")).get("relations")))) or SYNONYMOUS
+    pairs = _pairs(path, told, missing, counted if whole else None)
     if whole:
-        told = {**told, "counts": totals_of(positions) | as_table(told.get("counts"))}
+        kinds = relations_of(positions)
+        made: dict[str, object] = {"relations": kinds, "headline": headline_of(kinds, counted)}
+        told = {**told, **made, "counts": totals_of(positions) | as_table(told.get("counts"))}
     gaps = distribution(positions) if whole else []
     return ScanFacts(path, as_table(head.get("plan")), as_table(head.get("environment")), told, pairs, gaps, missing)
 
@@ -95,13 +100,13 @@ def distribution(positions: Path) -> list[tuple[float, float, int]]:
     return [(round(i * width, 6), round((i + 1) * width, 6), targets) for i, targets in rows]
 
 
-def _pairs(path: Path, told: Mapping[str, object], missing: list[str], *, whole: bool) -> pl.DataFrame:
-    """The pairs; if their table is damaged, from the positions, and else the worst ones that the summary repeats."""
+def _pairs(path: Path, told: Mapping[str, object], missing: list[str], counted: Collection[str] | None) -> pl.DataFrame:
+    """The pairs; if their table is damaged, from whole positions, and else the worst ones that the summary repeats."""
     if _is_table(path / PAIRS_FILE, set(PAIR_COLUMNS), missing):
         return pl.read_parquet(path / PAIRS_FILE, glob=False)
-    if whole:
+    if counted is not None:
         missing.append(f"the pairs are made again from {POSITIONS_FILE}")
-        return pairs_of(path / POSITIONS_FILE)
+        return pairs_of(path / POSITIONS_FILE, counted)
     try:
         kept = pl.DataFrame(as_items(told.get("worst")), schema=PAIR_COLUMNS)
     except (pl.exceptions.PolarsError, TypeError, ValueError):

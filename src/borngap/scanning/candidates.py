@@ -1,0 +1,135 @@
+"""Which words of a vocabulary may be the rival of a gold word, in which order: looked up once a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from borngap.observables.geometry import Geometry
+from borngap.words.relation import SYNONYMOUS, Relation
+
+_OVERLAP_ELEMENTS = 1 << 22
+
+
+class Related(Protocol):
+    """How tokens are related."""
+
+    def synonyms(self, token: int) -> Sequence[int]:
+        """Return the tokens that are synonyms of one."""
+
+    def relation(self, gold: int, rival: int) -> Relation:
+        """Return how two tokens are related."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What makes a word a candidate.
+
+    Attributes:
+        words: which tokens may be gold or rival, shape (V,); all have a direction.
+        key: equal for variants of a word, which are no rivals of one another, shape (V,).
+        least: smallest overlap of a rival with gold, but for synonyms.
+        related: how tokens are related; without, synonyms are nothing special.
+        relations: the relations that count; all unless given.
+    """
+
+    words: Tensor
+    key: Tensor
+    least: float
+    related: Related | None = None
+    relations: frozenset[Relation] | None = None
+
+
+class Candidates:
+    """A gold word's candidates: its synonyms and what else is near it, synonyms first, then by overlap."""
+
+    def __init__(self, geometry: Geometry, rule: Rule) -> None:
+        """Prepare.
+
+        Args:
+            geometry: whose overlaps say what is near.
+            rule: what makes a word a candidate.
+        """
+        self._geometry, self._rule = geometry, rule
+        self._device = geometry.matrix.device
+        self._words, self._key = rule.words.nonzero().flatten().to(self._device), rule.key.to(self._device)
+        self._columns = torch.full(rule.words.shape, -1).index_put((self._words.cpu(),), torch.arange(len(self._words)))
+        self._found: dict[int, tuple[Tensor, Tensor]] = {}
+        self._count = torch.where(rule.words, -1, 0)  # -1: not looked up yet
+
+    @classmethod
+    def given(cls, geometry: Geometry, rule: Rule, pairs: Iterable[tuple[int, int]]) -> Candidates:
+        """Return the candidates that a list of (gold, rival) pairs of token ids names, and no others."""
+        found = cls(geometry, rule)
+        found._count.zero_()
+        wanted: dict[int, set[int]] = {}
+        for gold, rival in pairs:
+            wanted.setdefault(gold, set()).add(rival)
+        for gold, rivals in wanted.items():
+            ids = torch.tensor(sorted(rivals), device=found._device)
+            found._keep(gold, ids, geometry.overlap(ids, torch.tensor([gold], device=found._device)))
+        return found
+
+    def possible(self, gold: Tensor) -> Tensor:
+        """Return whether a token has any candidate; bool, of the shape of ``gold``, on CPU."""
+        unknown = gold.unique()
+        unknown = unknown[self._count[unknown] < 0]
+        if len(unknown):
+            self._look_up(unknown)
+        return self._count[gold] > 0
+
+    def ids(self, gold: int) -> Tensor:
+        """Return the candidates of a token that has any, the best first."""
+        return self._found[gold][0]
+
+    def of(self, gold: int) -> list[tuple[int, float]]:
+        """Return a token's candidates with their overlaps, the best first."""
+        if not bool(self.possible(torch.tensor([gold]))[0]):
+            return []
+        ids, overlaps = self._found[gold]
+        return list(zip(ids.tolist(), overlaps.tolist(), strict=True))
+
+    def _look_up(self, tokens: Tensor) -> None:
+        """Find the candidates of tokens, in blocks of bounded size."""
+        step = max(1, _OVERLAP_ELEMENTS // len(self._words))
+        keys = self._geometry.unit(self._words)
+        for part in tokens.to(self._device).split(step):
+            block = self._geometry.unit(part) @ keys.T
+            others = self._key[part][:, None] != self._key[self._words]
+            for token, overlaps, other in zip(part.tolist(), block, others, strict=True):
+                synonyms = self._synonyms(token)
+                near = overlaps >= self._rule.least if self.by_overlap else torch.zeros_like(other)
+                near[synonyms] = True
+                places = (near & other).nonzero().flatten()
+                places = places[self._counting(token, self._words[places].tolist())]
+                self._keep(token, self._words[places], overlaps[places], torch.isin(places, synonyms))
+
+    @property
+    def by_overlap(self) -> bool:
+        """Whether overlap finds anything that the thesaurus does not."""
+        return self._rule.relations is None or not self._rule.relations.issubset(SYNONYMOUS)
+
+    def _synonyms(self, token: int) -> Tensor:
+        """Places of a token's synonyms among the words."""
+        found = [] if self._rule.related is None else list(self._rule.related.synonyms(token))
+        places = self._columns[torch.tensor(found, dtype=torch.long)]
+        return places[places >= 0].to(self._device)
+
+    def _counting(self, token: int, others: Sequence[int]) -> Tensor:
+        """Which of some tokens are related to one in a way that counts; bool."""
+        relations, related = self._rule.relations, self._rule.related
+        if relations is None or related is None:
+            return torch.ones(len(others), dtype=torch.bool, device=self._device)
+        kept = [related.relation(token, other) in relations for other in others]
+        return torch.tensor(kept, dtype=torch.bool, device=self._device)
+
+    def _keep(self, token: int, ids: Tensor, overlaps: Tensor, first: Tensor | None = None) -> None:
+        order = overlaps.argsort(descending=True, stable=True)
+        if first is not None:
+            order = order[first[order].int().argsort(descending=True, stable=True)]
+        self._found[token] = (ids[order], overlaps[order])
+        self._count[token] = len(ids)
