@@ -101,6 +101,7 @@ def positions(tmp_path, gaps):
     frame = pl.DataFrame(rows, schema=fields, orient="row").with_columns(start=pl.lit(0), offset=pl.col("row"))
     frame.write_parquet(tmp_path / "positions.parquet")
     pairs = pl.DataFrame({"gold_id": [1, 3], "rival_id": [2, 4], "gold": ["a", "c"], "rival": ["b", "d"]})
+    pairs = pairs.with_columns(relation=pl.lit("synonym"))
     return tmp_path / "positions.parquet", pairs
 
 
@@ -147,9 +148,9 @@ def test_the_middle_is_the_median_of_targets_whose_rival_is_ahead(tokenizer, tmp
     assert len(behind) > 2
     middle = len(behind) // 2
     place = re.fullmatch(
-        r"data, record \d: logit gap (-\d+\.\d\d) nat in the scan, number (\d) of (\d) from the worst", first.note
+        r"data, record \d: (.*), logit gap (-\d+\.\d\d) nat in the scan, number (\d) of (\d) from the worst", first.note
     )
-    assert place.groups() == (f"{behind[middle]:+.2f}", str(middle + 1), str(len(behind)))
+    assert place.groups() == (worst["relation"], f"{behind[middle]:+.2f}", str(middle + 1), str(len(behind)))
     assert probe(model, tokenizer, [first])["notes"].to_list() == [json.dumps({"context": first.note})]
 
 

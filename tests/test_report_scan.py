@@ -26,6 +26,7 @@ HOSTILE = (
     (" ok\u202e", " 🙂", "emoji 👩‍👩‍👧 \x07\x00 line\nbreak \u202edesrever"),
     (" " + "x" * 10_000, " a|b`c", "long " * 2000),
 )
+RELATED = ("synonym", "inflection")
 WORDS = ((" shame", " guilt", "She felt"), (" error", " exception", "The function raises an"))
 GAPS = ((-2.0, -1.0, 0.0, 0.5), (-0.5, 1.0, 3.0, 3.0))  # of the targets of each pair
 BULK = {"class": "A", "crowding": 26.1, "mean": 0.38, "std": 0.24, "mean_square": 0.2}
@@ -37,8 +38,8 @@ def positions(words, gaps):
     rows = [
         {
             "row": row, "where": f"data.jsonl, line {row + 1}", "offset": 3, "start": 0, "gold_id": pair,
-            "rival_id": 100 + pair, "gold": gold, "rival": rival, **numbers, "before": before,
-            "gold_overlap": 0.8 - 0.1 * pair, "logit_gap": gap, "born_gap": gap / 10,
+            "rival_id": 100 + pair, "gold": gold, "rival": rival, "relation": RELATED[pair % 2], **numbers,
+            "before": before, "gold_overlap": 0.8 - 0.1 * pair, "logit_gap": gap, "born_gap": gap / 10,
         }
         for pair, ((gold, rival, before), found) in enumerate(zip(words, gaps, strict=True))
         for row, gap in enumerate(found, 10 * pair)
@@ -57,6 +58,11 @@ def make_scan(folder, words=WORDS, gaps=GAPS):
         "data": plan["data"], "layout": plan["layout"], "model": {"name": "docs-gpt2-s"}, "geometry": "readout",
         "percentile": 99.0, "least_overlap": 0.6, "given_pairs": None, "bulk": BULK, "counts": counts,
         "malformed": [{"where": "data.jsonl, line 9", "reason": "no JSON"}], "pairs": len(pairs),
+        "find_by": "centered", "headline": {"relations": ["given", "spelling", "synonym"]},
+        "relations": [
+            {"relation": "inflection", "targets": 4, "rival_ahead": 1},
+            {"relation": "synonym", "targets": 4, "rival_ahead": 3},
+        ],
         "worst": pairs.head(1).to_dicts(),
     }  # fmt: skip
     writer.finish(head, "")
@@ -75,9 +81,16 @@ def report(folder):
 
 def test_the_verdict_is_one_sentence_of_counts(report):
     assert report.summary["verdict"] == (
-        "8 of 100 supervised targets (8.0 %) have a near-synonym rival, and in 4 of these (50.0 %) the model puts the "
-        "rival first."
+        "3 of 100 supervised targets have a synonym in front of the right word, and 1 a rival of another kind "
+        "(inflections 1)."
     )
+    assert report.summary["nucleus"] == (
+        "A rival stands in the nucleus at 8 targets (8.0 %), a synonym at 4 of them; it is in front at 4, by the Born "
+        "gap at 4."
+    )
+    assert [(row["relation"], row["counted"]) for row in report.summary["relations"]] == [
+        ("synonym", True), ("inflection", False)
+    ]  # fmt: skip
 
 
 def test_pairs_come_worst_first_with_two_examples_each(report):
@@ -118,13 +131,13 @@ def test_every_format_says_the_same(report):
     page, text, record = report.html, report.markdown, json.loads(report.json)
     assert record["kind"] == "scan"
     for told in (
-        "8 of 100 supervised targets (8.0 %)", "shame", "guilt", "She felt", "data.jsonl, line 1", "no JSON",
-        "at least 0.6, the 99th percentile", "two random words overlap 26.1 times as much", "smallest set of tokens",
-        "scan folder", "borngap 0.1.0",
+        "3 of 100 supervised targets have a synonym", "(inflections 1)", "shame", "guilt", "She felt",
+        "data.jsonl, line 1", "no JSON", "at least 0.6 (centered rows), the 99th percentile", "scan folder",
+        "two random words overlap 26.1 times as much", "smallest set of tokens", "borngap 0.1.0",
     ):  # fmt: skip
         assert told in page, told
         assert told in text, told
-    assert "| 1 | shame | guilt | 4 | 3 | 0.8 | −0.5 | −0.05 |" in text
+    assert "| 1 | shame | guilt | synonym | 4 | 3 | 0.8 | −0.5 | −0.05 |" in text
 
 
 def test_equal_folders_give_equal_bytes(tmp_path, report):
@@ -135,9 +148,9 @@ def test_equal_folders_give_equal_bytes(tmp_path, report):
 @pytest.mark.parametrize("damage", ["gone", "garbled"])
 @pytest.mark.parametrize(("name", "lost", "kept"), [
     ("scan.json", "seed 0", "plain text (text)"),
-    ("summary.json", "of 100", "8 targets have a near-synonym rival, and in 4 of these"),
+    ("summary.json", "of 100", "3 of the targets have a synonym in front"),
     ("pairs.parquet", None, "the pairs are made again from positions.parquet"),
-    ("positions.parquet", None, "8 of 100"),
+    ("positions.parquet", None, "3 of 100"),
 ])  # fmt: skip
 def test_a_damaged_scan_says_what_is_missing_and_shows_the_rest(tmp_path, name, lost, kept, damage):
     path = make_scan(tmp_path / "mine") / name
@@ -173,7 +186,7 @@ def test_a_scan_that_is_not_finished(tmp_path):
 
 def test_a_scan_without_rivals(tmp_path):
     made = report_of(make_scan(tmp_path / "mine", (), ()))
-    assert made.summary["verdict"] == "None of 100 supervised targets has a near-synonym rival in the nucleus."
+    assert made.summary["verdict"] == "None of 100 supervised targets has a synonym in front of the right word."
     assert "There are none: at no target" in made.html
 
 
@@ -278,7 +291,7 @@ def test_the_page_in_a_browser(browser, tmp_path, report):
 @needs_browser
 def test_pairs_sort_and_charts_tell_their_values(browser, tmp_path, report):
     tab = browser(report.save(tmp_path / "plain.html"))
-    cells = "#pairs-table tbody td:nth-child(6)"
+    cells = "#pairs-table tbody td:nth-child(7)"
     overlaps = lambda: tab.page.eval_on_selector_all(cells, "all => all.map(c => c.dataset.sort)")  # noqa: E731
     assert overlaps() == ["0.8", "0.7"]
     tab.page.locator("#pairs-table thead button", has_text="overlap").click()

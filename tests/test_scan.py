@@ -88,7 +88,7 @@ def targets_of(frame, tokenizer, texts):
 def test_positions_and_numbers_are_those_of_each_prefix_alone(tokenizer, name, tmp_path):
     model = tiny(name, len(tokenizer))
     groups = tmp_path / "groups.txt"
-    groups.write_text("guilt, man, word\nshame; list; error\n", encoding="utf-8")
+    groups.write_text("guilt, man, word, list\nshame; function; error; exception\n", encoding="utf-8")
     # these models spread out: most words are in 0.9
     found = scan(model, tokenizer, TEXTS, top_p=0.3, thesaurus=str(groups), **EASY)
     assert placed(found.positions) == expected(model, tokenizer, TEXTS, 0.3, read_thesaurus(groups))

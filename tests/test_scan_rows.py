@@ -18,6 +18,7 @@ from borngap.data.recognise import layout_of
 from borngap.data.rows import of_objects, open_source
 from borngap.data.source import source_of
 from borngap.errors import UserError
+from borngap.report.scanwording import scan_sentence
 from borngap.scanning.pairs import read_pairs
 
 MODEL = "docs-gpt2-s"
@@ -205,19 +206,22 @@ def test_command(run, data, tmp_path):  # noqa: F811
     code, shown, err = run("scan", str(data), "-m", MODEL, "--out", str(out), "--export-contexts", "3", "--limit", "11")
     assert (code, err) == (0, "")
     assert "plain text (text); 11 rows" in shown
-    assert "the 99th percentile of random token pairs" in shown
-    assert f"written to {out}; 1 context in contexts.jsonl, each pair's next to its median logit gap" in shown
+    assert "(centered rows), the 99th percentile of the model's random token pairs" in shown
+    assert f"written to {out}; 3 contexts in contexts.jsonl, each pair's next to its median logit gap" in shown
     summary = json.loads((out / "summary.json").read_text())
     assert f"{summary['counts']['targets']} supervised targets" in shown
-    assert f"the rival is ahead in {summary['counts']['rival_ahead']} of these" in shown
+    assert f"it is in front at {summary['counts']['rival_ahead']}, by the Born gap" in shown
+    assert scan_sentence(summary) in shown
     worst = summary["worst"][0]
-    assert f"{worst['gold'].strip()} < {worst['rival'].strip()}: {worst['targets']} targets, rival ahead" in shown
+    named = f"{worst['gold'].strip()} < {worst['rival'].strip()} ({worst['relation']}): {worst['targets']} target"
+    assert named in shown
     code, shown, err = run("scan", str(data), "-m", MODEL, "--limit", "11", "--json")
     assert (code, err) == (0, "")
     again = json.loads(shown)
     assert again["schema"] == 1
     assert {k: again[k] for k in ("counts", "worst", "bulk")} == {k: summary[k] for k in ("counts", "worst", "bulk")}
-    share = summary["share_rival_ahead"]
+    share = summary["headline"]["share_ahead"]
+    assert share != summary["share_rival_ahead"]
     assert 0 < share < 1
     for limit, expected in ((share + 0.01, 0), (share - 0.01, 1)):
         code, _, err = run("scan", str(data), "-m", MODEL, "--limit", "11", "--fail-over", str(limit))
@@ -227,7 +231,9 @@ def test_command(run, data, tmp_path):  # noqa: F811
     pairs.write_text("gold,rival\nerror,exception\nsupercalifragilistic,error\n")
     code, shown, _ = run("scan", str(data), "-m", MODEL, "--pairs", str(pairs))
     assert code == 0
-    assert "looked for 1 given pair; 1 left out: supercalifragilistic < error ('supercalifragilistic' is " in shown
+    assert (
+        "Looked for 1 given pair, in both directions and whatever their overlap. Left out: 1, as 'supercalif" in shown
+    )
     code, shown, _ = run("probe", "-m", MODEL, "-c", str(out / "contexts.jsonl"), "--json")
     assert all(row["logit_gap"] <= 0 for row in json.loads(shown)["observations"])
 

@@ -19,6 +19,7 @@ from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import FolderKind, read_head
 from borngap.scanning.pairs import pairs_of, totals_of
 from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
+from borngap.words.relation import SYNONYMOUS
 
 SCAN = FolderKind("scan", "scan.json")
 SCAN_FILE, CONTEXTS_FILE = SCAN.head, "contexts.jsonl"
@@ -64,7 +65,7 @@ class ScanFolder(PartsFolder):
 
     kind = SCAN
 
-    def merge(self, counted: Collection[str]) -> tuple[pl.DataFrame, dict[str, int]]:
+    def merge(self, counted: Collection[str] = SYNONYMOUS) -> tuple[pl.DataFrame, dict[str, int]]:
         """Make ``positions.parquet`` and ``pairs.parquet`` of the chunks.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,26 @@ from borngap.model.words import Words, words_of
 from borngap.observables.bulk import Bulk, percentiles_of
 from borngap.observables.geometry import Geometry
 from borngap.scanning.candidates import Candidates, Rule
-from borngap.scanning.givenpairs import Given, given_pairs
 from borngap.scanning.rivals import Rivals
 from borngap.scanning.settings import PERCENTILE_FLOOR, Scanning
+from borngap.tokens import decoded
 from borngap.words.relation import Relation
 from borngap.words.thesaurus import read_thesaurus
+
+_SHOWN_PIECES = 3
+
+
+@dataclass(frozen=True)
+class Given:
+    """Pairs to look for.
+
+    Attributes:
+        tokens: pairs of token ids.
+        left_out: pairs that can't be looked for: ``gold``, ``rival``, ``reason``.
+    """
+
+    tokens: tuple[tuple[int, int], ...]
+    left_out: list[dict[str, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +100,34 @@ def thesaurus_digest(settings: Scanning) -> str | None:
     return hashlib.sha256(Path(settings.thesaurus).expanduser().read_bytes()).hexdigest()[:16]
 
 
+def given_pairs(pairs: Sequence[tuple[str, str]], words: Words, tokenizer: Any) -> Given:
+    """Return pairs of words as tokens.
+
+    A pair with a word of several tokens is left out. The first token at which the words differ would not do, as it
+    does in a context: a scan counts every place where gold's token stands, and a part of a word stands in other words.
+
+    Args:
+        pairs: gold and rival.
+        words: the vocabulary as words.
+        tokenizer: its tokenizer.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        UserError: no pair is left.
+    """
+    tokens = words.tokens()
+    known = [pair for pair in pairs if set(pair) <= tokens.keys()]
+    others = [pair for pair in pairs if not set(pair) <= tokens.keys()]
+    left_out = [{"gold": a, "rival": b, "reason": _reason((a, b), tokens, tokenizer)} for a, b in others]
+    if not known:
+        found = "; ".join(entry["reason"] for entry in left_out[:_SHOWN_PIECES])
+        rule = "pairs of whole words, each a single token of this model"
+        raise UserError("none of the pairs can be looked for", rule=rule, found=found)
+    return Given(tuple((tokens[gold], tokens[rival]) for gold, rival in known), left_out)
+
+
 def _least(near: Bulk | Geometry, settings: Scanning) -> float:
     """The threshold, from the overlaps of random pairs: those of a bulk that is known, or of a geometry."""
     if isinstance(near, Bulk):
@@ -99,3 +142,14 @@ def _least(near: Bulk | Geometry, settings: Scanning) -> float:
         rule = f"at least {lowest:.3f}, the 90th percentile of this model's random token pairs ({settings.find_by})"
         raise UserError("min_overlap is out of range", rule=rule, found=settings.min_overlap)
     return settings.min_overlap
+
+
+def _reason(pair: tuple[str, str], tokens: Mapping[str, int], tokenizer: Any) -> str:
+    return ", ".join(f"{word!r} is {_pieces(word, tokenizer)}" for word in pair if word not in tokens)
+
+
+def _pieces(word: str, tokenizer: Any) -> str:
+    ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+    if len(ids) == 1:
+        return "no word by the rules of a scan"
+    return f"{len(ids)} tokens: {' '.join(repr(decoded([i], tokenizer)) for i in ids)}"
