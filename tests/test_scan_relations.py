@@ -154,7 +154,7 @@ def test_a_pair_of_the_headline_comes_before_worse_ones(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"relations": ("synonyms",)}, r"relations is out of range\n  rule: one or more of spelling, inflection, .*\n  fou"),
+    ({"relations": ("synonyms",)}, r"relations is out of range\n  rule: one or more of spelling, inflection, .*\n  f"),
     ({"relations": ("given",)}, "relations is out of range"),
     ({"find_by": "odd"}, r"find_by is out of range\n  rule: one of readout, input, centered"),
     ({"relations": ("synonym",), "pairs": (("a", "b"),)}, "pairs is out of range\n  rule: alone, without relations"),
