@@ -16,16 +16,10 @@ from tests.runs import GEOMETRY, STORIES, make_run, make_sweep
 import borngap
 from borngap.errors import UserError
 from borngap.observables.catalogue import OBSERVABLES
-from borngap.report.charts.charts import DASHES, PANELS, PHANTOM, STYLES
 from borngap.report.facts.runfacts import read_facts
 from borngap.report.page.html import inline_json
-from borngap.report.page.palette import DARK, GRAPHIC, LIGHT, SURFACES, contrast
-from borngap.report.report import Report, comparison_of, report_of
+from borngap.report.report import Report, report_of
 from borngap.report.summary import summary
-from borngap.report.text import ending, number, rate, word
-from borngap.shown import public, visible
-
-CONTEXT = ("The resolved story of context 0 is", " gold0", " rival0")
 
 
 @pytest.fixture(scope="module")
@@ -40,60 +34,6 @@ def report(folder):
 
 def of(*inputs):
     return report_of(*inputs, with_geometry=False)
-
-
-@pytest.mark.parametrize(("text", "shown"), [
-    ("plain é 日本", "plain é 日本"),
-    ("a\tb\n\x00", "a⇥b↵\\x00"),
-    ("one\r\ntwo\u2028three\rfour", "one↵two↵three↵four"),
-    ("\u202eabc\u2066", "\\u202eabc\\u2066"),
-    ("\ud800", "\\ud800"),
-    ("👩\u200d👧", "👩\u200d👧"),
-])  # fmt: skip
-def test_what_is_invisible_becomes_visible(text, shown):
-    assert visible(text) == shown
-    shown.encode()
-
-
-def test_words_are_bounded_and_never_empty():
-    assert word(" gold") == "gold"
-    assert word("  ") == "'  '"
-    assert word(None) == "–"
-    assert word("x" * 10_000) == "x" * 60 + "…"
-
-
-def test_the_end_of_a_prompt_is_kept():
-    assert ending("one two three", 90) == "one two three"
-    assert ending("long " * 100 + "last words", 20) == "…long last words"
-    assert len(ending("x" * 10_000, 90)) == 91
-
-
-@pytest.mark.parametrize(("value", "shown"), [
-    (None, "–"), (float("nan"), "–"), (float("inf"), "–"), (0, "0"), (0.0, "0"), (-1.056, "−1.06"), (26.12, "26.1"),
-    (1234.5, "1234"), (3.2e-5, "3.2e−5"), (-7, "−7"),
-])  # fmt: skip
-def test_numbers(value, shown):
-    assert number(value) == shown
-
-
-@pytest.mark.parametrize(("value", "shown"), [(2e-4, "2e−4"), (1.26e-3, "1.3e−3"), (0.05, "0.05"), (None, "–")])
-def test_rates(value, shown):
-    assert rate(value) == shown
-
-
-@pytest.mark.parametrize("colours", [LIGHT, DARK])
-def test_contrast_is_aa_on_both_surfaces(colours):
-    for name in colours.keys() - GRAPHIC - SURFACES:
-        for surface in SURFACES:
-            assert contrast(colours[name], colours[surface]) >= 4.5, (name, surface)
-    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)  # the well-known limit
-
-
-def test_lines_of_a_chart_differ_without_colour():
-    for panel in (*PANELS, *PHANTOM):
-        assert len({line.dash for line in panel.lines}) == len(panel.lines)
-    assert len({dash for _, dash in STYLES}) == len(STYLES)
-    assert len({tuple(dash) for dash in DASHES.values()}) == len(DASHES)
 
 
 def test_the_verdict_counts_outcomes(report):
@@ -289,56 +229,6 @@ def test_wrong_inputs_are_refused(tmp_path):
         of(tmp_path / "fine.json")
 
 
-ALONE = "each context trained alone, 50 steps on its one prompt; a run on a data set moves it far less"
-
-
-def test_a_forecast_stands_beside_what_happened(tmp_path, folder):
-    entries = [
-        {"context": 0, "gold": " gold0", "rival": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5,
-         "status": "ok", "will_resolve": False, "planned_rate": 1e-5, "by": "collocation", "forward_passes": 60},
-        {"context": 3, "gold": " gold3", "rival": " rival3", "critical_rate": 3e-4, "low": None, "high": None,
-         "status": "ok", "will_resolve": True, "planned_rate": 2e-4, "by": "path"},
-        {"context": 1, "gold": " gold1", "rival": " rival1", "critical_rate": 2e-4, "low": 1e-4, "high": 3e-4},
-        {"context": 2, "gold": " gold2", "rival": " rival2", "critical_rate": None, "status": "pre-resolved"},
-        {"context": 0, "gold": " elsewhere", "rival": " rival0", "critical_rate": 1.0},
-        {"prompt": "Elsewhere", "gold": " gold0", "rival": " rival0", "critical_rate": 1.0},
-    ]  # fmt: skip
-    path = tmp_path / "forecast.json"
-    path.write_text(json.dumps({"schema": 1, "scope": ALONE, "method": "full", "steps": 50, "forecasts": entries}))
-    made = of(folder, path)
-    forecast, contexts = made.summary["forecast"], made.summary["contexts"]
-    assert (forecast["hits"], forecast["told"], forecast["unmatched"]) == (2, 3, 2)
-    assert contexts[0]["needed"] == {
-        "rate": 5e-5, "low": 4e-5, "high": 6e-5, "how": "collocation", "why": "", "ratio": 4.0,
-    }  # fmt: skip
-    assert forecast["rows"][0]["measured"]["how"] == "dose"
-    assert [row["told"] for row in forecast["rows"]] == ["gold ahead", "gold ahead", "not told", "gold ahead"]
-    assert [row["agrees"] for row in forecast["rows"]] == [True, False, None, True]
-    assert "5e−5 [4e−5, 6e−5]" in made.html
-    told = f"E{ALONE[1:]}. 2 of 3 outcomes came as forecast."
-    assert forecast["sentence"].startswith(told)
-    for text in (made.markdown, made.html):
-        assert told in text
-        assert f"The forecasts are of {ALONE}." in text
-
-
-def test_a_forecast_that_does_not_say_what_it_holds_of_is_refused(tmp_path, folder):
-    (tmp_path / "f.json").write_text('{"schema": 1, "forecasts": [{"gold": " g"}]}')
-    with pytest.raises(UserError, match="does not say what its rates hold of"):
-        of(folder, tmp_path / "f.json")
-
-
-@pytest.mark.parametrize("head", [{"method": "lora"}, {"steps": 20}, {"criterion": "born"}, {"model": "another"}])
-def test_a_forecast_of_another_plan_is_left_out(tmp_path, folder, head):
-    entry = {"context": 0, "gold": " gold0", "rival": " rival0", "critical_rate": 5e-5}
-    path = tmp_path / "forecast.json"
-    path.write_text(json.dumps({"schema": 1, "scope": ALONE, "forecasts": [entry]} | head))
-    made = of(folder, path)
-    assert made.summary["forecast"]["rows"] == []
-    assert made.summary["forecast"]["unmatched"] == 1
-    assert made.summary["contexts"][0]["needed"]["how"] == "dose"
-
-
 def test_a_sweep_is_reported_by_its_phase_diagram(tmp_path):
     made = of(make_sweep(tmp_path / "sweep"))
     phase = made.summary["phase"][0]
@@ -363,21 +253,6 @@ def test_charts_are_written_as_svg_and_png(tmp_path, folder):
     assert (tmp_path / "charts" / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_comparison_has_charts_with_a_line_a_run(run, tmp_path, folder):
-    other = make_run(tmp_path / "other", ["resolved"], method="lora", rate=2e-3)
-    code, out, told = run("compare", folder, other, "--charts", tmp_path / "charts", "--format", "json")
-    assert code == 0
-    assert json.loads(out)["kind"] == "compare", "standard output is the comparison alone"
-    assert told == f"2 files written to {tmp_path / 'charts'}\n"
-    assert sorted(path.name for path in (tmp_path / "charts").iterdir()) == ["context-001.png", "context-001.svg"]
-    svg = (tmp_path / "charts" / "context-001.svg").read_text()
-    assert "full, rate 2e−4" in svg
-    assert "lora, rate 2e−3" in svg
-    assert "var(" not in svg
-    code, out, _ = run("compare", folder, other, "--charts", tmp_path / "again")
-    assert (code, out) == (0, "")
-
-
 def test_plot_shows_a_trajectory_inline(tmp_path, folder):
     picture = borngap.plot(borngap.read_run(folder).trajectory(0))
     assert picture._repr_svg_().startswith("<svg")
@@ -392,123 +267,8 @@ def test_a_notebook_gets_a_frame_of_its_own(report):
     assert "<script" not in frame
 
 
-def test_a_comparison_names_what_differs(tmp_path):
-    other = ("Alone", " gold1", " rival1")
-    make_run(tmp_path / "a", ["resolved", "unresolved"])
-    make_run(tmp_path / "b", ["unresolved", "lost"], words=[CONTEXT, other], method="lora", rate=2e-3)
-    record = comparison_of(tmp_path / "a", tmp_path / "b").summary
-    assert record["verdict"] == (
-        "Of 1 shared context, the outcome differs in 1. Gold ahead at the end: full, rate 2e−4: 1 of 1; "
-        "lora, rate 2e−3: 0 of 1."
-    )
-    shared = record["contexts"][0]
-    assert shared["differs"] == ["outcome", "flip"]
-    assert [entry["flip"] for entry in shared["entries"]] == [11, None]
-    assert shared["series"]["logit_gap_0"][-1] == pytest.approx(3, abs=1e-3)
-    assert shared["series"]["logit_gap_1"][-1] == pytest.approx(-1, abs=0.02)
-    assert [(c["run"], c["prompt_end"]) for c in record["only"]] == [
-        (0, "The unresolved story of context 1 is"),
-        (1, "Alone"),
-    ]
-
-
-def test_runs_of_one_name_are_told_apart(tmp_path):
-    for name in ("a", "b"):
-        make_run(tmp_path / name, ["resolved"])
-    make_run(tmp_path / "deep" / "a", ["resolved"])
-    record = comparison_of(tmp_path / "a", tmp_path / "b", tmp_path / "deep" / "a").summary
-    assert len({run["label"] for run in record["runs"]}) == 3
-
-
-@pytest.mark.parametrize(("file", "message"), [
-    ("summary.json", "no RUN there\n  rule: a folder with run.json\n  found: {}\n  fix: give {}"),
-    ("scan.json", "a scan can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
-    ("positions.parquet", "a scan can't be compared\n  rule: {1}\n"),
-    ("sweep.json", "a sweep can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
-])  # fmt: skip
-def test_what_is_no_run_is_not_compared_and_the_message_says_what_is(folder, tmp_path, file, message):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / file).write_text("{}")
-    runs = "RUN folders, as `borngap finetune` or a callback writes them"
-    with pytest.raises(UserError, match=f"^{re.escape(message.format(other, runs))}"):
-        comparison_of(folder, other)
-
-
-@pytest.mark.parametrize("count", [1, 7])
-def test_too_few_and_too_many_runs_are_refused(folder, count):
-    with pytest.raises(UserError, match="that many runs can't be compared"):
-        comparison_of(*[folder] * count)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run borngap with arguments; return (exit code, standard output, standard error)."""
-    from borngap.cli import main
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["borngap", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capsys.readouterr())
-
-    return call
-
-
-def test_the_command_writes_each_format(run, folder, tmp_path):
-    code, out, _ = run("report", folder, "-o", tmp_path / "r.md", "--no-geometry")
-    assert (code, out.startswith("written to")) == (0, True)
-    assert (tmp_path / "r.md").read_text() == of(folder).markdown
-    code, out, _ = run("report", folder, "--format", "json", "--no-geometry")
-    assert json.loads(out)["kind"] == "report"
-    code, out, _ = run("compare", folder, folder)
-    assert code == 0
-    assert "Of 6 shared contexts, the outcome is the same in all." in " ".join(out.split())
-    assert "Add -o report.html for the page" in out
-    code, _, _ = run("compare", folder, folder, "-o", tmp_path / "c.json")
-    assert json.loads((tmp_path / "c.json").read_text())["kind"] == "compare"
-
-
-def test_without_a_file_the_summary_is_printed(run, folder, tmp_path):
-    entry = {"context": 0, "gold": " gold0", "rival": " rival0", "critical_rate": 5e-5, "low": 4e-5, "high": 6e-5}
-    (tmp_path / "f.json").write_text(json.dumps({"schema": 1, "scope": ALONE, "forecasts": [entry]}))
-    code, out, _ = run("report", folder, tmp_path / "f.json", make_sweep(tmp_path / "sweep"), "--no-geometry")
-    summary = of(folder, tmp_path / "f.json", tmp_path / "sweep").summary
-    told = " ".join(out.split())
-    assert code == 0
-    for text in (*(run["verdict"] for run in summary["runs"]), summary["phantom"], summary["forecast"]["sentence"]):
-        assert " ".join(text.split()) in told
-    words = set(out.split())
-    for context in summary["contexts"]:
-        assert {context["gold"], context["rival"], context["outcome"]} <= words
-    assert told.endswith("Add -o report.html for the page, with charts and what the words mean.")
-    assert "<" not in out
-
-
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--format", "html"], "no file for the report"),
-    (["-o", "report.pdf"], "the format of the report can't be told"),
-    (["-o", "/dev/null/report.md"], "can't write"),
-])  # fmt: skip
-def test_the_command_refuses_bad_output(run, folder, arguments, message):
-    code, out, err = run("report", folder, "--no-geometry", *arguments)
-    assert (code, out) == (2, "")
-    assert message in err
-
-
 def test_every_story_is_told():
     assert set(STORIES) == {"resolved", "jump", "pre-resolved", "unresolved", "structural", "lost"}
-
-
-@pytest.mark.parametrize(("text", "shown"), [
-    ("/home/ann/my models/llama", "llama"), ("~/llama", "llama"), ("C:\\Users\\ann\\llama", "llama"),
-    ("./llama", "llama"),
-    ("org/name", "org/name"), ("docs-gpt2-s", "docs-gpt2-s"), ("1/d and logit gap / nat", "1/d and logit gap / nat"),
-    ("no model in /home/ann/m (see ~/x/log)", "no model in m (see log)"),
-    ("at https://huggingface.co/org/name", "at https://huggingface.co/org/name"),
-])  # fmt: skip
-def test_of_a_local_path_the_last_part_is_public(text, shown):
-    assert public(text) == shown
 
 
 def test_a_report_tells_nothing_of_the_machines_folders(tmp_path):

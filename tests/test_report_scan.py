@@ -9,12 +9,14 @@ import random
 import polars as pl
 import pytest
 from tests.browser import chromium, needs_browser
+from tests.fits import faults
 from tests.test_cli import run  # noqa: F401
 
 from borngap.errors import UserError
 from borngap.report.charts.labels import ROOM, placed
 from borngap.report.charts.scancharts import pairs_chart, point_rows
 from borngap.report.facts.scanfacts import distribution
+from borngap.report.records import ScanSummary
 from borngap.report.report import report_of
 from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.scanning.rivals import NUMBERS
@@ -91,6 +93,11 @@ def test_the_verdict_is_one_sentence_of_counts(report):
     assert [(row["relation"], row["counted"]) for row in report.summary["relations"]] == [
         ("synonym", True), ("inflection", False)
     ]  # fmt: skip
+
+
+def test_the_record_is_what_its_types_say(report):
+    assert report.summary["pairs"]
+    assert list(faults(report.summary, ScanSummary)) == []
 
 
 def test_pairs_come_worst_first_with_two_examples_each(report):

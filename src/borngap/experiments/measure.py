@@ -51,7 +51,9 @@ def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = 
     rows = [{"context": i} | row for i, row in zip(kept, rows, strict=True)]
     bulk = {kind: _bulk(loaded.model, kind, loaded.tokenizer, scope.pairs) for kind in KINDS}
     head = {"schema": 1, "model": model_facts(loaded), "lora_targets": list(lora_targets(name))}
-    return clean(head | {"contexts": rows, "left_out": {str(i): why for i, why in left_out.items()}, "bulk": bulk})
+    more = {"contexts": rows, "left_out": {str(i): why for i, why in left_out.items()}, "bulk": bulk}
+    whole: dict[str, Any] = clean(head | more)
+    return whole
 
 
 def usable(contexts: Sequence[Context], tokenizer: Any) -> tuple[list[int], dict[int, str]]:

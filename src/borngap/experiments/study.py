@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from borngap.files import checked
 from borngap.runfolder import STEP_COLUMNS
 from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 
+Wanted = TypeVar("Wanted")
 EPOCH = 5  # steps of an epoch of one context (docs/track.md)
 _F, _S, _I, _B = pl.Float64, pl.String, pl.Int64, pl.Boolean
 MODEL_COLUMNS: dict[str, Any] = {
@@ -87,11 +88,12 @@ class Study:
     plan: Plan | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
+    def once(self, name: str, make: Callable[[], Wanted]) -> Wanted:
         """Return what several tables and claims need, computed once."""
         if name not in self.memo:
             self.memo[name] = make()
-        return self.memo[name]
+        kept: Wanted = self.memo[name]
+        return kept
 
     def steps_of(self, run: Mapping[str, Any]) -> pl.DataFrame:
         """Return the steps of a row of ``runs``."""

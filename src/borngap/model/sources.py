@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from borngap.errors import UserError
 from borngap.files import write_whole
@@ -99,7 +98,7 @@ class Report:
         """Write every chart as SVG and PNG; return the files."""
         return save_pictures(self.summary, folder)
 
-    def show(self) -> Any:
+    def show(self) -> object:
         """Show the page in a notebook's cell, offline.
 
         Returns:

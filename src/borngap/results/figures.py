@@ -46,7 +46,8 @@ class Figure:
 
 def figure_json(figure: Figure) -> dict[str, Any]:
     """Return a figure JSON-ready: ``schema`` and its attributes."""
-    return clean({"schema": 1} | asdict(figure))
+    told: dict[str, Any] = clean({"schema": 1} | asdict(figure))
+    return told
 
 
 def stored_figure(stored: Mapping[str, Any]) -> Figure:

@@ -60,7 +60,8 @@ def table_json(table: Table) -> dict[str, Any]:
     """Return a table JSON-ready: ``schema``, ``id``, ``title``, ``note``, ``rows``, ``paper``."""
     head = {"schema": 1, "id": table.id, "title": table.title, "note": table.note}
     paper = None if table.paper is None else {"title": table.paper_title, "rows": table.paper.to_dicts()}
-    return clean(head | {"rows": table.rows.to_dicts(), "paper": paper})
+    told: dict[str, Any] = clean(head | {"rows": table.rows.to_dicts(), "paper": paper})
+    return told
 
 
 def layout(table: Table) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import polars as pl
 from borngap.data.rows import Row
 from borngap.data.source import source_of
 from borngap.errors import UserError
+from borngap.files import parquet_bytes
 from borngap.model.load import load
 from borngap.ray import connected
-from borngap.runfolder import parquet_bytes
 from borngap.scanning.positions import Chunk
 from borngap.scanning.scan import Job, job_of, total_rows
 from borngap.scanning.settings import Scanning

@@ -37,7 +37,8 @@ class PaperModel:
 @cache
 def facts() -> dict[str, Any]:
     """Return everything that ``paper.json`` holds."""
-    return json.loads((files("borngap.experiments.claims") / "paper.json").read_text(encoding="utf-8"))
+    held: dict[str, Any] = json.loads((files("borngap.experiments.claims") / "paper.json").read_text(encoding="utf-8"))
+    return held
 
 
 def paper_models() -> tuple[PaperModel, ...]:

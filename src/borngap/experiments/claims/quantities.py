@@ -13,7 +13,6 @@ from borngap.experiments.parts.dragging import failures
 from borngap.experiments.parts.heads import paired
 from borngap.experiments.select import IS_CATAPULT, chosen, transitions
 from borngap.experiments.stats import (
-    Array,
     Columns,
     Quantity,
     area,
@@ -23,6 +22,7 @@ from borngap.experiments.stats import (
     share,
 )
 from borngap.experiments.study import Study
+from borngap.resample import Array
 
 ABOVE, NEAR = f"H={WELL_ABOVE:g}", f"H={AT_THRESHOLD:g}"
 COLLAPSE = 10.0  # a factor that counts as a collapse

@@ -1,0 +1,67 @@
+"""Runs side by side: what differs, and what can't be compared."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.runs import make_run
+
+from borngap.errors import UserError
+from borngap.report.report import comparison_of
+
+CONTEXT = ("The resolved story of context 0 is", " gold0", " rival0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_a_comparison_names_what_differs(tmp_path):
+    other = ("Alone", " gold1", " rival1")
+    make_run(tmp_path / "a", ["resolved", "unresolved"])
+    make_run(tmp_path / "b", ["unresolved", "lost"], words=[CONTEXT, other], method="lora", rate=2e-3)
+    record = comparison_of(tmp_path / "a", tmp_path / "b").summary
+    assert record["verdict"] == (
+        "Of 1 shared context, the outcome differs in 1. Gold ahead at the end: full, rate 2e−4: 1 of 1; "
+        "lora, rate 2e−3: 0 of 1."
+    )
+    shared = record["contexts"][0]
+    assert shared["differs"] == ["outcome", "flip"]
+    assert [entry["flip"] for entry in shared["entries"]] == [11, None]
+    assert shared["series"]["logit_gap_0"][-1] == pytest.approx(3, abs=1e-3)
+    assert shared["series"]["logit_gap_1"][-1] == pytest.approx(-1, abs=0.02)
+    assert [(c["run"], c["prompt_end"]) for c in record["only"]] == [
+        (0, "The unresolved story of context 1 is"),
+        (1, "Alone"),
+    ]
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    for name in ("a", "b"):
+        make_run(tmp_path / name, ["resolved"])
+    make_run(tmp_path / "deep" / "a", ["resolved"])
+    record = comparison_of(tmp_path / "a", tmp_path / "b", tmp_path / "deep" / "a").summary
+    assert len({run["label"] for run in record["runs"]}) == 3
+
+
+@pytest.mark.parametrize(("file", "message"), [
+    ("summary.json", "no RUN there\n  rule: a folder with run.json\n  found: {}\n  fix: give {}"),
+    ("scan.json", "a scan can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
+    ("positions.parquet", "a scan can't be compared\n  rule: {1}\n"),
+    ("sweep.json", "a sweep can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
+])  # fmt: skip
+def test_what_is_no_run_is_not_compared_and_the_message_says_what_is(folder, tmp_path, file, message):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / file).write_text("{}")
+    runs = "RUN folders, as `borngap finetune` or a callback writes them"
+    with pytest.raises(UserError, match=f"^{re.escape(message.format(other, runs))}"):
+        comparison_of(folder, other)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_too_few_and_too_many_runs_are_refused(folder, count):
+    with pytest.raises(UserError, match="that many runs can't be compared"):
+        comparison_of(*[folder] * count)
