@@ -16,7 +16,7 @@ from borngap.files import checked
 from borngap.runfolder import STEP_COLUMNS
 from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 
-Wanted = TypeVar("Wanted")
+Kept = TypeVar("Kept")
 EPOCH = 5  # steps of an epoch of one context (docs/track.md)
 _F, _S, _I, _B = pl.Float64, pl.String, pl.Int64, pl.Boolean
 MODEL_COLUMNS: dict[str, Any] = {
@@ -88,11 +88,11 @@ class Study:
     plan: Plan | None = None
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    def once(self, name: str, make: Callable[[], Wanted]) -> Wanted:
+    def once(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Return what several tables and claims need, computed once."""
         if name not in self.memo:
             self.memo[name] = make()
-        kept: Wanted = self.memo[name]
+        kept: Kept = self.memo[name]
         return kept
 
     def steps_of(self, run: Mapping[str, Any]) -> pl.DataFrame:
