@@ -20,7 +20,7 @@ from borngap.observables.catalogue import OBSERVABLES
 from borngap.zoo import bundled_path
 
 MODEL = "docs-gpt2-s"
-SHAPE = ["prompt", "gold", "rival", "gold_id", "rival_id", *OBSERVABLES, "fragment", "notes"]
+SHAPE = ["prompt", "gold", "rival", "gold_id", "rival_id", "relation", *OBSERVABLES, "fragment", "notes"]
 
 
 @pytest.fixture

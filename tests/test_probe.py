@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.tiny import CONFIGS, tiny
 
+import borngap
 from borngap.context import Context, tokenize
 from borngap.errors import UserError
 from borngap.model import forward as module
@@ -18,6 +19,8 @@ from borngap.model.probe import LEADING, TRAILING, probe, records
 from borngap.model.readout import geometry_of
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.predictions import measure
+from borngap.observables.sorting import nucleus
+from borngap.words.relation import relation
 
 CONTEXTS = [
     Context("He felt", " shame", " guilt"),
@@ -110,6 +113,27 @@ def test_a_capped_readout_is_noted(tokenizer):
     model = tiny("gemma2", vocabulary=len(tokenizer))
     (row,) = records(probe(model, tokenizer, CONTEXTS[:1]))
     assert row["notes"]["logits"].startswith("the model's logits are not hidden @ weight.T + bias")
+
+
+def test_a_synonym_of_the_nucleus_is_chosen_first():
+    loaded = borngap.load("docs-gpt2-s")
+    contexts = [
+        Context("Style to", " apply"),
+        Context("Style to", " apply", " use"),
+        Context("Style to", " apply", "x"),
+    ]
+    row, named, other = records(probe(loaded.model, loaded.tokenizer, contexts, only=["gold_overlap"]))
+    geometry = geometry_of(loaded.model, "readout", loaded.tokenizer)
+    logits, _ = alone(loaded.model, tokenize(contexts[1], loaded.tokenizer))
+    inside = nucleus(logits.softmax(0)[None, : geometry.size], 0.9)[0].nonzero().flatten()
+    words = [loaded.tokenizer.decode([i]) for i in inside.tolist()]
+    overlaps = geometry.overlap(inside, torch.tensor(row["gold_id"])).tolist()
+    synonyms = {g: w for w, g in zip(words, overlaps, strict=True) if relation(w, "apply") == "synonym" and w[0] == " "}
+    assert row["rival"] == synonyms[max(synonyms)]
+    assert max(overlaps[i] for i, w in enumerate(words) if w[0] == " " and w != " apply") > max(synonyms)
+    assert (row["relation"], named["relation"], other["relation"]) == ("synonym", "synonym", "not in the thesaurus")
+    assert row["notes"]["rival"] == "chosen: the most overlapping synonym of the nucleus"
+    assert "rival" not in named["notes"]
 
 
 def test_a_rival_is_chosen_and_named(model, tokenizer):

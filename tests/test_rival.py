@@ -17,11 +17,17 @@ ROWS = torch.stack([TURN.cos(), TURN.sin()], 1)
 WORDS = [" shame", " guilt", " anger", " fear", " joy", " pride", " awe", " calm"]
 
 
-def choose(words=WORDS, probs=(0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05), top_p=0.97, gold=0, **options):
+def choose(words=WORDS, probs=(0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05), top_p=0.97, gold=0, synonyms=(), **options):
     def describe(token):
         return words[token].removeprefix("#"), words[token].startswith(" ")
 
-    return choose_rival(torch.tensor(probs), Geometry(ROWS, **options), gold, top_p, describe)
+    return choose_rival(torch.tensor(probs), Geometry(ROWS, **options), gold, top_p, describe, synonyms)
+
+
+def test_a_synonym_goes_before_what_is_nearer():
+    assert choose(synonyms={5, 3}) == 3
+    assert choose(synonyms={7}, top_p=0.8) == 1, "that synonym is not in the nucleus"
+    assert choose(["shame", "guilt", *WORDS[2:]], synonyms={1}, gold=2) == 3, "a fragment is no rival of a word"
 
 
 def test_the_nearest_of_the_nucleus():

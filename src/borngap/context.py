@@ -16,6 +16,7 @@ from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
 from borngap.shown import quoted
 from borngap.tokens import decoded, known, spaced, text_ids
+from borngap.words.relation import Relation, relation
 
 _TEXT_FIELDS = ("prompt", "gold", "rival")
 _WORD_FIELDS = _TEXT_FIELDS[1:]
@@ -121,6 +122,12 @@ class Target:
     rival_id: int | None
     notes: dict[str, str]
     fragment: bool
+
+    @property
+    def relation(self) -> Relation | None:
+        """How gold and rival are related; None without a rival."""
+        rival = self.context.rival
+        return None if rival is None else relation(self.context.gold, rival)
 
     @property
     def words(self) -> str:

@@ -31,13 +31,13 @@ def _report(s: Summary) -> None:
         say(f"{run['label']}: {run['verdict']}" if several else run["verdict"])
     _notes(s, labelled=several)
     if s["contexts"]:
-        headings = ["", "gold", "rival", "overlap", "outcome", "character", "flip", "needed rate", "used"]
+        headings = ["", "gold", "rival", "relation", "overlap", "outcome", "character", "flip", "needed rate", "used"]
         rows = [
-            [c["id"] if several else c["number"], c["gold"], c["rival"], number(c["overlap"]), c["outcome"],
-             c["character"] or MISSING, number(c["flip"]), needed_text(c["needed"]), rate(c["used_rate"])]
+            [c["id"] if several else c["number"], c["gold"], c["rival"], c["relation"] or MISSING,
+             number(c["overlap"]), c["outcome"], c["character"] or MISSING, number(c["flip"]), needed_text(c["needed"]), rate(c["used_rate"])]
             for c in s["contexts"]
         ]  # fmt: skip
-        print_table(fitted_table("\nContexts", headings, rows, 3, keys=2))
+        print_table(fitted_table("\nContexts", headings, rows, 4, keys=2))
         say(f"\n{s['phantom']}")
     for record in s["geometry"]:
         say(record["sentence"])

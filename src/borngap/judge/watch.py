@@ -166,10 +166,11 @@ def judge(
         watched: whether the context was watched in a run on other rows.
 
     Returns:
-        Words and token ids, notes, the verdict, and what stopping on saturation would have saved; JSON-ready.
+        Words, token ids and relation, notes, the verdict, and what stopping on saturation would have saved; JSON-ready.
     """
     head = {key: getattr(target.context, key) for key in ("prompt", "gold", "rival")}
-    head |= {"gold_id": target.gold_id, "rival_id": target.rival_id, "notes": target.notes}
+    head |= {"gold_id": target.gold_id, "rival_id": target.rival_id, "relation": target.relation}
+    head |= {"notes": target.notes}
     pace = max(EVALUATION, spacing or 1)
     # a host may evaluate at steps of its own choice: then its records are the evaluations
     saved = saving(path, pace if len(path.every(pace).steps) > 1 else None)

@@ -18,6 +18,7 @@ from borngap.errors import UserError
 from borngap.model.forward import _short, forward
 from borngap.model.precision import full_float32
 from borngap.model.readout import geometry_of, readout_of, transform_note
+from borngap.model.tokenrelations import vocabulary_relations
 from borngap.model.vocabulary import tokenizer_of
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 from borngap.observables.geometry import Geometry
@@ -25,7 +26,7 @@ from borngap.observables.predictions import measure
 from borngap.observables.rivalchoice import choose_rival
 from borngap.tokens import decoded, starts_word, word_text
 
-LEADING = ("prompt", "gold", "rival", "gold_id", "rival_id")
+LEADING = ("prompt", "gold", "rival", "gold_id", "rival_id", "relation")
 TRAILING = ("fragment", "notes")
 
 
@@ -44,15 +45,15 @@ def probe(
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT, on any device.
         tokenizer: its tokenizer, or a processor that has one.
-        contexts: what to predict; a context without rival gets the one that the geometry names.
+        contexts: what to predict; a context without rival gets a synonym, or the one that the geometry names.
         geometry: the geometry matrix, ``readout``, ``input`` or ``centered``.
         top_p: nucleus mass in (0, 1].
         only: ids of the observables wanted; all unless given.
 
     Returns:
-        One row a context: ``prompt``, ``gold``, ``rival``, ``gold_id``, ``rival_id``, the observables'
-        ids, ``fragment`` (a word is measured by a part of it) and ``notes``, a JSON object of field and reason. A
-        number that does not exist is null, with its reason in ``notes``.
+        One row a context: ``prompt``, ``gold``, ``rival``, ``gold_id``, ``rival_id``, ``relation``, the
+        observables' ids, ``fragment`` (a word is measured by a part of it) and ``notes``, a JSON object of field and
+        reason. A number that does not exist is null, with its reason in ``notes``.
 
     Raises:
         UserError: a context does not fit the tokenizer or the model, or the model's logits are NaN.
@@ -130,16 +131,17 @@ def _with_rival(target: Target, logits: Tensor, geometry: Geometry, tokenizer: A
     def describe(token: int) -> tuple[str, bool]:
         return decoded([token], tokenizer), starts_word(token, tokenizer)
 
-    rival = choose_rival(logits.float().softmax(0), geometry, target.gold_id, top_p, describe)
+    synonyms = frozenset(vocabulary_relations(tokenizer, geometry.size).synonyms(target.gold_id))
+    rival = choose_rival(logits.float().softmax(0), geometry, target.gold_id, top_p, describe, synonyms)
     own = None if target.context.prompt_ids is None else rival
     context = replace(target.context, rival=word_text(rival, tokenizer), rival_id=own)
-    note = {"rival": "chosen: the most overlapping other word of the nucleus"}
+    note = {"rival": f"chosen: the most overlapping {'synonym' if rival in synonyms else 'other word'} of the nucleus"}
     return replace(target, context=context, rival_id=rival, notes=target.notes | note)
 
 
 def _table(targets: list[Target], values: dict[str, Tensor], general: str | None) -> pl.DataFrame:
     columns: dict[str, Any] = {key: [getattr(t.context, key) for t in targets] for key in ("prompt", "gold", "rival")}
-    columns |= {key: [getattr(t, key) for t in targets] for key in ("gold_id", "rival_id")}
+    columns |= {key: [getattr(t, key) for t in targets] for key in ("gold_id", "rival_id", "relation")}
     notes = [dict(t.notes) | ({"logits": general} if general else {}) for t in targets]
     for name, value in values.items():
         numbers = value.tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ _FALLBACK = 50
 Describe = Callable[[int], tuple[str, bool]]
 
 
-def choose_rival(probs: Tensor, geometry: Geometry, gold: int, top_p: float, describe: Describe) -> int:
-    """Return the nucleus token with the largest overlap with gold that is another word.
+def choose_rival(
+    probs: Tensor, geometry: Geometry, gold: int, top_p: float, describe: Describe, synonyms: Collection[int] = ()
+) -> int:
+    """Return the nucleus token with the largest overlap with gold that is another word, a synonym before the others.
 
     Left out: gold, special tokens, tokens without a direction, tokens whose text equals gold's after stripping white
     space and case folding, and fragments (no word start while gold has one). If none is left, the nearest such token of
@@ -28,6 +30,7 @@ def choose_rival(probs: Tensor, geometry: Geometry, gold: int, top_p: float, des
         gold: id of the gold token.
         top_p: nucleus mass, in (0, 1].
         describe: gives a token's decoded text and whether it starts a word.
+        synonyms: tokens that go before all others, by overlap too.
 
     Returns:
         The rival's id.
@@ -49,6 +52,7 @@ def choose_rival(probs: Tensor, geometry: Geometry, gold: int, top_p: float, des
         others = candidates[(candidates != gold) & geometry.directed(candidates)]
         overlaps = geometry.overlap(others, torch.tensor([gold], device=others.device))
         nearest = others[overlaps.argsort(descending=True, stable=True)].tolist()
+        nearest.sort(key=lambda token: token not in synonyms)
         rival = next(filter(is_rival, nearest), None)
         if rival is not None:
             return rival

@@ -86,11 +86,11 @@ def _missing(s: Summary | ComparisonSummary) -> list[str]:
 
 
 def _contexts(s: Summary, *, several: bool) -> str:
-    headings = ["#", "prompt", "gold", "rival", "overlap", "outcome", "character", "flip", "needed rate", "advice"]
+    headings = ["#", "prompt", "gold", "rival", "relation", "overlap", "outcome"]
+    headings += ["character", "flip", "needed rate", "advice"]
     rows = [
-        [c["id"] if several else c["number"], c["prompt_end"], c["gold"], c["rival"], number(c["overlap"]), _outcome(c),
-         c["character"] or MISSING, number(c["flip"]), _rates(c),
-         c["advice"]]
+        [c["id"] if several else c["number"], c["prompt_end"], c["gold"], c["rival"], c["relation"] or MISSING,
+         number(c["overlap"]), _outcome(c), c["character"] or MISSING, number(c["flip"]), _rates(c), c["advice"]]
         for c in s["contexts"]
     ]  # fmt: skip
     return table(headings, rows)

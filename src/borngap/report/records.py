@@ -76,6 +76,7 @@ class ContextWords(TypedDict):
     prompt_cut: int
     gold: str
     rival: str
+    relation: str | None
     notes: list[str]
 
 

@@ -36,6 +36,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from borngap.observables.leader import standing
 
     lines: list[list[Any]] = [[name, "", *(word(r[name]) for r in rows)] for name in ("gold", "rival")]
+    lines.append(["relation", "", *(r["relation"] for r in rows)])
     lines += [[key, o.unit, *(short_number(r[key]) for r in rows)] for key, o in OBSERVABLES.items()]
     headings = ["observable", "unit", *map(str, range(1, len(rows) + 1))]
     print_table(fitted_table("\ncontexts, a column each", headings, lines, 2, keys=2))

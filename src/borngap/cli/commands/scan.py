@@ -13,7 +13,6 @@ from borngap.cli.arguments import Json, ModelPlace, RayAddress
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, model_line, print_json, print_table, say, say_notes, short_number
-from borngap.report.scanwording import nucleus_sentence, rule_sentence, scan_sentence
 from borngap.report.text import word
 from borngap.scanning.settings import Order, Scanning
 from borngap.shown import visible
@@ -141,6 +140,8 @@ def _seen(bar: Progress) -> Callable[[Scanned], None]:
 
 
 def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path | None) -> None:
+    from borngap.report.scanwording import nucleus_sentence, rule_sentence, scan_sentence
+
     say(model_line(summary["model"]))
     say_notes(summary["model"]["notes"])
     for line in (*_data_lines(summary), _bulk_line(summary), rule_sentence(summary)):

@@ -122,6 +122,7 @@ def _words(entry: Entry, limit: int) -> ContextWords:
         "prompt_cut": max(0, len(entry.prompt) - limit),
         "gold": word(entry.gold),
         "rival": word(entry.rival),
+        "relation": None if entry.relation is None else visible(entry.relation),
         "notes": entry.notes,
     }
 

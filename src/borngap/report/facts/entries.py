@@ -20,6 +20,7 @@ class Entry:
     prompt: str
     gold: str | None
     rival: str | None
+    relation: str | None
     notes: list[str]
     outcome: str | None
     outcomes: Mapping[Criterion, str | None]
@@ -65,6 +66,7 @@ def parsed_entry(context: int, stored: Mapping[str, object]) -> Entry:
         prompt=as_text(get("prompt")) or "",
         gold=as_text(get("gold")),
         rival=as_text(get("rival")),
+        relation=as_text(get("relation")),
         notes=[visible(f"{key}: {note}") for key, note in sorted(as_table(get("notes")).items())],
         outcome=as_text(get("outcome")),
         outcomes={name: as_text(outcomes.get(name)) for name in CRITERIA},
