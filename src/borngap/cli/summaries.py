@@ -33,8 +33,8 @@ def _report(s: Summary) -> None:
     if s["contexts"]:
         headings = ["", "gold", "rival", "relation", "overlap", "outcome", "character", "flip", "needed rate", "used"]
         rows = [
-            [c["id"] if several else c["number"], c["gold"], c["rival"], c["relation"] or MISSING,
-             number(c["overlap"]), c["outcome"], c["character"] or MISSING, number(c["flip"]), needed_text(c["needed"]), rate(c["used_rate"])]
+            [c["id"] if several else c["number"], c["gold"], c["rival"], c["relation"] or MISSING, number(c["overlap"]),
+             c["outcome"], c["character"] or MISSING, number(c["flip"]), needed_text(c["needed"]), rate(c["used_rate"])]
             for c in s["contexts"]
         ]  # fmt: skip
         print_table(fitted_table("\nContexts", headings, rows, 4, keys=2))
