@@ -23,6 +23,7 @@ import polars as pl
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import Folder, FolderKind, read_head
+from borngap.judge.termshares import TERM_SHARES, WatchedPlace, shares_of_terms
 from borngap.judge.trajectory import DRIFT_IDS, Trajectory
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 
@@ -64,6 +65,17 @@ class Run:
     def finished(self) -> frozenset[int]:
         """Indices of the contexts that have a verdict."""
         return frozenset(entry["context"] for entry in self.verdicts)
+
+    @property
+    def usage(self) -> pl.DataFrame:
+        """Success, first and over-use of the terms that were watched, one row a step; no rows without terms."""
+        places = [WatchedPlace(**place) for place in self.plan.get("places", ())]
+        rows = []
+        for (step,), records in self.steps.sort("step").group_by("step", maintain_order=True) if places else ():
+            by_context = {row["context"]: row for row in records.to_dicts()}
+            rows.append({"step": step} | shares_of_terms(places, by_context))
+        schema = {"step": pl.Int64, **dict.fromkeys(TERM_SHARES, pl.Float64)}
+        return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
     def trajectory(self, context: int) -> Trajectory:
         """Return the trajectory of one context.

@@ -18,6 +18,7 @@ from borngap.model.readout import observing
 
 LOGIT_ELEMENTS = 1 << 26  # of kept logits
 _PROMPT_TOKENS = 1 << 14
+_PADDING = 512  # tokens of a batch
 
 
 def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:
@@ -56,12 +57,14 @@ def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tu
 
 
 def _batches(order: list[int], targets: Sequence[Target], vocabulary: int) -> Iterator[list[int]]:
-    """Split into batches, of similar length, whose tokens and kept logits stay within a bounded memory."""
+    """Split into batches of similar length: little padding, and tokens and kept logits stay within a bounded memory."""
     batch: list[int] = []
     for index in order:
         lengths = {len(targets[i].ids) for i in (*batch, index)}
-        rows = len(batch) + 1
-        if batch and (rows * len(lengths) * vocabulary > LOGIT_ELEMENTS or rows * max(lengths) > _PROMPT_TOKENS):
+        rows, longest = len(batch) + 1, max(lengths)
+        padding = sum(longest - len(targets[i].ids) for i in batch)
+        large = rows * len(lengths) * vocabulary > LOGIT_ELEMENTS or rows * longest > _PROMPT_TOKENS
+        if batch and (large or padding > _PADDING):
             yield batch
             batch = []
         batch.append(index)

@@ -22,16 +22,18 @@ from borngap.model.vocabulary import tokenizer_of
 from borngap.track.batches import keeps_apart, refuse
 from borngap.track.hostfacts import learning_rates
 from borngap.track.metrics import PREFIX
-from borngap.track.resume import read_targets
+from borngap.track.resume import stored_contexts
 from borngap.track.sample import sample_targets
 from borngap.track.tracker import BornGapWarning, Tracker
+from borngap.track.watched import TermsToWatch
+from borngap.usage.asking import Asking
 
 _PRINTERS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback"}
-_PRINTED = {f"{PREFIX}/{name}" for name in ("logit_gap", "worst_logit_gap", "born_gap", "resolved")} | {"epoch"}
+_PRINTED = {"logit_gap", "worst_logit_gap", "born_gap", "resolved", "terms/success", "terms/over_use"}
 
 
 class BornGapCallback(TrainerCallback, ExportableState):
-    """Watches contexts while a Trainer trains: ``Trainer(..., callbacks=[BornGapCallback(contexts)])``.
+    """Watches contexts and terms while a Trainer trains: ``Trainer(..., callbacks=[BornGapCallback(contexts)])``.
 
     Metrics go wherever the Trainer's own go (``log_history``, and what ``report_to`` names) under ``born_gap/...``, and
     into the metrics of an evaluation under ``eval_born_gap/...``, where they can choose the best model and drive an
@@ -47,9 +49,12 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self,
         contexts: Sequence[Context] | Sequence[Mapping[str, Any]] | str | Path | None = None,
         *,
+        terms: Any = None,
         tokenizer: Any = None,
         dataset: Any = None,
-        sample: int = 8,
+        allowed: Any = None,
+        asking: Asking | Mapping[str, Any] | None = None,
+        sample: int | None = None,
         seed: int = 0,
         out: str | Path | None = None,
         every: int | None = None,
@@ -65,11 +70,17 @@ class BornGapCallback(TrainerCallback, ExportableState):
         """Say what to watch; nothing is measured before training begins.
 
         Args:
-            contexts: contexts, mappings of their fields, or what ``read_contexts`` takes; without, targets are taken
-                from the data.
+            contexts: contexts, mappings of their fields, or what ``read_contexts`` takes; without, and without
+                terms, targets are taken from the data.
+            terms: a file of terms, or a sequence of pairs, the wanted word first: success and over-use are followed
+                over a sample of their places in ``dataset``.
             tokenizer: its tokenizer, if the Trainer has no ``processing_class``; of a processor its tokenizer is taken.
             dataset: tokenised examples to take targets from, such as the held-out set; the training set unless given.
-            sample: how many targets to take.
+                For terms, held-out rows: a path, a hub name, a ``datasets`` object, texts or mappings, also of token
+                ids.
+            allowed: where words to avoid are right, as ``borngap.terms`` takes it.
+            asking: how rows are read for terms, or the fields of that: ``{"allowed_field": "allowed"}``.
+            sample: how many targets to take, 8 unless given; of terms how many places, 64 unless given.
             seed: seeds the choice.
             out: the RUN folder; nothing is written without.
             every: steps between probes; chosen by cost unless given.
@@ -85,8 +96,10 @@ class BornGapCallback(TrainerCallback, ExportableState):
         """
         self._contexts = None if contexts is None else contexts_of(contexts)
         self._tokenizer, self._dataset, self._sample, self._seed = tokenizer, dataset, sample, seed
+        # what is wrong with terms and settings is told here, not when training begins
+        self._terms = None if terms is None else TermsToWatch.of(terms, dataset, allowed, asking, sample, seed)
         self._rule = SaturationRule(**rule) if isinstance(rule, Mapping) else rule
-        Watch(stop, self._rule, fraction, criterion)  # so that a wrong setting is told here, not when training begins
+        Watch(stop, self._rule, fraction, criterion)
         self._options: dict[str, Any] = {
             "out": None if out is None else str(out), "every": every, "max_overhead": max_overhead,
             "criterion": criterion, "stop": stop, "fraction": fraction, "geometry": geometry, "top_p": top_p,
@@ -106,7 +119,8 @@ class BornGapCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, in the form that transformers asks for."""
         contexts = None if self._contexts is None else [context.to_json() for context in self._contexts]
-        arguments = {"contexts": contexts, "sample": self._sample, "seed": self._seed, **self._options}
+        terms = None if self._terms is None else [asdict(term) for term in self._terms.terms]
+        arguments = {"contexts": contexts, "terms": terms, "sample": self._sample, "seed": self._seed, **self._options}
         arguments["rule"] = None if self._rule is None else asdict(self._rule)
         saved = self._saved if self.tracker is None else self.tracker.state()
         return {"args": arguments, "attributes": {"_saved": saved}}
@@ -126,8 +140,10 @@ class BornGapCallback(TrainerCallback, ExportableState):
         saved = self._checkpointed(state)
         facts = {"host": "transformers.Trainer", "arguments": args.to_sanitized_dict()}
         facts["learning_rates"] = learning_rates(host.get("optimizer"))
-        targets = self._contexts or (read_targets(saved["targets"]) if saved else self._targets(host, tokenizer))
-        options = self._options | {"rule": self._rule, "optimizers": (host.get("optimizer"),)}
+        targets = self._contexts
+        if targets is None and self._terms is None:
+            targets = stored_contexts(saved) if saved else self._targets(host, tokenizer)
+        options = self._options | {"rule": self._rule, "optimizers": (host.get("optimizer"),), "terms": self._terms}
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)
@@ -207,7 +223,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
         if type(dataset).__module__.startswith("trl."):  # iterating would take what the training is waiting for
             refuse(f"a {type(dataset).__name__}, filled while it trains")
         options = {"collate": loader.collate_fn, "seed": self._seed, "apart": keeps_apart(host["model"])}
-        return sample_targets(dataset, tokenizer, self._sample, **options)
+        return sample_targets(dataset, tokenizer, 8 if self._sample is None else self._sample, **options)
 
     def _log(self, metrics: Mapping[str, float], args: Any, state: Any, control: Any) -> None:
         """Write into the host's history and to its reporters, leaving its own logging as it was.
@@ -225,7 +241,7 @@ class BornGapCallback(TrainerCallback, ExportableState):
     def _show(self, args: Any, state: Any, control: Any) -> None:
         """Give the terminal what fits a line of the last record, when the host shows its own numbers there."""
         if self._unshown is not None:
-            short = {name: value for name, value in self._unshown.items() if name.removeprefix("eval_") in _PRINTED}
+            short = {name: value for name, value in self._unshown.items() if _name(name) in _PRINTED | {"epoch"}}
             self._tell(short, True, args, state, control)
             self._unshown = None
 
@@ -246,6 +262,10 @@ def _same_columns(dataset: Any, trained: Any) -> Any:
     """Leave out the columns that the host took out of its own data, which its collator can't read."""
     wanted, there = (getattr(data, "column_names", None) for data in (trained, dataset))
     return dataset.select_columns([name for name in there if name in wanted]) if wanted and there else dataset
+
+
+def _name(metric: str) -> str:
+    return metric.removeprefix("eval_").removeprefix(f"{PREFIX}/")
 
 
 def _prints(callback: Any) -> bool:

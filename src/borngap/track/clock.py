@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
 
 _INTERVALS = 64
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What tracking took.
+
+    Attributes:
+        probes: how many times what is watched was measured since training began.
+        seconds: time spent on that since training began, unit s.
+        training_seconds: time of the host's own since then, unit s.
+        spacing: steps between probes at present.
+    """
+
+    probes: int
+    seconds: float
+    training_seconds: float
+    spacing: int
+
+    @property
+    def share(self) -> float:
+        """Time spent over the host's own time; NaN before the first step."""
+        return self.seconds / self.training_seconds if self.training_seconds > 0 else math.nan
 
 
 class Clock:

@@ -30,7 +30,7 @@ class BornGapLightning(Callback):
 
     def __init__(
         self,
-        contexts: Sequence[Context] | str | Path,
+        contexts: Sequence[Context] | str | Path | None,
         tokenizer: Any,
         *,
         model: str | None = None,
@@ -40,12 +40,14 @@ class BornGapLightning(Callback):
         """Say what to watch; nothing is measured before training begins.
 
         Args:
-            contexts: contexts, mappings of their fields, or what ``read_contexts`` takes.
+            contexts: contexts, mappings of their fields, or what ``read_contexts`` takes; None where only
+                terms are watched.
             tokenizer: the model's tokenizer.
             model: name of the LightningModule's attribute that holds the causal LM; found unless given.
             out: the RUN folder; nothing is written without.
-            options: ``every``, ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``rule``, ``geometry``,
-                ``top_p`` and ``per_context`` of ``Tracker``.
+            options: ``terms``, ``dataset``, ``allowed``, ``asking``, ``sample``, ``seed``, ``every``,
+                ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``rule``, ``geometry``, ``top_p`` and
+                ``per_context`` of ``Tracker``.
         """
         self._contexts, self._tokenizer, self._attribute = contexts, tokenizer, model
         self._options = {"out": out, **options}

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from borngap.choices import Criterion
+from borngap.judge.termshares import WatchedPlace, shares_of_terms, success_by_term
 from borngap.judge.trajectory import MARGINS
 from borngap.train.observe import Record
 
-PREFIX = "born_gap"
+PREFIX, TERMS = "born_gap", "terms"
 _AVERAGED = (
     "born_gap", "logit_gap", "top1_margin", "signal", "drag", "gold_probability", "rival_probability",
     "cross_entropy", "gold_rank", "participation_ratio", "overlap_drift", "embedding_rotation",
@@ -41,6 +42,23 @@ def singles(records: Mapping[int, Record], golds: Mapping[int, str]) -> dict[str
         for index, record in records.items()
         for name in _OF_ONE
     }
+
+
+def of_terms(places: Sequence[WatchedPlace], records: Mapping[int, Record], *, apart: bool) -> dict[str, float]:
+    """Return success and over-use over the places of terms.
+
+    Args:
+        places: the places.
+        records: context -> its record.
+        apart: whether success of each wanted word is given, too.
+
+    Returns:
+        Name -> share; NaN where there is no such place.
+    """
+    found = shares_of_terms(places, records)
+    if apart:
+        found |= {f"{use}/success": share for use, share in success_by_term(places, records).items()}
+    return {f"{TERMS}/{name}": share for name, share in found.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float:

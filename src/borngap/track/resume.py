@@ -35,21 +35,27 @@ def read_targets(entries: Sequence[Mapping[str, Any]]) -> list[Target]:
     ]
 
 
+def stored_contexts(state: Mapping[str, Any]) -> list[Target]:
+    """Return the targets of an interrupted run that are no places of terms."""
+    targets = read_targets(state["targets"])
+    return targets[: len(targets) - len(state["places"])]
+
+
 def resumed(targets: Sequence[Target], settings: Mapping[str, Any], state: Mapping[str, Any]) -> list[Target]:
     """Return the targets of an interrupted run, with the rivals that it chose.
 
     Args:
         targets: the targets now; those without a rival take the one of the interrupted run.
         settings: what the numbers depend on.
-        state: the tracker's state of the interrupted run, with ``targets`` and ``settings``.
+        state: the tracker's state of the interrupted run, with ``targets``, ``places`` and ``settings``.
 
     Returns:
-        The targets, each with its rival.
+        The targets, each with its rival, and behind them those that are places of terms.
 
     Raises:
         UserError: contexts or settings differ; the message names which.
     """
-    there = read_targets(state["targets"])
+    there = stored_contexts(state)
     found = [*_other_contexts(there, targets), *_other_settings(state["settings"], settings)]
     if found:
         more = f"; and {len(found) - _NAMED_DIFFERENCES} more" if len(found) > _NAMED_DIFFERENCES else ""
@@ -59,7 +65,7 @@ def resumed(targets: Sequence[Target], settings: Mapping[str, Any], state: Mappi
             found="; ".join(found[:_NAMED_DIFFERENCES]) + more,
             fix="give those of the run that is resumed, or begin without its checkpoint",
         )
-    return there
+    return read_targets(state["targets"])
 
 
 def _other_contexts(there: Sequence[Target], now: Sequence[Target]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +19,24 @@ from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, judge
 from borngap.model.forward import forward
 from borngap.model.precision import LOW, full_float32, name_of, precision_of
-from borngap.model.probe import named, with_rivals
+from borngap.model.probe import named
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
 from borngap.runfolder import Store, environment
 from borngap.track.averaged import evaluated
-from borngap.track.clock import Clock
+from borngap.track.clock import Clock, Cost
 from borngap.track.hostfacts import described
-from borngap.track.lastwords import closing
-from borngap.track.metrics import PREFIX, averages, singles
-from borngap.track.resume import resumed, stored_targets
+from borngap.track.lastwords import closing, of_usage
+from borngap.track.metrics import PREFIX, averages, of_terms, singles
+from borngap.track.ranks import of_rank_0, own_rank
+from borngap.track.watched import TermsToWatch, taken_up, to_watch
 from borngap.train.finetune import weights_digest
 from borngap.train.observe import LIGHT_IDS, Follower, Observer, Record
+from borngap.usage.asking import Asking
 
 
 class BornGapWarning(UserWarning):
     """Something that the user of a tracker should know."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What tracking took.
-
-    Attributes:
-        probes: how many times the contexts were measured since training began.
-        seconds: time spent on that since training began, unit s.
-        training_seconds: time of the host's own since then, unit s.
-        spacing: steps between probes at present.
-    """
-
-    probes: int
-    seconds: float
-    training_seconds: float
-    spacing: int
-
-    @property
-    def share(self) -> float:
-        """Time spent over the host's own time; NaN before the first step."""
-        return self.seconds / self.training_seconds if self.training_seconds > 0 else math.nan
 
 
 class Tracker:
@@ -71,8 +51,14 @@ class Tracker:
         self,
         model: Any,
         tokenizer: Any,
-        contexts: Sequence[Context | Target] | str | Path,
+        contexts: Sequence[Context | Target] | str | Path | None = None,
         *,
+        terms: Any = None,
+        dataset: Any = None,
+        allowed: Any = None,
+        asking: Asking | Mapping[str, Any] | None = None,
+        sample: int | None = None,
+        seed: int = 0,
         out: str | Path | None = None,
         every: int | None = None,
         max_overhead: float = 0.01,
@@ -92,7 +78,16 @@ class Tracker:
         Args:
             model: a Hugging Face causal LM with adapters in place and requires_grad set.
             tokenizer: its tokenizer.
-            contexts: contexts or targets, mappings of contexts' fields, or what ``read_contexts`` takes.
+            contexts: contexts or targets, mappings of contexts' fields, or what ``read_contexts`` takes; none are
+                needed where there are terms.
+            terms: a file of terms, or a sequence of pairs, the wanted word first: success and over-use are followed
+                over a sample of their places.
+            dataset: rows in which these places are looked for, such as held-out ones: a path, a hub name, a
+                ``datasets`` object, a sequence of texts or mappings, of token ids too.
+            allowed: where words to avoid are right, as ``borngap.terms`` takes it.
+            asking: how the rows are read, or the fields of that: ``{"allowed_field": "allowed"}``.
+            sample: how many places; 64 unless given.
+            seed: seeds their choice.
             out: the RUN folder; nothing is written without.
             every: steps between probes; chosen by cost unless given.
             max_overhead: time for probes over the host's own time, in (0, 1]; both ends of the run come on top.
@@ -120,15 +115,24 @@ class Tracker:
             raise UserError("every is out of range", rule="at least 1 step", found=every)
         self._model, self._every, self._budget, self._optimizers = model, every, max_overhead, tuple(optimizers)
         self._criterion, self._per_context = criterion, per_context
-        self._settings = {"geometry": geometry, "top_p": top_p, "criterion": criterion, **precision_of(model)}
         tokenizer = tokenizer_of(tokenizer)
-        given = contexts_of(contexts)
+        given = [] if contexts is None else contexts_of(contexts)
         targets = [context if isinstance(context, Target) else named(context, tokenizer) for context in given]
+        wanted = TermsToWatch.of(terms, dataset, allowed, asking, sample, seed) if terms is not None else None
+        self._settings: dict[str, Any] = {
+            "geometry": geometry, "top_p": top_p, "criterion": criterion, **precision_of(model),
+            "terms": [term.words for term in wanted.terms] if wanted else [],
+        }  # fmt: skip
         _warn_of_low_precision(model)
         if state is not None:
-            targets = resumed(targets, self._settings, state)
-        matrix = geometry_of(model, geometry, tokenizer)
-        chosen, _, _ = with_rivals(model, tokenizer, targets, matrix, top_p)
+            self._watched = taken_up(targets, self._settings, state)
+        else:
+            matrix = geometry_of(model, geometry, tokenizer)
+            self._watched = to_watch(model, tokenizer, targets, wanted, matrix, top_p)
+        if self._watched.no_over_use:
+            text = f"over-use is not followed: {self._watched.no_over_use}"
+            warnings.warn(text, BornGapWarning, stacklevel=2)
+        chosen = self._watched.targets
         observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT_IDS)
         self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction, criterion))
         self._records: list[tuple[int, dict[int, Record]]] = []
@@ -140,7 +144,8 @@ class Tracker:
         digest = weights_digest(model) if state is None else state["weights"]
         self._plan = {
             "command": "track", "weights": digest, "contexts": [t.context.to_json() for t in chosen],
-            **self._settings, "stop": stop, "every": every, "max_overhead": None if every else max_overhead,
+            "places": [asdict(place) for place in self._watched.places], **self._settings, "stop": stop,
+            "every": every, "max_overhead": None if every else max_overhead,
         }  # fmt: skip
         self._out = out
         self._store = self._open(out, host, resumed=state is not None)
@@ -161,10 +166,11 @@ class Tracker:
     def __repr__(self) -> str:
         """Say it in a line."""
         metrics, share = self.metrics(), self.cost.share
-        ahead = round(metrics[f"{PREFIX}/resolved"] * len(self.targets))
+        ahead = round(metrics[f"{PREFIX}/resolved"] * len(self._watched.counted))
         pace = f"every {self._spacing} step{'s' * (self._spacing != 1)}" + ("" if self._every else " by cost")
         took = "" if math.isnan(share) else f"; {100 * share:.1f} % of the training's time"
-        said = f"{len(self.targets)} contexts at step {self._last_step}, ahead by {self._criterion} in {ahead}"
+        what = "contexts" if self._watched.contexts else "places"
+        said = f"{len(self._watched.counted)} {what} at step {self._last_step}, ahead by {self._criterion} in {ahead}"
         return f"<Tracker of {said}; {len(self._records)} records, {pace}{took}>"
 
     @property
@@ -180,7 +186,7 @@ class Tracker:
 
     @property
     def targets(self) -> list[Target]:
-        """The targets, with rivals."""
+        """The targets, with rivals; places of terms are the last."""
         return list(self._follower.targets.values())
 
     @property
@@ -230,7 +236,10 @@ class Tracker:
         return self.metrics()
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics of the last probe: averages and worst margins over contexts, shares, single contexts."""
+        """Return the metrics of the last probe: averages and worst margins over contexts, shares, single contexts.
+
+        Places of terms count in success and over-use alone, but where nothing else is watched.
+        """
         return self._metrics(self._records[-1][1])
 
     @full_float32()
@@ -242,13 +251,14 @@ class Tracker:
         return self._metrics(dict(zip(self._follower.targets, records, strict=True)))
 
     def _metrics(self, records: Mapping[int, Record]) -> dict[str, float]:
-        found = averages(list(records.values()), self._criterion)
-        saturation = self._follower.watch.saturation
-        found["saturated"] = sum(state.saturated for state in saturation.values()) / len(records)
+        counted, saturation = self._watched.counted, self._follower.watch.saturation
+        found = averages([records[i] for i in counted], self._criterion)
+        found["saturated"] = sum(saturation[i].saturated for i in counted if i in saturation) / len(counted)
         found["overhead"] = self.cost.share
+        found |= of_terms(self._watched.places, records, apart=self._per_context)
         if self._per_context:
-            golds = {i: target.context.gold for i, target in self._follower.targets.items()}
-            found |= singles(records, golds)
+            golds = {i: self._follower.targets[i].context.gold for i in self._watched.contexts}
+            found |= singles({i: records[i] for i in golds}, golds)
         return {f"{PREFIX}/{name}": value for name, value in found.items() if not math.isnan(value)}
 
     @full_float32()
@@ -274,8 +284,10 @@ class Tracker:
 
     def summary(self) -> str:
         """Return how the run ended, in a sentence, and the command that shows more."""
-        entries = [self._judge(index) for index in self._follower.targets]
-        return closing(entries, self._criterion, self.cost.share, self._follower.watch.account, self._out)
+        entries = [self._judge(index) for index in self._watched.contexts]
+        usage = of_usage(self._watched.places, self._records[0][1], self._records[-1][1])
+        account, steps = self._follower.watch.account, self._records[-1][0]
+        return closing(steps, entries, usage, self._criterion, self.cost.share, account, self._out)
 
     def save(self) -> list[dict[str, Any]]:
         """Judge the run as far as it went and write the RUN.
@@ -293,7 +305,7 @@ class Tracker:
         """Return what a checkpoint must keep, JSON-ready but for numbers that are not finite."""
         return {
             "weights": self._plan["weights"],
-            "targets": stored_targets(self.targets),
+            **self._watched.state(),
             "settings": self._settings,
             "start_rows": self._follower.observer.start_rows.tolist(),
             "records": [[step, {str(i): r for i, r in records.items()}] for step, records in self._records],
@@ -330,12 +342,13 @@ class Tracker:
 
     def _complete(self, records: dict[int, Record], *, everything: bool) -> None:
         """Measure expensive observables: at both ends, and at flips where what is left of the budget allows it."""
-        count = len(records) if everything else len(self._follower.events)
+        contexts = [i for i in self._watched.contexts if everything or i in self._follower.events]
+        count = len(contexts)
         left = self._budget * self._clock.training - self._clock.spent
         affordable = everything or self._every is not None or count * self._clock.expensive_seconds <= left
-        if count and _of_rank_0(int(affordable), self._device):
+        if count and of_rank_0(int(affordable), self._device):
             with self._clock.completing(count):
-                self._follower.complete(records, everything=everything)
+                self._follower.complete(records, contexts)
 
     def _keep(self, step: int, records: dict[int, Record]) -> None:
         if self._records and self._records[-1][0] == step:
@@ -355,18 +368,18 @@ class Tracker:
         cost = max(self._clock.probe_seconds, self._clock.mean_seconds)
         steps = cost / (self._budget * self._clock.step_seconds)
         wanted = 2 ** max(0, math.ceil(math.log2(steps))) if steps > 0 else 1
-        self._spacing = _of_rank_0(wanted, self._device)
+        self._spacing = of_rank_0(wanted, self._device)
         self._widest = max(self._widest, self._spacing)
 
     def _warn_of_failure(self, step: int) -> None:
-        for index in sorted(self._follower.watch.worsening - self._warned):
+        for index in sorted(self._follower.watch.worsening & set(self._watched.contexts) - self._warned):
             self._warned.add(index)
             words = self._follower.targets[index].context
             text = f"structural failure at step {step}: the drag of {words.gold!r} against {words.rival!r} worsens"
             warnings.warn(text, BornGapWarning, stacklevel=2)
 
     def _open(self, out: str | Path | None, host: Mapping[str, Any] | None, *, resumed: bool) -> Store | None:
-        if out is None or _rank() != 0:
+        if out is None or own_rank() != 0:
             return None
         store = Store(out, self._plan, environment() | {"host": {"model": described(self._model)} | dict(host or {})})
         if store.finished and not resumed:
@@ -381,16 +394,3 @@ def _warn_of_low_precision(model: Any) -> None:
     if low:
         text = f"trained parameters are {', '.join(sorted(low))}: small updates vanish in rounding; train in float32"
         warnings.warn(text, BornGapWarning, stacklevel=3)
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def _of_rank_0(value: int, device: torch.device) -> int:
-    """The value of rank 0, so that all ranks probe at the same steps."""
-    if not torch.distributed.is_initialized():
-        return value
-    shared = torch.tensor([value], device=device)
-    torch.distributed.broadcast(shared, 0)
-    return int(shared)

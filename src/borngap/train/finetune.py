@@ -187,7 +187,7 @@ class FineTune:
         records = follower.look(*seen, evaluate=is_evaluation(step))
         last = last or follower.watch.reason is not None
         if whole:
-            follower.complete(records, everything=last or step == 0)
+            follower.complete(records, records if last or step == 0 else follower.events)
         return records, last
 
     def _forward(self, batch: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -182,15 +182,15 @@ class Follower:
         self.events = self.watch.update(records, evaluate=evaluate)
         return records
 
-    def complete(self, records: dict[int, Record], *, everything: bool) -> None:
-        """Add the expensive observables to what ``look`` returned last: of all contexts, or where something happened.
+    def complete(self, records: dict[int, Record], contexts: Collection[int]) -> None:
+        """Add the expensive observables to what ``look`` returned last.
 
         Args:
             records: context -> record; changed.
-            everything: whether this is a first or last moment.
+            contexts: whose; at first and last moments all, else where something happened.
         """
         order = list(self.targets)
-        slots = [slot for slot, context in enumerate(order) if everything or context in self.events]
+        slots = [slot for slot, context in enumerate(order) if context in contexts]
         sound = [slot for slot in slots if not math.isnan(records[order[slot]]["cross_entropy"] or 0.0)]
         found = self.observer.expensive(self._logits[sound], sound) if sound else []
         for slot, record in zip(sound, found, strict=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from borngap.errors import UserError
 from borngap.scanning.supervised import Example
@@ -17,7 +18,53 @@ _SHOWN, _NEAR = 8, 3
 _LIKE = 0.75  # least similarity of spelling
 
 
-def refuse_absent(terms: Sequence[Term], examples: Iterable[Example], placer: Placer, name: str) -> None:
+def refuse_empty(
+    terms: Sequence[Term], examples: Iterable[Example], placer: Placer, name: str, counts: Mapping[str, int],
+    malformed: tuple[str, str] | None, supervised: str,
+) -> NoReturn:  # fmt: skip
+    """Say why data has no place of any term.
+
+    Args:
+        terms: the terms.
+        examples: the data once more.
+        placer: writes tokens as text.
+        name: of the data.
+        counts: ``rows``, ``malformed``, and ``hidden``, words in what is not supervised.
+        malformed: place and reason of the first malformed row.
+        supervised: what is supervised, in words.
+
+    Raises:
+        UserError: always.
+    """
+    if counts["hidden"]:
+        rule = f"words in what is supervised: {supervised}"
+        found, fix = f"{counts['hidden']} words elsewhere", "--loss all counts the prompts as well"
+        raise UserError(f"no place of the terms in {name} is supervised", rule=rule, found=found, fix=fix)
+    if not counts["rows"] - counts["malformed"]:
+        found = "no rows" if malformed is None else ": ".join(malformed)
+        raise UserError(f"no row of {name} can be read", rule="at least one", found=found)
+    refuse_absent(terms, examples, placer, name)
+
+
+def refuse_unmeasured(name: str, reasons: Sequence[tuple[str, str, int]]) -> NoReturn:
+    """Say that no place of any term can be measured.
+
+    Args:
+        name: of the data.
+        reasons: words of a term, why, and how many of its places.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        f"this tokenizer can't hold the words of the terms apart anywhere in {name}",
+        rule="both words differ at a token that both have, and rows cut them as they are cut alone",
+        found="; ".join(f"{words}: {reason} ({count} places)" for words, reason, count in reasons[:_SHOWN]),
+        fix="choose words of which neither is the beginning of the other",
+    )
+
+
+def refuse_absent(terms: Sequence[Term], examples: Iterable[Example], placer: Placer, name: str) -> NoReturn:
     """Say that no word of any term stands in the data, and what stands there instead.
 
     Args:

@@ -11,7 +11,6 @@ from typing import Any
 from borngap.data.recognise import layout_of
 from borngap.data.rows import DataSource, Row
 from borngap.data.source import source_of
-from borngap.errors import UserError
 from borngap.model.length import context_length
 from borngap.model.load import Loaded
 from borngap.model.precision import full_float32, precision_of
@@ -19,7 +18,7 @@ from borngap.model.vocabulary import tokenizer_digest, tokenizer_of
 from borngap.runfolder import clean, environment
 from borngap.scanning.supervised import Supervision
 from borngap.train.finetune import weights_digest
-from borngap.usage.absent import refuse_absent
+from borngap.usage.absent import refuse_empty
 from borngap.usage.allowed import Allowed, check_field, marks_of
 from borngap.usage.ask import PLACE_COUNTS, Asker
 from borngap.usage.asking import Asking
@@ -286,18 +285,12 @@ class _Run:
         counts = dict.fromkeys(PLACE_COUNTS, 0) | self._folder.counts(SERIES_OF[text.name])
         if counts["places"]:
             return
-        if counts["hidden"]:
-            rule = f"words in what is supervised: {text.asker.supervised}"
-            found, fix = f"{counts['hidden']} words elsewhere", "--loss all counts the prompts as well"
-            raise UserError(
-                f"no place of the terms in {text.source.name} is supervised", rule=rule, found=found, fix=fix
-            )
-        if not counts["rows"] - counts["malformed"]:
-            first = next(iter(self._folder.malformed(SERIES_OF[text.name])), None)
-            found = "no rows" if first is None else f"{first['where']}: {first['reason']}"
-            raise UserError(f"no row of {text.source.name} can be read", rule="at least one", found=found)
+        first = next(iter(self._folder.malformed(SERIES_OF[text.name])), None)
         examples = (example for _, rows in self._chunks(text) for example in text.asker.examples(rows, strict=False)[0])
-        refuse_absent(self._job.terms.terms, examples, self._job.placer, text.source.name)
+        refuse_empty(
+            self._job.terms.terms, examples, self._job.placer, text.source.name, counts,
+            None if first is None else (first["where"], first["reason"]), text.asker.supervised,
+        )  # fmt: skip
 
     def _chunks(self, text: Text) -> Iterator[tuple[int, Sequence[Row]]]:
         return text.source.chunks(self._job.settings.chunk, self._job.settings.limit, ())

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from borngap.errors import UserError
 from borngap.files import read_table
 from borngap.model.load import model_facts
+from borngap.usage.absent import refuse_unmeasured
 from borngap.usage.allowed import Allowed
 from borngap.usage.leak import BUDGET, PROMPT
 from borngap.usage.shares import DUE, LEADS, RIGHT, compliance, of_all, of_term
@@ -141,12 +141,5 @@ def _check_measured(asked: pl.DataFrame, name: str) -> None:
     """Refuse terms none of which can be measured."""
     if asked["logit_gap"].is_not_null().any():
         return
-    reasons = asked.group_by("use", "avoid", "reason", maintain_order=True).len().head(8)
-    found = "; ".join(
-        f"{use!r} instead of {avoid!r}: {reason} ({n} places)" for use, avoid, reason, n in reasons.iter_rows()
-    )
-    raise UserError(
-        f"this tokenizer can't hold the words of the terms apart anywhere in {name}",
-        rule="both words differ at a token that both have, and rows cut them as they are cut alone", found=found,
-        fix="choose words of which neither is the beginning of the other",
-    )  # fmt: skip
+    reasons = asked.group_by("use", "avoid", "reason", maintain_order=True).len()
+    refuse_unmeasured(name, [(f"{use!r} instead of {avoid!r}", why, n) for use, avoid, why, n in reasons.iter_rows()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields as fields_of_class
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _READERS: dict[str, _Reader] = {
 }
 _SHOWN = 8  # faults of one file in a message
 _WAY_OUT = "keep one of them"
+_FIELDS = tuple(field.name for field in fields_of_class(Term))
 
 
 def read_terms(path: str | Path, language: str | None = None) -> TermList:
@@ -57,8 +59,8 @@ def terms_of(given: Any, language: str | None = None) -> TermList:
     """Return terms as a caller may give them.
 
     Args:
-        given: a path, a list of terms, or a sequence of terms, of mappings with ``use`` and ``avoid``, or of pairs of
-            words, the wanted one first.
+        given: a path, a list of terms, or a sequence of terms, of mappings of their fields, or of pairs of words, the
+            wanted one first.
         language: of TBX with several languages.
 
     Returns:
@@ -75,12 +77,14 @@ def _term(given: Any, where: str) -> Term:
     if isinstance(given, Term):
         return replace(given, where=given.where or where)
     fields = given if isinstance(given, Mapping) else _pair(given)
+    where = fields.get("where") or where
     words = [fields.get(key) for key in ("use", "avoid")]
     if not all(isinstance(word, str) and word.strip() for word in words):
         rule = 'a pair of words, the wanted one first, or {"use": "client", "avoid": "customer"}'
         raise UserError(f"malformed term: {where}", rule=rule, found=repr(given))
     use, avoid = (" ".join(str(word).split()) for word in words)
-    return Term(use, avoid, where, cased=bool(fields.get("cased")))
+    more = {key: fields[key] for key in _FIELDS if key in fields}
+    return Term(**more | {"use": use, "avoid": avoid, "where": where, "exceptions": tuple(more.get("exceptions", ()))})
 
 
 def _pair(given: Any) -> dict[str, Any]:
