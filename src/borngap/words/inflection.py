@@ -8,7 +8,7 @@ English letters has one form, itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import takewhile
 from types import MappingProxyType
@@ -54,7 +54,7 @@ def lemmas(word: str) -> frozenset[str]:
         verbs, nouns = (f"{lemma} {rest}" for lemma in lemmas(first)), (f"{before} {lemma}" for lemma in lemmas(last))
         return frozenset((*verbs, *nouns))
     for cut in (0, *_cuts(word)):
-        found = {lemma.lower() for spelt in _lexicon()[0](word[cut:]).values() for lemma in spelt}
+        found = {lemma.lower() for spelt in _lexicon()[0].get(word[cut:], {}).values() for lemma in spelt}
         if found:
             return frozenset(word[:cut] + lemma for lemma in found)
     return frozenset({word})
@@ -117,12 +117,23 @@ def agree(form: str, base: str, other: str) -> str:
     return _cased(_regular(names[0], other) if name is None else theirs[name][0], form, base)
 
 
-@cache
-def _lexicon() -> tuple[Callable[[str], dict[str, tuple[str, ...]]], Callable[[str], dict[str, tuple[str, ...]]]]:
-    """The lexicon's look-ups of lemmas and of forms."""
-    from lemminflect import getAllInflections, getAllLemmas
+_Entries = Mapping[str, Mapping[str, tuple[str, ...]]]
 
-    return getAllLemmas, getAllInflections
+
+@cache
+def _lexicon() -> tuple[_Entries, _Entries]:
+    """The lexicon: word -> its lemmas by part of speech, and base -> its forms by tag."""
+    # by lemminflect's own readers: its look-ups copy each entry, which takes several times as long
+    from lemminflect import config
+    from lemminflect.codecs.InflectionLUCodec import InflectionLUCodec
+    from lemminflect.codecs.LemmaLUCodec import LemmaLUCodec
+    from lemminflect.codecs.OverridesCodec import OverridesCodec
+
+    bases, spelt = LemmaLUCodec.load(config.lemma_lu_fn), InflectionLUCodec.load(config.inflection_lu_fn)
+    for entries, file in ((bases, config.lemma_overrides_fn), (spelt, config.infl_overrides_fn)):
+        for word, entry in OverridesCodec.load(file).items():
+            entries[word] = entries.get(word, {}) | entry
+    return bases, spelt
 
 
 @lru_cache(_CACHE)
@@ -134,7 +145,8 @@ def _spellings(word: str) -> frozenset[str]:
 def _known(word: str) -> Mapping[Form, tuple[str, ...]]:
     """Forms by the lexicon, the base left out; nothing for a word that it lacks as a base."""
     found: dict[Form, tuple[str, ...]] = {}
-    for tag, spelt in _lexicon()[1](word).items():
+    for tag, written in _lexicon()[1].get(word, {}).items():
+        spelt = tuple(map(str.lower, written))
         if tag in _TAGS and not (tag == "VBP" and word in spelt):
             other = tuple(one for one in spelt if one != word) or spelt  # color has itself as a second plural
             found[_TAGS[tag]] = tuple(dict.fromkeys(found.get(_TAGS[tag], ()) + other))
