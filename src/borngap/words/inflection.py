@@ -8,9 +8,9 @@ English letters has one form, itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from itertools import takewhile
+from itertools import chain, takewhile
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -53,7 +53,7 @@ def lemmas(word: str) -> frozenset[str]:
         (first, _, rest), (before, _, last) = word.partition(" "), word.rpartition(" ")
         verbs, nouns = (f"{lemma} {rest}" for lemma in lemmas(first)), (f"{before} {lemma}" for lemma in lemmas(last))
         return frozenset((*verbs, *nouns))
-    for cut in (0, *_cuts(word)):
+    for cut in chain((0,), _cuts(word)):
         found = {lemma.lower() for spelt in _lexicon()[0].get(word[cut:], {}).values() for lemma in spelt}
         if found:
             return frozenset(word[:cut] + lemma for lemma in found)
@@ -169,13 +169,15 @@ def _unknown(word: str) -> Mapping[Form, tuple[str, ...]]:
     return {name: (_regular(name, word),) for name in names}
 
 
-def _cuts(word: str) -> list[int]:
+def _cuts(word: str) -> Iterator[int]:
     """Where a compound may be cut, longest last part first: after its last hyphen, a known word, or a prefix."""
     hyphen = word.rfind("-") + 1
     if hyphen:
-        return [hyphen]
-    places = range(2, len(word) - _SHORTEST + 1)
-    return [cut for cut in places if word[:cut] in _PREFIXES or (cut > 2 and _known(word[:cut]))]
+        yield hyphen
+        return
+    for cut in range(2, len(word) - _SHORTEST + 1):
+        if word[:cut] in _PREFIXES or (cut > 2 and _known(word[:cut])):
+            yield cut
 
 
 def _term(term: str) -> dict[Form, tuple[str, ...]]:
