@@ -28,6 +28,7 @@ PLACE_COLUMNS: dict[str, Any] = {
     **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in PLACE_NUMBERS}, "reason": pl.String,
     "before": pl.String, "after": pl.String,
 }  # fmt: skip
+_BLOCK_ELEMENTS = 1 << 22  # logits that are worked on at once
 PLACE_COUNTS = ("rows", "malformed", "tokens", "places", "hidden")
 
 
@@ -159,14 +160,21 @@ class Asker:
             yield key, place, {"gap": row[0], "probabilities": row[1], "ranks": row[2], "start": start}
 
     def _numbers(self, logits: Tensor, index: Tensor, pairs: Tensor) -> tuple[list[Any], list[Any], list[Any]]:
-        """Logit gap of gold over rival, and probability and rank of both; float64."""
-        index, pairs = index.to(logits.device), pairs.to(logits.device)
-        tokens = logits[:, : self._vocabulary.size].index_fill(1, self._holes.to(logits.device), -torch.inf)
-        normaliser = logits.double().logsumexp(1)
-        own = logits[index[:, None], pairs]
-        ranks = torch.stack([1 + (tokens[index] > own[:, side, None]).sum(1) for side in (0, 1)], 1)
-        chances = (own.double() - normaliser[index, None]).exp()
-        return (own[:, 0] - own[:, 1]).double().tolist(), chances.tolist(), ranks.tolist()
+        """Logit gap of gold over rival, and probability and rank of both, in blocks of bounded size."""
+        step = max(1, _BLOCK_ELEMENTS // logits.shape[1])
+        parts = (part.to(logits.device).split(step) for part in (index, pairs))
+        blocks = [self._block(logits[rows], ids) for rows, ids in zip(*parts, strict=True)]
+        gaps, chances, ranks = (torch.cat(held).tolist() for held in zip(*blocks, strict=True))
+        return gaps, chances, ranks
+
+    def _block(self, logits: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens = logits[:, : self._vocabulary.size]
+        if len(self._holes):
+            tokens = tokens.index_fill(1, self._holes.to(logits.device), -torch.inf)
+        own = logits.gather(1, pairs)
+        ranks = torch.stack([1 + (tokens > own[:, side, None]).sum(1) for side in (0, 1)], 1)
+        chances = (own.double() - logits.double().logsumexp(1, keepdim=True)).exp()
+        return (own[:, 0] - own[:, 1]).double(), chances, ranks
 
 
 def _of_sides(answer: dict[str, Any] | None, *, due: bool) -> dict[str, Any]:

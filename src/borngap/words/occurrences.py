@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -87,7 +88,8 @@ class Finder:
         found = {(o.term, o.side, o.start, o.stop): o for o in (*self._spelt(text), *self._matched(text))}
         if not found:
             return []
-        kept = [o for o in _longest(list(found.values())) if o.side == "use" or not self._is_right(o, text)]
+        excepted = {e: [match.span() for match in rule.finditer(text)] for e, rule in self._exceptions.items()}
+        kept = [o for o in _longest(list(found.values())) if o.side == "use" or not self._is_right(o, excepted)]
         return sorted(kept, key=lambda o: (o.start, o.term))
 
     def _spelt(self, text: str) -> Iterator[Occurrence]:
@@ -111,12 +113,12 @@ class Finder:
         counterpart = _in_step(text, _counterpart(_spaced(text), own, other))
         return Occurrence(index, side, match.start(), match.end(), text, counterpart)
 
-    def _is_right(self, occurrence: Occurrence, text: str) -> bool:
+    def _is_right(self, occurrence: Occurrence, excepted: dict[str, list[tuple[int, int]]]) -> bool:
         """Whether a word to avoid is one that its entry wants in this spelling, or excepts."""
         term = self._terms[occurrence.term]
         if _spaced(occurrence.text) in self._right[term.where]:
             return True
-        spans = (match.span() for e in term.exceptions for match in self._exceptions[e].finditer(text))
+        spans = (span for e in term.exceptions for span in excepted[e])
         return any(start <= occurrence.start and occurrence.stop <= stop for start, stop in spans)
 
     def _add(self, index: int, term: Term) -> None:
@@ -162,14 +164,19 @@ def _compiled(pattern: str, *, cased: bool, whole: bool = True) -> Any:
     return regex.compile(_bounded(pattern) if whole else pattern, 0 if cased else regex.IGNORECASE)
 
 
-def _longest(found: list[Occurrence]) -> Iterable[Occurrence]:
+def _longest(found: list[Occurrence]) -> Iterator[Occurrence]:
     """Those that do not lie within a longer one of the other side."""
+    ordered = sorted(found, key=lambda o: o.start)
+    starts, most = [o.start for o in ordered], max(o.stop - o.start for o in ordered)
+    for inner in ordered:
+        near = ordered[bisect_left(starts, inner.start - most) : bisect_right(starts, inner.start)]
+        if not any(_within(inner, outer) for outer in near):
+            yield inner
 
-    def within(inner: Occurrence, outer: Occurrence) -> bool:
-        longer = outer.stop - outer.start > inner.stop - inner.start
-        return inner.side != outer.side and longer and outer.start <= inner.start and inner.stop <= outer.stop
 
-    return (inner for inner in found if not any(within(inner, outer) for outer in found))
+def _within(inner: Occurrence, outer: Occurrence) -> bool:
+    longer = outer.stop - outer.start > inner.stop - inner.start
+    return inner.side != outer.side and longer and outer.start <= inner.start and inner.stop <= outer.stop
 
 
 @lru_cache(1 << 14)
