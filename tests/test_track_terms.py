@@ -7,6 +7,7 @@ import types
 import polars as pl
 import pytest
 import torch
+from datasets import Dataset
 from tests.hosts import arguments, same, weights
 from tests.test_terms import constant
 from tests.tiny import tiny
@@ -242,12 +243,27 @@ def test_places_are_spread_over_terms_and_kinds(tokenizer):
     )
 
 
+class MapStyle(torch.utils.data.Dataset):
+    """A data set of torch, which can't be iterated as a list is."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
 def test_places_of_tokenised_rows_are_those_of_their_texts(tokenizer):
     texts = ["The old man felt guilt and shame", "He said that guilt returns a guilt"]
     model = tiny("gpt2", len(tokenizer))
-    rows = [{"input_ids": tokenizer(text)["input_ids"]} for text in texts]
-    found = [drawn(tokenizer, data, PAIRS, 9).targets for data in (texts, rows)]
-    assert [(t.ids, t.gold_id, t.rival_id) for t in found[0]] == [(t.ids, t.gold_id, t.rival_id) for t in found[1]]
+    rows = [tokenizer(text, return_tensors="pt") for text in texts]
+    rows = [{"input_ids": row["input_ids"][0]} for row in rows]
+    kinds = (texts, rows, MapStyle(rows), [tokenizer(text) for text in texts], Dataset.from_list(rows))
+    found = [[(t.ids, t.gold_id, t.rival_id) for t in drawn(tokenizer, data, PAIRS, 9).targets] for data in kinds]
+    assert found == [found[0]] * len(kinds)
     gaps = {p["offset"]: p["logit_gap"] for p in terms(model, tokenizer, texts, PAIRS, leak=False).places.to_dicts()
             if p["kind"] == "due"}  # fmt: skip
     with pytest.warns(BornGapWarning, match="over-use"):
@@ -328,3 +344,13 @@ def test_probes_of_terms_keep_to_the_budget(tokenizer, monkeypatch):
         seen += [step] if "born_gap/terms/success" in tracker.step(step) else []
         assert tracker.cost.share <= 0.05
     assert seen == [128, 256, 384, 512]
+
+
+def test_places_after_much_text_come_last(tokenizer, monkeypatch):
+    monkeypatch.setattr("borngap.usage.sampled._LONG", 5)
+    rows = (
+        ["The old man felt a list of words and guilt"] * 20 + ["He felt guilt"] * 2 + ["Raise the list and exception"]
+    )
+    sample = drawn(tokenizer, rows, PAIRS, 4)
+    assert sorted(len(target.ids) for target in sample.targets)[:-1] == [2, 2, 6]
+    assert [place.use for place in sample.places].count("exception") == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
@@ -169,7 +169,7 @@ def of_objects(rows: Any, name: str = "data") -> DataSource:
     """Read rows from a Python object that can be iterated any number of times.
 
     Args:
-        rows: texts or mappings: a sequence, or a ``datasets`` object.
+        rows: texts or mappings: a sequence, a ``datasets`` object, or a data set of torch that has a length.
         name: what to call it in messages.
 
     Returns:
@@ -178,11 +178,31 @@ def of_objects(rows: Any, name: str = "data") -> DataSource:
     Raises:
         UserError: it can be iterated once only, or not at all.
     """
+    if not hasattr(rows, "__iter__") and hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
+        rows = _Indexed(rows)
     if not hasattr(rows, "__iter__") or iter(rows) is rows:
         rule, fix = "rows that can be read twice", "give a list, a file name, or a datasets.Dataset"
         raise UserError("the data can't be read again from the start", rule=rule, found=type(rows).__name__, fix=fix)
     stamp = partial(_content, rows) if hasattr(rows, "__len__") else None  # a stream may have no end
-    return DataSource(name, (DataPart(name, "record", lambda: enumerate(rows, 1), lambda value: value, stamp),))
+    return DataSource(name, (DataPart(name, "record", lambda: enumerate(rows, 1), _object, stamp),))
+
+
+class _Indexed:
+    """Rows that are reached by their index, one after the other."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._rows[index] for index in range(len(self)))
+
+
+def _object(value: Any) -> Any:
+    """A row; what a tokenizer returns is a mapping, but no dictionary."""
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _content(rows: Any) -> tuple[str]:
