@@ -3,6 +3,7 @@
 import json
 import math
 import types
+from dataclasses import asdict
 
 import polars as pl
 import pytest
@@ -238,6 +239,8 @@ def test_places_are_spread_over_terms_and_kinds(tokenizer):
     assert sample == drawn(tokenizer, rows, PAIRS, 9, **ASKING)
     assert sample != drawn(tokenizer, rows, PAIRS, 9, 1, **ASKING)
     assert len(drawn(tokenizer, rows, PAIRS, 1000, **ASKING).places) == 72
+    few = [place.is_due for place in drawn(tokenizer, rows[50:], PAIRS, 9, **ASKING).places]
+    assert (few.count(True), few.count(False)) == (2, 7)
     assert drawn(tokenizer, rows[:52], PAIRS, 9, **ASKING).no_over_use == (
         "no place of a word to avoid is marked as right"
     )
@@ -284,7 +287,7 @@ def test_a_row_longer_than_the_window_is_read_from_its_window_on(tokenizer):
 def test_a_place_with_several_rivals_counts_once(tokenizer):
     """guilt leads shame and stays behind error: no success at either of its two places."""
     model = constant(tokenizer, {" guilt": 2.0, " shame": 1.0, " error": 3.0})
-    words = [Term("guilt", "shame", "line 1"), Term("guilt", "error", "line 1")]
+    words = [asdict(Term("guilt", avoid, "line 1")) for avoid in ("shame", "error")]  # as a checkpoint keeps them
     with pytest.warns(BornGapWarning, match="over-use"):
         tracker = Tracker(model, tokenizer, terms=words, dataset=["He felt guilt and guilt"])
     assert [len(tracker.targets), tracker.metrics()["born_gap/terms/success"]] == [4, 0.0]
@@ -352,5 +355,15 @@ def test_places_after_much_text_come_last(tokenizer, monkeypatch):
         ["The old man felt a list of words and guilt"] * 20 + ["He felt guilt"] * 2 + ["Raise the list and exception"]
     )
     sample = drawn(tokenizer, rows, PAIRS, 4)
-    assert sorted(len(target.ids) for target in sample.targets)[:-1] == [2, 2, 6]
+    assert sorted(len(target.ids) for target in sample.targets)[:-1] == [2, 2, 5]
     assert [place.use for place in sample.places].count("exception") == 1
+
+
+def test_terms_come_back_from_a_checkpoint_as_they_were():
+    """One entry that wants either of two words is no contradiction."""
+    given = [
+        Term("guilt", "shame", "line 1", exceptions=("in shame",)),
+        Term("remorse", "shame", "line 1", whole=False),
+    ]
+    kept = json.loads(json.dumps([asdict(term) for term in given]))
+    assert terms_of(kept).terms == terms_of(given).terms == tuple(given)
