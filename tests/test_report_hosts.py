@@ -105,3 +105,22 @@ def test_the_reference_loops_plan_stands(tmp_path):
     path.write_text(json.dumps(head))
     told = reported(folder).summary["runs"][0]
     assert (told["model"], told["label"]) == ("docs-gpt2-s", "full, rate 2e−4")
+
+
+def test_terms_that_were_watched_get_a_sentence(tmp_path):
+    texts = ["Call the method", "It returns a dictionary", "Raise an exception"]
+    pairs = [("method", "function"), ("dictionary", "list"), ("error", "exception")]
+    watcher = BornGapCallback(terms=pairs, dataset=texts, allowed=[2], every=1, out=tmp_path / "run")
+    trainer(tmp_path / "host", [watcher], max_steps=2).train()
+    (made,) = reported(tmp_path / "run").summary["runs"]
+    (said,) = [note for note in made["notes"] if note.startswith("Terms")]
+    first, *_, last = borngap.read_run(tmp_path / "run").usage.rows(named=True)
+    assert said.startswith("Terms from step 0 to 2: success ")
+    assert f"over-use {first['over_use']:g} → {last['over_use']:g}; the largest success was " in said
+    assert "places" not in {name for name, _ in made["settings"]}
+    path = tmp_path / "run" / "run.json"
+    head = json.loads(path.read_text())
+    head["plan"]["places"][0].pop("term")
+    path.write_text(json.dumps(head))
+    (damaged,) = reported(tmp_path / "run").summary["runs"]
+    assert not any(note.startswith("Terms") for note in damaged["notes"])

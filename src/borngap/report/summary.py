@@ -31,6 +31,7 @@ from borngap.report.wording import (
     made_sentence,
     phantom_sentence,
     remedy_sentence,
+    usage_sentence,
     verdict_sentence,
 )
 from borngap.runfolder import Run
@@ -134,7 +135,7 @@ def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> Ru
     plan, run = source.plan, source.run
     own = [context for context in contexts if context["run"] == number]
     behind = sum(watched(source, entry) for entry in source.entries)
-    dose = _dose(plan)
+    dose, usage = _dose(plan), [usage_sentence(source.usage)] if source.usage else []
     return {
         "number": number,
         "what": "RUN",
@@ -145,9 +146,9 @@ def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> Ru
         "criterion": source.criterion,
         "dose": dose,
         "missing": [public(text) for text in source.missing],
-        "notes": [*map(public, plan.notes), *([remedy_sentence(behind)] if behind else [])],
+        "notes": [*map(public, plan.notes), *usage, *([remedy_sentence(behind)] if behind else [])],
         "made": made_sentence(plan, run.environment),
-        "settings": setting_pairs(run.plan, {"contexts", "notes"}),
+        "settings": setting_pairs(run.plan, {"contexts", "places", "notes"}),
         "environment": setting_pairs(run.environment, set()),
         "verdict": verdict_sentence(own, source.criterion, dose),
     }

@@ -17,7 +17,7 @@ from borngap.cuts import (
 from borngap.judge.verdicts import WATCHED_ADVICE
 from borngap.report.facts.entries import RunPlan
 from borngap.report.facts.typed import as_table
-from borngap.report.records import ContextRecord, MatrixRecord, ModelGeometry, Needed
+from borngap.report.records import ContextRecord, MatrixRecord, ModelGeometry, Needed, Number
 from borngap.report.text import MISSING, count, number, rate
 from borngap.shown import public, visible
 
@@ -149,6 +149,27 @@ def remedy_sentence(behind: int) -> str:
     return (
         f"{count(behind, 'context')} stayed behind. A watched context is not trained on by itself, so no rate of its "
         f"own is named. What helps: {WATCHED_ADVICE}."
+    )
+
+
+def usage_sentence(usage: Sequence[Mapping[str, Number]]) -> str:
+    """Say how success and over-use of the terms that a run watched went.
+
+    Args:
+        usage: one row a step, with ``step``, ``success``, ``first`` and ``over_use``; at least one.
+
+    Returns:
+        A sentence.
+    """
+    first, last = usage[0], usage[-1]
+    best = max(usage, key=lambda row: row["success"] or 0.0)
+    names = {"success": "success", "first": "first choice", "over_use": "over-use"}
+    went = [
+        f"{name} {number(first[key])} → {number(last[key])}" for key, name in names.items() if last[key] is not None
+    ]
+    return (
+        f"Terms from step {number(first['step'])} to {number(last['step'])}: {', '.join(went)}; the largest success was "
+        f"{number(best['success'])}, at step {number(best['step'])}. Their places are watched as contexts."
     )
 
 

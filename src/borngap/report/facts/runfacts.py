@@ -16,6 +16,7 @@ from borngap.judge.verdicts import verdict
 from borngap.report.facts.entries import Entry, RunPlan, parsed_entry, parsed_plan
 from borngap.report.facts.hosts import stand_ins
 from borngap.report.facts.typed import as_items, as_table
+from borngap.report.records import Number
 from borngap.runfolder import RUN, RUN_FILE, STEP_COLUMNS, STEPS_FILE, VERDICTS_FILE, Run, clean
 
 FIX = "give a folder that `borngap finetune`, `sweep`, `scan` or a callback wrote"
@@ -48,6 +49,14 @@ class RunFacts:
     def entries(self) -> list[Entry]:
         """What became of each context."""
         return [parsed_entry(entry["context"], entry) for entry in self.run.verdicts]
+
+    @property
+    def usage(self) -> list[dict[str, Number]]:
+        """Success, first and over-use at each step; none without terms, or where the plan is damaged."""
+        try:
+            return self.run.usage.to_dicts()
+        except (KeyError, TypeError):
+            return []
 
     @property
     def criterion(self) -> Criterion:
