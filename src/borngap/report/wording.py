@@ -168,8 +168,8 @@ def usage_sentence(usage: Sequence[Mapping[str, Number]]) -> str:
         f"{name} {number(first[key])} → {number(last[key])}" for key, name in names.items() if last[key] is not None
     ]
     return (
-        f"Terms from step {number(first['step'])} to {number(last['step'])}: {', '.join(went)}; the largest success was "
-        f"{number(best['success'])}, at step {number(best['step'])}. Their places are watched as contexts."
+        f"Terms from step {number(first['step'])} to {number(last['step'])}: {', '.join(went)}; the largest success "
+        f"was {number(best['success'])}, at step {number(best['step'])}. Their places are watched as contexts."
     )
 
 
