@@ -17,6 +17,7 @@ from borngap.errors import UserError
 from borngap.model.tokenrelations import TokenRelations
 from borngap.model.words import Words
 from borngap.observables.geometry import Geometry
+from borngap.report.scanwording import rule_sentence, scan_sentence
 from borngap.scanning.candidates import Candidates, Rule
 from borngap.scanning.pairs import headline_of, pairs_of
 from borngap.scanning.rivals import Rivals
@@ -115,6 +116,11 @@ def test_only_the_relations_that_are_named_are_looked_for(tokenizer, own):
     assert chosen.summary["headline"]["relations"] == ["synonym", "function word"]
     assert chosen.summary["share_rival_ahead"] == chosen.summary["headline"]["share_ahead"]
     assert (alone.summary["least_overlap"], alone.summary["find_by"], alone.summary["percentile"]) == (None,) * 3
+    assert rule_sentence(alone.summary) == "Looked for rivals of the kind synonym, whatever their overlap."
+    told = rule_sentence(chosen.summary)
+    assert told.startswith("Looked for rivals of the kind synonym or function word that overlap with gold by at least ")
+    assert told.endswith("; synonyms and other spellings, whatever their overlap.")
+    assert " of the kind synonym or function word in front" in scan_sentence(chosen.summary)
     assert alone.summary["counts"]["with_neighbours"] < chosen.summary["counts"]["with_neighbours"]
 
 
@@ -157,7 +163,8 @@ def test_a_pair_of_the_headline_comes_before_worse_ones(tmp_path):
     ({"relations": ("synonyms",)}, r"relations is out of range\n  rule: one or more of spelling, inflection, .*\n  f"),
     ({"relations": ("given",)}, "relations is out of range"),
     ({"find_by": "odd"}, r"find_by is out of range\n  rule: one of readout, input, centered"),
-    ({"relations": ("synonym",), "pairs": (("a", "b"),)}, "pairs is out of range\n  rule: alone, without relations"),
+    ({"relations": ("synonym",), "pairs": (("a", "b"),)}, "relations is out of range\n  rule: none beside pairs"),
+    ({"thesaurus": "x", "pairs": (("a", "b"),)}, "thesaurus is out of range\n  rule: none beside pairs"),
     ({"thesaurus": "no/such/file"}, "no/such/file"),
 ])  # fmt: skip
 def test_settings_out_of_range(tokenizer, options, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from borngap.report.facts.typed import as_items, as_table, as_text, as_whole
+from borngap.report.facts.typed import as_items, as_table, as_text, as_texts, as_whole
 from borngap.report.scanrecords import RelationRecord
 from borngap.report.text import count, number
 from borngap.report.wording import CLASSES, environment_words, precision_words
@@ -97,10 +97,15 @@ def nucleus_sentence(told: Mapping[str, object]) -> str:
 
 def _headline(told: Mapping[str, object]) -> str:
     """The rivals that the headline counts."""
-    counted = tuple(map(str, as_items(as_table(told.get("headline")).get("relations"))))
+    kinds = _kinds(told)
     if told.get("given_pairs") is not None:
         return "the rival of a given pair"
-    return "a synonym" if counted == SYNONYMOUS else f"a rival of the kind {' or '.join(counted)}"
+    return "a synonym" if kinds == SYNONYMOUS else f"a rival of the kind {' or '.join(kinds)}"
+
+
+def _kinds(told: Mapping[str, object]) -> tuple[str, ...]:
+    """The relations that the headline counts."""
+    return tuple(as_texts(as_table(told.get("headline")).get("relations")))
 
 
 def rule_sentence(told: Mapping[str, object]) -> str:
@@ -110,14 +115,18 @@ def rule_sentence(told: Mapping[str, object]) -> str:
         left_out = [as_table(pair) for pair in as_items(told.get("pairs_left_out"))]
         looked = f"Looked for {count(given, 'given pair')}, in both directions and whatever their overlap."
         return f"{looked} Left out: {len(left_out)}, as {left_out[0].get('reason')}." if left_out else looked
+    kinds = _kinds(told)
     if least is None:
-        return "A rival is a synonym of gold, or gold in another spelling." if told.get("headline") else ""
+        return f"Looked for rivals of the kind {' or '.join(kinds)}, whatever their overlap." if kinds else ""
     by = "set by hand" if percentile is None else f"the {percentile:g}th percentile of the model's random token pairs"
     rows = _ROWS.get(str(told.get("find_by")), "")
-    return (
-        f"A rival is a synonym of gold, or another whole word that overlaps with it by at least {number(least)}{rows}, "
-        f"{by}."
-    )
+    near = f"by at least {number(least)}{rows}, {by}"
+    if not kinds:
+        return f"A rival is another whole word that overlaps with gold {near}."
+    if kinds == SYNONYMOUS:
+        return f"A rival is a synonym of gold, or another whole word that overlaps with it {near}."
+    free = "; synonyms and other spellings, whatever their overlap" if set(kinds) & set(SYNONYMOUS) else ""
+    return f"Looked for rivals of the kind {' or '.join(kinds)} that overlap with gold {near}{free}."
 
 
 def bulk_sentence(told: Mapping[str, object], model: str) -> str:

@@ -49,10 +49,9 @@ class Scanning(Reading):
 
     def rules(self) -> Mapping[str, InRange]:
         """Return the range of each setting that has one."""
-        named = set(self.relations or ())
+        alone = "none beside pairs, whose relation is that they are given"
         own: dict[str, InRange] = {
-            "relations": (named <= set(_FOUND), f"one or more of {', '.join(_FOUND)}"),
-            "pairs": (self.pairs is None or not (named or self.thesaurus), "alone, without relations and a thesaurus"),
+            "relations": (set(self.relations or ()) <= set(_FOUND), f"one or more of {', '.join(_FOUND)}"),
             "find_by": (self.find_by in KINDS, f"one of {', '.join(KINDS)}"),
             "percentile": (PERCENTILE_FLOOR <= self.percentile < 100, f"in [{PERCENTILE_FLOOR:g}, 100)"),
             "min_overlap": (self.min_overlap is None or 0 < self.min_overlap <= 1, "in (0, 1]"),
@@ -60,6 +59,8 @@ class Scanning(Reading):
             "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
             "bulk_pairs": (self.bulk_pairs >= 1, "at least 1 pair"),
         }
+        if self.pairs is not None:
+            own |= {name: (not getattr(self, name), alone) for name in ("relations", "thesaurus")}
         return own | dict(super().rules())
 
     @property
