@@ -182,6 +182,20 @@ def test_of_two_lost_tables_the_worst_pairs_of_the_summary_are_left(tmp_path):
     assert "only the 1 worst pairs are known, from summary.json" in made.summary["runs"][0]["missing"]
 
 
+@pytest.mark.parametrize("lost", ["gold", "relation", "targets", "rival_ahead"])
+def test_a_pair_of_the_summary_that_lacks_something_is_left_out(tmp_path, lost):
+    folder = make_scan(tmp_path / "mine")
+    for name in ("pairs.parquet", "positions.parquet"):
+        (folder / name).unlink()
+    held = json.loads((folder / "summary.json").read_text())
+    whole = held["worst"][0]
+    held["worst"] = [whole, {key: value for key, value in whole.items() if key != lost}]
+    (folder / "summary.json").write_text(json.dumps(held))
+    made = report_of(folder)
+    assert [pair["gold"] for pair in made.summary["pairs"]] == ["shame"]
+    assert list(faults(made.summary, ScanSummary)) == []
+
+
 def test_a_scan_that_is_not_finished(tmp_path):
     ScanFolder(tmp_path / "mine", {"data": "x", "model": "m"}, {})
     made = report_of(tmp_path / "mine")

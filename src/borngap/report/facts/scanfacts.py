@@ -16,6 +16,7 @@ from borngap.scanning.scanfolder import PAIRS_FILE, POSITIONS_FILE, SCAN, SCAN_F
 from borngap.words.relation import SYNONYMOUS
 
 _FILES = (SCAN_FILE, PAIRS_FILE, POSITIONS_FILE)
+_NEEDED = ("gold", "rival", "relation", "targets", "rival_ahead", "born_rival_ahead")  # of a pair
 _BINS = 50
 _WIDTHS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 100.0)
 
@@ -108,7 +109,7 @@ def _pairs(path: Path, told: Mapping[str, object], missing: list[str], counted: 
         missing.append(f"the pairs are made again from {POSITIONS_FILE}")
         return pairs_of(path / POSITIONS_FILE, counted)
     try:
-        kept = pl.DataFrame(as_items(told.get("worst")), schema=PAIR_COLUMNS)
+        kept = pl.DataFrame(as_items(told.get("worst")), schema=PAIR_COLUMNS).drop_nulls(_NEEDED)
     except (pl.exceptions.PolarsError, TypeError, ValueError):
         kept = pl.DataFrame(schema=PAIR_COLUMNS)
     if len(kept):
