@@ -24,7 +24,11 @@ def test_a_local_cluster_finds_what_one_process_finds(tmp_path):
     data = tmp_path / "data.jsonl"
     rows = [json.dumps({"text": f"{text} {index}"}) for index, text in enumerate(TEXTS * 5)]
     data.write_text("\n".join([*rows, "broken"]) + "\n")
+    groups = tmp_path / "groups.txt"
+    groups.write_text("error, exception, list\n", encoding="utf-8")
+    relations = ("synonym", "function word", "not in the thesaurus")
     loaded, options = load(MODEL), {"chunk": 3, "limit": 11, "bulk_pairs": 50_000}
+    options |= {"relations": relations, "thesaurus": str(groups)}
     seen = []
     engine = RayEngine(MODEL, str(data), workers=1)
     found = scan(
@@ -37,6 +41,7 @@ def test_a_local_cluster_finds_what_one_process_finds(tmp_path):
     assert found.summary["malformed"][0]["where"] == "data.jsonl, line 11"
     assert max(progress.rows for progress in seen) == 11
     assert len(found.positions) > 5
+    assert set(found.positions["relation"]) <= set(relations)
 
 
 def test_a_stream_of_unknown_length_needs_a_limit(tokenizer):
