@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from borngap.cli.show import fitted_table, print_table, say
-from borngap.report.records import ComparisonSummary, ForecastRecord, ScanSummary, Shown, Summary
+from borngap.cli.usagesummaries import print_change, print_usage
+from borngap.report.anyrecord import Shown
+from borngap.report.records import ComparisonSummary, ForecastRecord, ScanSummary, Summary
 from borngap.report.text import MISSING, number, rate
 from borngap.report.wording import needed_text
 
@@ -21,8 +23,12 @@ def print_summary(summary: Shown) -> None:
         _report(summary)
     elif summary["kind"] == "compare":
         _compared(summary)
-    else:
+    elif summary["kind"] == "scan":
         _scan(summary)
+    elif summary["kind"] == "terms":
+        print_usage(summary)
+    else:
+        print_change(summary)
 
 
 def _report(s: Summary) -> None:
@@ -92,7 +98,7 @@ def _scan(s: ScanSummary) -> None:
     say(f"\n{s['bulk']['sentence']}" if s["bulk"]["sentence"] else "")
 
 
-def _notes(s: Shown, *, labelled: bool) -> None:
+def _notes(s: Summary | ComparisonSummary | ScanSummary, *, labelled: bool) -> None:
     for run in s["runs"]:
         for text in run["missing"] + run["notes"]:
             say(f"note: {run['label']}: {text}" if labelled else f"note: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,13 @@ def tokenizer_of(processing: Any) -> Any:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """Return a fingerprint of everything by which a tokenizer turns rows into ids, its chat template included."""
+    """Return a fingerprint of everything by which a tokenizer turns rows into ids, its chat template included.
+
+    Truncation and padding are what its last call wanted, and are saved with it: a trainer leaves its own behind.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    if backend is not None:
+        rules = json.dumps(json.loads(backend.to_str()) | dict.fromkeys(("truncation", "padding")))
+    else:
+        rules = repr(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(f"{rules} {getattr(tokenizer, 'chat_template', None)}".encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from borngap.changes.sameness import refuse_mixed_precision
 from borngap.errors import UserError
 from borngap.report.charts.charts import COMPARED, STYLES
 from borngap.report.charts.rows import context_label
@@ -37,11 +38,10 @@ def comparison(sources: Sequence[RunFacts]) -> ComparisonSummary:
     Raises:
         UserError: too few or too many runs, or their numbers come from weights of different dtypes.
     """
-    if not 2 <= len(sources) <= len(STYLES):
-        rule = f"2 to {len(STYLES)} RUN folders: lines of more could not be told apart"
-        raise UserError("that many runs can't be compared", rule=rule, found=len(sources))
+    refuse_number(len(sources), "RUN")
     whole = summary(sources)
-    _refuse_mixed_precision(sources)
+    told = {source.run.folder.name: precision_words(source.plan.dtype, source.plan.measured_in) for source in sources}
+    refuse_mixed_precision(told, "runs")
     runs = _named(whole["runs"])
     groups: dict[tuple[str, ...], dict[int, ContextRecord]] = {}
     for context in whole["contexts"]:
@@ -62,25 +62,43 @@ def comparison(sources: Sequence[RunFacts]) -> ComparisonSummary:
     }
 
 
-def _refuse_mixed_precision(sources: Sequence[RunFacts]) -> None:
-    told = {s.run.folder.name: precision_words(s.plan.dtype, s.plan.measured_in) for s in sources}
-    known = {name: words for name, words in told.items() if words}
-    if len(set(known.values())) > 1:
-        found = "; ".join(f"{name}: {words}" for name, words in known.items())
-        fix = "repeat one of them with the --dtype of the other"
-        raise UserError("the runs are of different precision", rule="one dtype in all", found=found, fix=fix)
+def refuse_number(number: int, kind: str) -> None:
+    """Refuse to compare too few or too many folders.
+
+    Args:
+        number: how many there are.
+        kind: of the folders.
+
+    Raises:
+        UserError: fewer than two, or more than there are styles of lines.
+    """
+    if not 2 <= number <= len(STYLES):
+        rule = f"2 to {len(STYLES)} {kind} folders: lines of more could not be told apart"
+        raise UserError(f"that many {kind} folders can't be compared", rule=rule, found=number)
 
 
 def _named(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Labels that differ: by model, then by folder, then by number."""
-    for extra in ([run["model"] for run in runs], [run["folder"] for run in runs]):
-        labels = [run["label"] for run in runs]
+    models, folders = [run["model"] for run in runs], [run["folder"] for run in runs]
+    labels = distinct([run["label"] for run in runs], models, folders)
+    return [{**run, "label": label} for run, label in zip(runs, labels, strict=True)]
+
+
+def distinct(labels: Sequence[str], *more: Sequence[str]) -> list[str]:
+    """Return labels that differ: each with more about it where they don't, and with its number at last.
+
+    Args:
+        labels: of each thing.
+        *more: what else there is to say of each, in this order.
+
+    Returns:
+        As many.
+    """
+    for extra in more:
         if len(set(labels)) < len(labels) and len(set(extra)) > 1:
-            runs = [{**run, "label": f"{run['label']}, {more}"} for run, more in zip(runs, extra, strict=True)]
-    labels = [run["label"] for run in runs]
+            labels = [f"{label}, {own}" for label, own in zip(labels, extra, strict=True)]
     if len(set(labels)) == len(labels):
-        return list(runs)
-    return [{**run, "label": f"{run['label']} ({number})"} for number, run in enumerate(runs, 1)]
+        return list(labels)
+    return [f"{label} ({number})" for number, label in enumerate(labels, 1)]
 
 
 def _in_several(groups: Mapping[tuple[str, ...], dict[int, ContextRecord]]) -> list[dict[int, ContextRecord]]:

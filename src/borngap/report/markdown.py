@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from borngap.report.anyrecord import Shown
 from borngap.report.markup import escaped, table
 from borngap.report.records import (
     ComparedEntry,
@@ -16,11 +17,13 @@ from borngap.report.records import (
     MatrixRecord,
     Number,
     PhaseRecord,
-    Shown,
+    ScanSummary,
     Summary,
 )
 from borngap.report.scanmarkdown import scan_blocks
 from borngap.report.text import MISSING, number, rate
+from borngap.report.usage.markdown import change_comment, usage_blocks
+from borngap.report.usage.records import UsageSummary
 from borngap.report.wording import needed_text, used_text
 
 _ENDS = {
@@ -39,10 +42,9 @@ def markdown(summary: Shown) -> str:
     Returns:
         GitHub-flavoured Markdown; no text of a prompt is read as markup or HTML.
     """
-    if summary["kind"] == "report":
-        parts = _report(summary)
-    else:
-        parts = _compared(summary) if summary["kind"] == "compare" else scan_blocks(summary)
+    if summary["kind"] == "change":
+        return change_comment(summary)
+    parts = _blocks(summary)
     made = [
         f"**{escaped(run['label'])}**, {run['what']} folder {escaped(run['folder'])}: {escaped(run['made'])}"
         for run in summary["runs"]
@@ -50,6 +52,14 @@ def markdown(summary: Shown) -> str:
     settings = [line for run in summary["runs"] for line in _settings(run)]
     blocks = [f"# {escaped(summary['title'])}", *parts, "## How it was made", *made, *settings, *_definitions(summary)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _blocks(summary: Summary | ComparisonSummary | ScanSummary | UsageSummary) -> list[str]:
+    if summary["kind"] == "report":
+        return _report(summary)
+    if summary["kind"] == "compare":
+        return _compared(summary)
+    return scan_blocks(summary) if summary["kind"] == "scan" else usage_blocks(summary)
 
 
 def _report(s: Summary) -> list[str]:

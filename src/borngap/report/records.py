@@ -16,10 +16,10 @@ Pair = list[str]  # a name and its value, in words
 
 
 class Made(TypedDict):
-    """How a run, a sweep or a scan was made."""
+    """How a run, a sweep, a scan or a use of terms was made."""
 
     number: int
-    what: Literal["RUN", "SWEEP", "scan"]
+    what: Literal["RUN", "SWEEP", "scan", "TERMS"]
     folder: str
     label: str
     missing: list[str]
@@ -342,6 +342,3 @@ class ScanSummary(TypedDict):
     bulk: ScanBulk
     notes: list[str]
     definitions: Definitions
-
-
-Shown = Summary | ComparisonSummary | ScanSummary

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from borngap.changes.ofscans import compared_scans
+from borngap.changes.ofterms import compared_terms
 from borngap.errors import UserError
 from borngap.files import write_whole
+from borngap.kinds import kind_of
+from borngap.report.anyrecord import Shown
 from borngap.report.charts.pictures import save_pictures
-from borngap.report.compare import comparison
+from borngap.report.compare import comparison, refuse_number
 from borngap.report.facts.bulk import geometries
 from borngap.report.facts.entries import parsed_plan
 from borngap.report.facts.forecasts import read_forecasts
@@ -21,13 +25,17 @@ from borngap.report.facts.runfacts import RunFacts, read_facts
 from borngap.report.facts.scanfacts import is_scan, read_scan_facts
 from borngap.report.markdown import markdown
 from borngap.report.page.html import page
-from borngap.report.records import Shown
 from borngap.report.scan import scan_summary
 from borngap.report.summary import summary
+from borngap.report.text import without_text
+from borngap.report.usage.changed import change_summary
+from borngap.report.usage.told import usage_summary
+from borngap.scanning.scanfolder import SCAN
 from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
+from borngap.usage.usagefolder import TERMS
 
 FORMATS = ("html", "md", "json")
-_RUNS_ONLY = "RUN folders, as `borngap finetune` or a callback writes them"
+_COMPARED = "RUN folders, as `borngap finetune` or a callback writes them, or only scan folders, or only TERMS folders"
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,10 @@ class Report:
         """What it says in a sentence: one a run, or one of a comparison or a scan."""
         told = self.summary
         return [run["verdict"] for run in told["runs"]] if told["kind"] == "report" else [told["verdict"]]
+
+    def without_text(self) -> Report:
+        """Return the report without the data's text: no prompts, and nothing of what stands around words."""
+        return Report(without_text(self.summary))
 
     @cached_property
     def html(self) -> str:
@@ -117,11 +129,11 @@ class Report:
 
 
 def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
-    """Return the report of RUN and SWEEP folders, with forecasts beside what happened; or that of a scan.
+    """Return the report of RUN and SWEEP folders, with forecasts beside what happened; or that of a scan or of terms.
 
     Args:
         *inputs: RUN folders, SWEEP folders, and JSON files that ``borngap forecast`` or ``borngap critical`` printed;
-            or one scan folder, finished or not.
+            or one scan folder, finished or not; or one TERMS folder.
         with_geometry: whether the bulk geometry of the runs' models is measured, where a model is at hand.
 
     Returns:
@@ -130,9 +142,9 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     Raises:
         UserError: an input is none of these.
     """
-    scans = [path for path in map(Path, inputs) if is_scan(path)]
-    if scans:
-        return _of_scan(scans, inputs)
+    alone = [path for path in map(Path, inputs) if is_scan(path) or kind_of(path) == TERMS.name]
+    if alone:
+        return _alone(alone[0], inputs)
     files = [path for path in map(Path, inputs) if path.is_file()]
     folders = [path for path in map(Path, inputs) if path not in files]
     sweeps = [path for path in folders if (path / SWEEP_FILE).is_file()]
@@ -145,30 +157,53 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     return Report(summary(sources, bulks, forecasts, phases, found))
 
 
-def _of_scan(scans: Sequence[Path], inputs: Sequence[str | Path]) -> Report:
+def _alone(folder: Path, inputs: Sequence[str | Path]) -> Report:
+    """The report of a scan or of a TERMS folder."""
+    kind = SCAN.name if is_scan(folder) else TERMS.name
     if len(inputs) > 1:
-        found = ", ".join(map(str, inputs))
-        raise UserError("a scan has a report of its own", rule="one SCAN folder and nothing else", found=found)
-    return Report(scan_summary(read_scan_facts(scans[0])))
+        rule, found = f"one {kind} folder and nothing else", ", ".join(map(str, inputs))
+        fix = f"borngap compare puts {kind} folders side by side"
+        raise UserError(f"a {kind} has a report of its own", rule=rule, found=found, fix=fix)
+    return Report(scan_summary(read_scan_facts(folder)) if kind == SCAN.name else usage_summary(folder))
 
 
-def comparison_of(*runs: str | Path) -> Report:
-    """Return RUN folders side by side: outcome, flip and needed rate of each context, trajectories overlaid.
+def comparison_of(*folders: str | Path) -> Report:
+    """Compare results of one kind: RUN folders, scan folders or TERMS folders.
+
+    Of RUNs it has outcome, flip and needed rate of each context, trajectories overlaid. Of scans and of TERMS, of two
+    models or of several checkpoints in order, it has what was gained and lost at the same places of the same data.
 
     Args:
-        *runs: two to six RUN folders.
+        *folders: two to six.
 
     Returns:
         The comparison; a report like any other.
 
     Raises:
-        UserError: a folder is no RUN, or there are too few or too many.
+        UserError: a folder is of no such kind, they are of different ones or not of the same data and settings, or
+            there are too few or too many.
     """
-    return Report(comparison([_compared(Path(path)) for path in runs]))
+    paths = [Path(folder) for folder in folders]
+    kinds = {path: _kind(path) for path in paths}
+    if len(set(kinds.values())) > 1:
+        found = "; ".join(f"{path}: {kind}" for path, kind in kinds.items())
+        raise UserError("results of different kinds can't be compared", rule=_COMPARED, found=found)
+    if not set(kinds.values()) & set(_CHANGES):
+        return Report(comparison([_compared(path) for path in paths]))
+    kind = kinds[paths[0]]
+    refuse_number(len(paths), kind)
+    return Report(change_summary(_CHANGES[kind](paths)))
+
+
+def _kind(path: Path) -> str:
+    return SCAN.name if is_scan(path) else kind_of(path) or "RUN"
 
 
 def _compared(path: Path) -> RunFacts:
-    kind = "a scan" if is_scan(path) else "a sweep" if (path / SWEEP_FILE).is_file() else None
-    if kind is not None:
-        raise UserError(f"{kind} can't be compared", rule=_RUNS_ONLY, found=str(path), fix="see it with borngap report")
-    return read_facts(path, f"give {_RUNS_ONLY}")
+    if (path / SWEEP_FILE).is_file():
+        fix = "see it with borngap report"
+        raise UserError("a sweep can't be compared", rule=_COMPARED, found=str(path), fix=fix)
+    return read_facts(path, f"give {_COMPARED}")
+
+
+_CHANGES = {SCAN.name: compared_scans, TERMS.name: compared_terms}

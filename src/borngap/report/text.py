@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 from borngap.shown import quoted, visible
 
+Value = TypeVar("Value")
 MISSING = "–"
 LONGEST_WORD = 60
+_TEXTS = frozenset({"before", "after", "prompt", "prompt_end", "reason"})  # a row's error may quote the row
 
 
 def word(text: str | None) -> str:
@@ -73,3 +76,18 @@ def rate(value: float | None, digits: int = 2) -> str:
 def count(number: int, thing: str) -> str:
     """Return a number with its noun, in the plural where it is not 1."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def without_text(record: Value) -> Value:
+    """Return a summary record without texts of the data: they are empty, words and all numbers stay.
+
+    Example:
+        >>> without_text({"gold": "shame", "examples": [{"before": "She felt", "logit_gap": -1.0}]})
+        {'gold': 'shame', 'examples': [{'before': '', 'logit_gap': -1.0}]}
+    """
+    told: object = record
+    if isinstance(told, dict):
+        told = {k: "" if k in _TEXTS and isinstance(v, str) else without_text(v) for k, v in told.items()}
+    elif isinstance(told, list):
+        told = [without_text(item) for item in told]
+    return told  # type: ignore[return-value]

@@ -103,14 +103,15 @@ def of_all(places: pl.DataFrame, leak: pl.DataFrame | None, seed: int) -> dict[s
     A place counts once, whatever number of terms has it: a due one is a success where its word leads each word to
     avoid, and at one of a word to avoid there is over-use where any wanted word leads.
     """
-    due = (
-        places.filter(DUE)
-        .group_by(_PLACE, maintain_order=True)
-        .agg(pl.col("logit_gap").min(), pl.col("use_rank").max())
-    )
-    right = places.filter(RIGHT).group_by(_PLACE, maintain_order=True).agg(pl.col("logit_gap").max())
+    due = once(places.filter(DUE), pl.col("logit_gap").min(), pl.col("use_rank").max())
+    right = once(places.filter(RIGHT), pl.col("logit_gap").max())
     written = None if leak is None else leak.with_columns(leaked=pl.col("terms").list.len() > 0)
     return _entry(due, right, written, seed)
+
+
+def once(places: pl.DataFrame, *numbers: pl.Expr) -> pl.DataFrame:
+    """Return places once each, whatever number of terms has them, with numbers over these terms."""
+    return places.group_by(_PLACE, maintain_order=True).agg(*numbers)
 
 
 def _entry(due: pl.DataFrame, right: pl.DataFrame, leak: pl.DataFrame | None, seed: int) -> dict[str, Any]:

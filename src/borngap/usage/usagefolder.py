@@ -71,6 +71,11 @@ class Usage:
         return read_table(self.folder / PLACES_FILE)
 
     @property
+    def asked(self) -> pl.DataFrame:
+        """The places at which the model was asked: those of the held-out text, if there is one."""
+        return self.places.filter(pl.col("data") == (DATA if self.summary["held_out"] is None else HELD_OUT))
+
+    @property
     def continuations(self) -> pl.DataFrame | None:
         """One row a row that the model wrote on from; None where it did not."""
         if self.folder is None or not self.summary["asked"]["leak"]:

@@ -1,4 +1,4 @@
-"""``borngap report``: a page, Markdown or JSON from RUN and SWEEP folders."""
+"""``borngap report``: a page, Markdown or JSON from result folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from borngap.cli.arguments import Json
 from borngap.cli.progress import Progress
 from borngap.cli.show import say
 
@@ -22,6 +23,9 @@ Out = Annotated[
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="html, md or json; by the file's ending unless given.")
 ]
+NoText = Annotated[
+    bool, typer.Option("--no-text", help="Leave the data's text out: prompts, and what stands around words.")
+]
 Charts = Annotated[Path | None, typer.Option("--charts", help="Folder for every chart as SVG and PNG.")]
 
 
@@ -29,7 +33,8 @@ def report(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="RUN or SWEEP folders, JSON of `borngap forecast` or `critical`; or one SCAN."
+            metavar="RUN...",
+            help="RUN or SWEEP folders, JSON of `borngap forecast` or `critical`; or one scan, or one TERMS folder.",
         ),
     ],
     out: Out = None,
@@ -38,14 +43,16 @@ def report(
     geometry: Annotated[
         bool, typer.Option(rich_help_panel="Options", help="Measure the models' embedding geometry, where at hand.")
     ] = True,
+    no_text: NoText = False,
+    json: Json = False,
 ) -> None:
-    """Report on runs, or on a scan: one page that works offline, or Markdown, or JSON."""
-    chosen = check_output(out, format)
+    """Report on runs, on a scan or on the use of terms: one page that works offline, or Markdown, or JSON."""
+    chosen = check_output(out, format, json=json)
     from borngap.report.report import report_of
 
     with Progress("making the report"):
         made = report_of(*inputs, with_geometry=geometry)
-    deliver(made, out, chosen, charts)
+    deliver(made.without_text() if no_text else made, out, chosen, charts)
 
 
 def deliver(made: Report, out: Path | None, format: str | None, charts: Path | None) -> None:  # noqa: A002
@@ -77,12 +84,13 @@ def _save_charts(made: Report, folder: Path) -> None:
     typer.echo(f"{len(files)} files written to {folder}", err=True)
 
 
-def check_output(out: Path | None, format: Format | None) -> Format | None:  # noqa: A002
+def check_output(out: Path | None, format: Format | None, *, json: bool = False) -> Format | None:  # noqa: A002
     """Return the format to write, before anything is measured.
 
     Args:
         out: the file, or None for standard output.
         format: as given.
+        json: whether JSON is to be printed, as other commands do.
 
     Returns:
         ``html``, ``md`` or ``json``; None for a summary on the terminal.
@@ -92,6 +100,11 @@ def check_output(out: Path | None, format: Format | None) -> Format | None:  # n
     """
     from borngap.errors import UserError
 
+    if json and (out is not None or format not in {None, "json"}):
+        rule, fix = "JSON on standard output, and nothing else", "name a file by -o FILE.json"
+        raise UserError("--json does not go with -o or another --format", rule=rule, fix=fix)
+    if json:
+        return "json"
     if out is None and format == "html":
         raise UserError("no file for the report", rule="-o FILE, or --format md or json", fix="add -o report.html")
     endings: dict[str, Format] = {f".{name}": name for name in get_args(Format)}

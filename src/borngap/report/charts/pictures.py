@@ -14,12 +14,14 @@ from borngap.choices import Criterion
 from borngap.errors import UserError
 from borngap.files import write_whole
 from borngap.judge.trajectory import Trajectory
-from borngap.report.charts import charts, scancharts
+from borngap.report.anyrecord import Shown
+from borngap.report.charts import charts, scancharts, usagecharts
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.charts.scancharts import gap_rows, point_rows
 from borngap.report.charts.series import series
 from borngap.report.page.palette import LIGHT
-from borngap.report.records import ComparisonSummary, ScanSummary, Shown, Summary
+from borngap.report.records import ComparisonSummary, ScanSummary, Summary
+from borngap.report.usage.records import ChangeSummary, UsageSummary
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
 _UNSEEN = re.compile(r'<(?:path|line) [^>]*opacity="0"/>')  # half of the file
@@ -101,7 +103,11 @@ def pictures(summary: Shown) -> dict[str, Picture]:
     """
     if summary["kind"] == "report":
         return _of_runs(summary)
-    return _of_comparison(summary) if summary["kind"] == "compare" else _of_scan(summary)
+    if summary["kind"] == "compare":
+        return _of_comparison(summary)
+    if summary["kind"] == "scan":
+        return _of_scan(summary)
+    return _of_usage(summary)
 
 
 def _of_scan(summary: ScanSummary) -> dict[str, Picture]:
@@ -110,6 +116,16 @@ def _of_scan(summary: ScanSummary) -> dict[str, Picture]:
         found["pairs"] = _single(scancharts.pairs_chart(LIGHT), {"points": point_rows(summary["points"])}, 420, 300)
     if summary["gaps"]:
         found["logit-gaps"] = _single(scancharts.gaps_chart(LIGHT), {"gaps": gap_rows(summary["gaps"])}, 420)
+    return found
+
+
+def _of_usage(summary: ChangeSummary | UsageSummary) -> dict[str, Picture]:
+    found = {}
+    for name, chart in usagecharts.drawn(summary).items():
+        single = _single(usagecharts.shares_chart(chart.sides, LIGHT), {"shares": chart.rows}, 420).specification
+        found[name.replace("_", "-")] = Picture(
+            single | {"title": {"text": chart.title, "anchor": "start", "offset": 8}}
+        )
     return found
 
 

@@ -6,19 +6,22 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
 
 import jinja2
 from markupsafe import Markup
 
+from borngap.report.anyrecord import Shown
 from borngap.report.charts import charts, scancharts
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows
+from borngap.report.page.pagedata import Column, Item, PageData, Still, still, still_page
 from borngap.report.page.palette import DARK, LIGHT
-from borngap.report.records import ComparisonSummary, ContextRecord, Mark, ScanSummary, Series, Shown, Summary
+from borngap.report.page.usagepage import change_content, usage_content
+from borngap.report.records import ComparisonSummary, ContextRecord, ScanSummary, Summary
 from borngap.report.text import number, rate
+from borngap.report.usage.wording import interval_words, percent, points, probability
 from borngap.report.wording import AHEAD, needed_text, used_text
 
 _FOLDER = Path(__file__).parent
@@ -35,38 +38,6 @@ _SCAN_TILES = (
     ("supervised targets", "targets", ""), ("whole words", "words", ""), ("with a rival", "with_rival", ""),
     ("rival ahead", "rival_ahead", "bad"), ("ahead by the Born gap", "born_rival_ahead", ""),
 )  # fmt: skip
-
-
-class Column(TypedDict):
-    """A column of the table of values."""
-
-    column: str
-    name: str
-
-
-class Item(TypedDict):
-    """What is chosen on the page: a context."""
-
-    label: str
-    series: Series | None
-    marks: list[Mark]
-
-
-class Still(TypedDict):
-    """A chart that does not change with the choice."""
-
-    spec: charts.Spec
-    data: Mapping[str, object]
-
-
-class PageData(TypedDict):
-    """What the page's script reads."""
-
-    items: list[Item]
-    panels: list[dict[str, object]]
-    stills: dict[str, Still]
-    first: int
-    columns: list[Column]
 
 
 def page(summary: Shown) -> str:
@@ -93,7 +64,11 @@ def page(summary: Shown) -> str:
 def _content(summary: Shown) -> tuple[PageData, dict[str, object]]:
     if summary["kind"] == "report":
         return _report(summary)
-    return _comparison(summary) if summary["kind"] == "compare" else _scan(summary)
+    if summary["kind"] == "compare":
+        return _comparison(summary)
+    if summary["kind"] == "scan":
+        return _scan(summary)
+    return usage_content(summary) if summary["kind"] == "terms" else change_content(summary)
 
 
 def inline_json(value: object) -> str:
@@ -130,13 +105,13 @@ def _report(summary: Summary) -> tuple[PageData, dict[str, object]]:
     stills: dict[str, Still] = {}
     if contexts:
         rows = overview_rows(summary)
-        stills["still-overview"] = _still(charts.overview_chart(len(rows)), {"overview": rows})
+        stills["still-overview"] = still(charts.overview_chart(len(rows)), {"overview": rows})
     for index, record in enumerate(summary["geometry"]):
         if record["matrices"]:
-            stills[f"still-geometry-{index}"] = _still(charts.geometry_chart(), {"bulk": bulk_rows(record)})
+            stills[f"still-geometry-{index}"] = still(charts.geometry_chart(), {"bulk": bulk_rows(record)})
     for index, phase in enumerate(summary["phase"]):
         drawn = {"points": phase["points"], "boundary": phase["boundary"]}
-        stills[f"still-phase-{index}"] = _still(charts.phase_chart(), drawn, height=300)
+        stills[f"still-phase-{index}"] = still(charts.phase_chart(), drawn, height=300)
     first = next((i for i, c in enumerate(contexts) if c["outcome"] not in AHEAD), 0)
     panels = [*charts.PANELS, *charts.PHANTOM] if contexts else []
     data: PageData = {
@@ -175,14 +150,13 @@ def _scan(summary: ScanSummary) -> tuple[PageData, dict[str, object]]:
     stills: dict[str, Still] = {}
     if summary["pairs"]:
         points = {"points": scancharts.point_rows(summary["points"])}
-        stills["still-pairs"] = _still(scancharts.pairs_chart(), points, height=_SCAN_HEIGHT)
+        stills["still-pairs"] = still(scancharts.pairs_chart(), points, height=_SCAN_HEIGHT)
     if summary["gaps"]:
         gaps = {"gaps": scancharts.gap_rows(summary["gaps"])}
-        stills["still-gaps"] = _still(scancharts.gaps_chart(), gaps, height=_SCAN_HEIGHT)
+        stills["still-gaps"] = still(scancharts.gaps_chart(), gaps, height=_SCAN_HEIGHT)
     told = (f"{p['gold']} against {p['rival']} {number(p['share_ahead'])}" for p in summary["pairs"][:40])
     intervals = (f"{number(g['low'])} to {number(g['high'])}: {g['targets']}" for g in summary["gaps"])
-    data: PageData = {"items": [], "panels": [], "stills": stills, "first": 0, "columns": []}
-    return data, {
+    return still_page(stills), {
         "tiles": _SCAN_TILES,
         "pairs_alt": "Share of targets with the rival ahead, worst pairs first: " + "; ".join(told),
         "gaps_alt": "Number of targets by logit gap in nat: " + "; ".join(intervals),
@@ -217,10 +191,6 @@ def _columns(panels: list[charts.Panel]) -> list[Column]:
     ]
 
 
-def _still(chart: charts.Chart, data: Mapping[str, object], **size: int) -> Still:
-    return {"spec": charts.spec(chart, "") | size, "data": data}
-
-
 def _overview_alt(contexts: Sequence[ContextRecord]) -> str:
     told = (f"{c['gold']} over {c['rival']} {' to '.join(map(number, c['ends']['logit_gap']))}" for c in contexts[:40])
     return "Logit gap in nat at the start and at the end: " + "; ".join(told)
@@ -251,5 +221,6 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"num": number, "rate": rate}
+    environment.filters |= {"num": number, "rate": rate, "percent": percent}
+    environment.globals |= {"percent": percent, "points": points, "p": probability, "interval": interval_words}
     return environment

@@ -1,0 +1,1 @@
+"""Before and after: the same places of data under several models, with paired intervals and tests."""

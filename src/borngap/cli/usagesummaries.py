@@ -1,0 +1,40 @@
+"""Records on usage on the terminal: the verdict in a line, a table, and the worst places."""
+
+from __future__ import annotations
+
+from borngap.cli.show import fitted_table, print_table, say
+from borngap.report.text import number
+from borngap.report.usage.markdown import change_headings, change_lines, harm_tables, usage_line
+from borngap.report.usage.records import ChangeSummary, UsageSummary
+
+_ROWS, _PLACES = 20, 5
+
+
+def print_change(s: ChangeSummary) -> None:
+    """Print what changed."""
+    say(s["verdict"])
+    if len(s["sides"]) == 2:
+        say(f"before: {s['runs'][0]['label']}; after: {s['runs'][1]['label']}")
+    for text in s["notes"]:
+        say(f"note: {text}")
+    if s["all"]["success"]["places"]:
+        shown = f" ({_ROWS} of {len(s['rows'])} pairs)" if len(s["rows"]) > _ROWS and s["of"] == "scan" else ""
+        lines = change_lines(s, _ROWS if shown else None)
+        print_table(fitted_table(f"\nChanges{shown}", change_headings(s), lines, 2, keys=2))
+    for title, headings, lines in harm_tables(s):
+        print_table(fitted_table(f"\n{title}", headings, lines, 2, keys=2))
+    for title, places in (("Lost and behind", s["worst"]), ("Over-used", s["over_used"])):
+        say(f"\n{title}, worst first ({min(len(places), _PLACES)} of {len(places)})" if places else "")
+        for q in places[:_PLACES]:
+            gaps = " → ".join(map(number, q["gaps"]))
+            place = f"{q['before']}[{q['word']}]{q['after']}  against {q['other']}"
+            say(f"    {place}, {gaps} nat; {q['state']}; {q['where']}")
+
+
+def print_usage(s: UsageSummary) -> None:
+    """Print how a model uses the words of terms."""
+    say(s["verdict"])
+    for text in s["notes"]:
+        say(f"note: {text}")
+    headings = ["wanted", "to avoid", "due", "success", "first", "other is right", "over-use", "leak", "missing"]
+    print_table(fitted_table("\nTerms", headings, [usage_line(r) for r in (*s["terms"], s["all"])], 2, keys=2))

@@ -1,0 +1,8 @@
+"""Any summary record: of runs, of runs compared, of a scan, of a TERMS folder, or of what changed."""
+
+from __future__ import annotations
+
+from borngap.report.records import ComparisonSummary, ScanSummary, Summary
+from borngap.report.usage.records import ChangeSummary, UsageSummary
+
+Shown = Summary | ComparisonSummary | ScanSummary | UsageSummary | ChangeSummary

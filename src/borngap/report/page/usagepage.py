@@ -1,0 +1,40 @@
+"""Pages on how words are used: their charts, and what the templates need beside the record."""
+
+from __future__ import annotations
+
+from borngap.report.charts.usagecharts import DRAWN, drawn, shares_chart
+from borngap.report.page.pagedata import PageData, still, still_page
+from borngap.report.usage.markdown import harm_tables
+from borngap.report.usage.records import ChangeSummary, UsageSummary
+from borngap.report.usage.wording import LEADS, LEAKED, OVER_USED
+
+
+def change_content(s: ChangeSummary) -> tuple[PageData, dict[str, object]]:
+    """Return what the page of a comparison before and after shows beside its record."""
+    whole = s["all"]
+    named = ((LEADS[s["of"]], whole["success"]), (OVER_USED, whole["over_use"]), (LEAKED, whole["leak"]))
+    tiles = [(name, numbers) for name, numbers in named if numbers and numbers["places"]]
+    data, content = _charts(s)
+    return data, content | {"tiles": tiles, "harms": harm_tables(s), "more": _more(len(s["rows"]))}
+
+
+def usage_content(s: UsageSummary) -> tuple[PageData, dict[str, object]]:
+    """Return what the page of a TERMS folder shows beside its record."""
+    data, content = _charts(s)
+    return data, content | {"more": _more(len(s["terms"]))}
+
+
+def _more(number: int) -> int | None:
+    """How many are drawn, where that is not all."""
+    return DRAWN if number > DRAWN else None
+
+
+def _charts(s: ChangeSummary | UsageSummary) -> tuple[PageData, dict[str, object]]:
+    charts = {f"still-{name}": chart for name, chart in drawn(s).items()}
+    stills = {name: still(shares_chart(chart.sides), {"shares": chart.rows}) for name, chart in charts.items()}
+    told = {
+        name: "; ".join(f"{row['label']}, {row['side']} {row['words']}" for row in chart.rows)
+        for name, chart in charts.items()
+    }
+    figures = [(name, chart.title, f"{chart.title}: {told[name]}") for name, chart in charts.items()]
+    return still_page(stills), {"figures": figures}

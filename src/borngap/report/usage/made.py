@@ -1,0 +1,42 @@
+"""How results on usage were made, and the text around their places."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from borngap.changes.compared import Side
+from borngap.report.records import Made
+from borngap.report.scanwording import scan_made_sentence
+from borngap.report.summary import setting_pairs
+from borngap.shown import visible
+
+
+def made_of(number: int, side: Side, what: Literal["scan", "TERMS"]) -> Made:
+    """Return how a result was made.
+
+    Args:
+        number: of the result, from 0.
+        side: the result.
+        what: its kind.
+
+    Returns:
+        The record that every report shows of a folder.
+    """
+    folder = visible(side.folder.resolve().name)
+    asked = side.told.get("asked", {})
+    told = {**side.told, **{key: asked[key] for key in ("layout", "supervised") if key in asked}}
+    told["data"] = side.told.get("held_out") or side.told.get("data")
+    texts = {name: {k: v for k, v in text.items() if k != "stamp"} for name, text in side.plan.get("texts", {}).items()}
+    settings = {**side.plan, "texts": texts} if texts else side.plan
+    return {
+        "number": number, "what": what, "folder": folder, "label": folder, "missing": [], "notes": [],
+        "made": scan_made_sentence(side.plan, told, side.environment),
+        "settings": setting_pairs(settings, {"stamp", "terms", "allowed"}),
+        "environment": setting_pairs(side.environment, set()),
+    }  # fmt: skip
+
+
+def text_around(text: str) -> str:
+    """Return text beside a word on one line; a space next to the word stays."""
+    return visible(re.sub(r"\s+", " ", text))
