@@ -95,12 +95,6 @@ def interval_words(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{percent(low).removesuffix(' %')} to {percent(high)}"
 
 
-def change_words(numbers: ChangeNumbers) -> str:
-    """Return a change in percentage points, with its interval."""
-    ends = change_ends(numbers)
-    return points(numbers["change"]) + (f" ({ends})" if ends else "")
-
-
 def change_ends(numbers: ChangeNumbers) -> str:
     """Return the interval of a change in percentage points; nothing where there is none."""
     return "" if numbers["low"] is None else f"{points(numbers['low'])} to {points(numbers['high'])}"
