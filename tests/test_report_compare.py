@@ -47,21 +47,29 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(("file", "message"), [
-    ("summary.json", "no RUN there\n  rule: a folder with run.json\n  found: {}\n  fix: give {}"),
-    ("scan.json", "a scan can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
-    ("positions.parquet", "a scan can't be compared\n  rule: {1}\n"),
-    ("sweep.json", "a sweep can't be compared\n  rule: {1}\n  found: {0}\n  fix: see it with borngap report"),
+    ("summary.json", "no RUN there\n  rule: a folder with run.json\n  found: {}\n  fix: give RUN folders, as"),
+    ("scan.json", "results of different kinds can't be compared\n  rule: RUN folders, as"),
+    ("positions.parquet", "results of different kinds can't be compared\n  rule: RUN folders, as"),
+    ("terms.json", "results of different kinds can't be compared\n  rule: RUN folders, as"),
+    ("sweep.json", "results of different kinds can't be compared\n  rule: RUN folders, as"),
 ])  # fmt: skip
-def test_what_is_no_run_is_not_compared_and_the_message_says_what_is(folder, tmp_path, file, message):
+def test_what_is_no_run_is_not_compared_with_one(folder, tmp_path, file, message):
     other = tmp_path / "other"
     other.mkdir()
     (other / file).write_text("{}")
-    runs = "RUN folders, as `borngap finetune` or a callback writes them"
-    with pytest.raises(UserError, match=f"^{re.escape(message.format(other, runs))}"):
+    with pytest.raises(UserError, match=f"^{re.escape(message.format(other))}") as refused:
         comparison_of(folder, other)
+    kind = {"scan.json": "scan", "positions.parquet": "scan", "terms.json": "TERMS", "sweep.json": "SWEEP"}.get(file)
+    assert kind is None or f"found: {folder}: RUN; {other}: {kind}" in str(refused.value)
+
+
+def test_sweeps_are_not_compared(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match="a sweep can't be compared"):
+        comparison_of(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_too_few_and_too_many_runs_are_refused(folder, count):
-    with pytest.raises(UserError, match="that many runs can't be compared"):
+    with pytest.raises(UserError, match="that many RUN folders can't be compared"):
         comparison_of(*[folder] * count)

@@ -234,7 +234,7 @@ def test_pairs_that_were_left_out_are_told(tmp_path):
 
 
 def test_a_scan_has_a_report_of_its_own(tmp_path, folder):
-    with pytest.raises(UserError, match=r"a scan has a report of its own\n  rule: one SCAN folder"):
+    with pytest.raises(UserError, match=r"a scan has a report of its own\n  rule: one scan folder"):
         report_of(folder, make_scan(tmp_path / "other"))
     text = (folder / "summary.json").read_text()
     (tmp_path / "other" / "summary.json").write_text(text.replace('"schema": 1', '"schema": 2'))

@@ -22,7 +22,7 @@ from borngap.context import Context, write_contexts
 from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.model.readout import geometry_of
-from borngap.model.vocabulary import vocabulary_of
+from borngap.model.vocabulary import tokenizer_digest, vocabulary_of
 from borngap.model.words import words_of
 from borngap.observables.geometry import Geometry
 from borngap.observables.predictions import measure
@@ -268,3 +268,18 @@ def test_commands_say_once_what_is_left_out(pair, tmp_path):
     ):
         said = CliRunner().invoke(app, command, catch_exceptions=False).stdout
         assert said.count("note: 1 tokens have embedding rows without a direction (ids [0]") == 1, said
+
+
+def test_truncation_and_padding_of_a_last_call_are_no_other_tokenizer(tokenizer, tmp_path):
+    """A trainer's call leaves them in what is saved beside its model."""
+    tokenizer.save_pretrained(tmp_path)
+    told = tokenizer_digest(tokenizer)
+    used = AutoTokenizer.from_pretrained(tmp_path)
+    used("He said that", truncation=True, max_length=2)
+    used.pad_token = used.eos_token
+    used(["He", "He said that"], padding=True)
+    used.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "tokenizer.json").read_text())["padding"] is not None
+    assert tokenizer_digest(AutoTokenizer.from_pretrained(tmp_path)) == told
+    used.chat_template = "{{ messages }}"
+    assert tokenizer_digest(used) != told

@@ -13,7 +13,7 @@ from borngap.changes.change import Change
 
 
 @dataclass(frozen=True)
-class Side:
+class ModelResult:
     """One of the models.
 
     Attributes:
@@ -39,6 +39,7 @@ class Group:
         use: the wanted word, or gold; None for all.
         avoid: the word to avoid, or the rival.
         success: places at which the wanted word leads, where it is right.
+        relation: of gold and rival; None of terms, and of all.
         over_use: places at which it leads where the other is right; None where there are none.
         leak: continuations with the word to avoid; None where models did not write on.
         why: why a number is missing, by its name.
@@ -47,6 +48,7 @@ class Group:
     use: str | None
     avoid: str | None
     success: Change
+    relation: str | None = None
     over_use: Change | None = None
     leak: Change | None = None
     why: Mapping[str, str] = field(default_factory=dict)
@@ -78,13 +80,15 @@ class Compared:
         groups: pair by pair.
         places: one row a place: words, text, logit gaps of the models (``gap_columns``), and ``state``.
         over_used: the same of places where the other word is right; None where there are none.
+        headline: of scans, the places whose relation the scan's headline counts; None of terms.
         unmatched: of each model, the places that only it holds; none of terms.
     """
 
     kind: str
-    sides: tuple[Side, ...]
+    sides: tuple[ModelResult, ...]
     whole: Group
     groups: tuple[Group, ...]
     places: pl.DataFrame
     over_used: pl.DataFrame | None = None
+    headline: Change | None = None
     unmatched: tuple[Unmatched, ...] = ()

@@ -8,14 +8,14 @@ from pathlib import Path
 import polars as pl
 
 from borngap.changes.change import change_of, gap_columns, joined, moved
-from borngap.changes.compared import Compared, Group, Side, Unmatched
+from borngap.changes.compared import Compared, Group, ModelResult, Unmatched
 from borngap.changes.sameness import Planned, refuse_other_data, refuse_unequal
 from borngap.folder import read_head
 from borngap.scanning.scanfolder import SCAN, read_scan
 
 _TARGET = ["row", "offset"]
 _PLACE = [*_TARGET, "gold_id", "rival_id"]
-_SHOWN = ["gold", "rival", "where", "before", "logit_gap"]
+_SHOWN = ["gold", "rival", "relation", "where", "before", "logit_gap"]
 _MOST_PAIRS = 100  # of which the changes are told one by one: more are no reading
 
 
@@ -38,15 +38,19 @@ def compared_scans(folders: Sequence[Path]) -> Compared:
     _check_text(sides, tables)
     whole = Group(None, None, change_of(places, len(sides)))
     lost = tuple(_unmatched(table, places, tables) for table in tables)
-    return Compared("scan", tuple(sides), whole, tuple(_pairs(places, len(sides))), places, unmatched=lost)
+    counted = places.filter(pl.col("relation").is_in(sides[0].told["headline"]["relations"]))
+    return Compared(
+        "scan", tuple(sides), whole, tuple(_pairs(places, len(sides))), places,
+        headline=change_of(counted, len(sides)), unmatched=lost,
+    )  # fmt: skip
 
 
-def _side(folder: Path) -> Side:
+def _side(folder: Path) -> ModelResult:
     head, told = read_head(folder, SCAN), read_scan(folder).summary
-    return Side(folder, str(told["model"]["name"]), head["plan"], head["environment"], told)
+    return ModelResult(folder, str(told["model"]["name"]), head["plan"], head["environment"], told)
 
 
-def _check_text(sides: Sequence[Side], tables: Sequence[pl.DataFrame]) -> None:
+def _check_text(sides: Sequence[ModelResult], tables: Sequence[pl.DataFrame]) -> None:
     """Refuse data of equal size that holds another text."""
     for side, table in zip(sides[1:], tables[1:], strict=True):
         both = tables[0].join(table, on=_TARGET, how="inner", suffix="_other")
@@ -61,7 +65,10 @@ def _pairs(places: pl.DataFrame, models: int) -> list[Group]:
     behind, moving = pl.col(last) <= 0, ~pl.col("state").is_in(["kept", "behind"])
     own = places.partition_by("gold_id", "rival_id", maintain_order=True)
     ordered = sorted(own, key=lambda pair: pair.select(moving.sum(), behind.sum(), pl.len()).row(0), reverse=True)
-    return [Group(pair["gold"][0], pair["rival"][0], change_of(pair, models)) for pair in ordered[:_MOST_PAIRS]]
+    return [
+        Group(pair["gold"][0], pair["rival"][0], change_of(pair, models), pair["relation"][0])
+        for pair in ordered[:_MOST_PAIRS]
+    ]
 
 
 def _unmatched(own: pl.DataFrame, places: pl.DataFrame, tables: Sequence[pl.DataFrame]) -> Unmatched:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from borngap.changes.change import change_of, gap_columns, joined, moved
-from borngap.changes.compared import Compared, Group, Side
+from borngap.changes.compared import Compared, Group, ModelResult
 from borngap.changes.sameness import Planned, refuse_other_data, refuse_unequal
 from borngap.folder import read_head
 from borngap.usage.shares import DUE, RIGHT, once
@@ -44,10 +44,10 @@ def compared_terms(folders: Sequence[Path]) -> Compared:
     return Compared("terms", sides, whole, groups, due, right if len(right) else None)
 
 
-def side_of(folder: Path) -> Side:
+def side_of(folder: Path) -> ModelResult:
     """Return one TERMS folder's plan and numbers."""
     head, told = read_head(folder, TERMS), read_usage(folder).summary
-    return Side(folder, str(told["model"]["name"]), head["plan"], head["environment"], told)
+    return ModelResult(folder, str(told["model"]["name"]), head["plan"], head["environment"], told)
 
 
 def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plan.items() if name != "texts"} | {"terms": terms} | text
 
 
-def _joined(sides: Sequence[Side], tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def _joined(sides: Sequence[ModelResult], tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     kept = [table.select(*_PLACE, *_SHOWN) for table in tables]
     for side, table in zip(sides[1:], kept[1:], strict=True):
         same = [*_PLACE, "before", "after"]
@@ -81,7 +81,7 @@ def _leaks(found: Sequence[Usage]) -> pl.DataFrame | None:
     return whole
 
 
-def _whole(sides: Sequence[Side], due: pl.DataFrame, right: pl.DataFrame, leak: pl.DataFrame | None) -> Group:
+def _whole(sides: Sequence[ModelResult], due: pl.DataFrame, right: pl.DataFrame, leak: pl.DataFrame | None) -> Group:
     columns = gap_columns(len(sides))
     told = sides[0].told["all"]["notes"]
     leaked = None if leak is None else _leaked(leak, [pl.col(f"terms_{i}").list.len() > 0 for i in range(len(sides))])
@@ -91,7 +91,7 @@ def _whole(sides: Sequence[Side], due: pl.DataFrame, right: pl.DataFrame, leak: 
 
 
 def _term(
-    sides: Sequence[Side], index: int, due: pl.DataFrame, right: pl.DataFrame, leak: pl.DataFrame | None
+    sides: Sequence[ModelResult], index: int, due: pl.DataFrame, right: pl.DataFrame, leak: pl.DataFrame | None
 ) -> Group:
     term = sides[0].told["terms"][index]
     own = [table.filter(pl.col("term") == index) for table in (due, right)]
@@ -112,12 +112,13 @@ def _group(
     due: pl.DataFrame,
     right: pl.DataFrame,
     leak: pl.DataFrame | None,
-    sides: Sequence[Side],
+    sides: Sequence[ModelResult],
     told: Mapping[str, str],
 ) -> Group:
     models, seed = len(sides), int(sides[0].told["seed"])
     why = {name: told[name] for name in ("success", "over_use") if name in told}
+    why |= {"leak": _NOT_ASKED} if leak is None else {}
     return Group(
-        *words, change_of(due, models, seed), change_of(right, models, seed) if len(right) else None,
-        None if leak is None else change_of(leak, models, seed), why | ({"leak": _NOT_ASKED} if leak is None else {}),
+        *words, change_of(due, models, seed), over_use=change_of(right, models, seed) if len(right) else None,
+        leak=None if leak is None else change_of(leak, models, seed), why=why,
     )  # fmt: skip

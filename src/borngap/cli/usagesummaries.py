@@ -20,7 +20,7 @@ def print_change(s: ChangeSummary) -> None:
     if s["all"]["success"]["places"]:
         shown = f" ({_ROWS} of {len(s['rows'])} pairs)" if len(s["rows"]) > _ROWS and s["of"] == "scan" else ""
         lines = change_lines(s, _ROWS if shown else None)
-        print_table(fitted_table(f"\nChanges{shown}", change_headings(s), lines, 2, keys=2))
+        print_table(fitted_table(f"\nChanges{shown}", change_headings(s), lines, 3 - (s["of"] == "TERMS"), keys=2))
     for title, headings, lines in harm_tables(s):
         print_table(fitted_table(f"\n{title}", headings, lines, 2, keys=2))
     for title, places in (("Lost and behind", s["worst"]), ("Over-used", s["over_used"])):

@@ -13,7 +13,7 @@ from borngap.report.page.palette import VARIABLES
 from borngap.report.records import Number
 from borngap.report.text import ending
 from borngap.report.usage.records import ChangeSummary, UsageSummary
-from borngap.report.usage.wording import LEADS, OVER_USED
+from borngap.report.usage.wording import LEAD_WORDS, OVER_USED
 
 DRAWN = 20  # terms or pairs
 _ALL = "all"
@@ -88,7 +88,7 @@ def drawn(s: ChangeSummary | UsageSummary) -> dict[str, Drawn]:
     Returns:
         ``success`` and ``over_use``, each only if some place is known.
     """
-    lead = LEADS[s["of"] if s["kind"] == "change" else "TERMS"]
+    lead = LEAD_WORDS[s["of"] if s["kind"] == "change" else "TERMS"]
     titles = {"success": lead[0].upper() + lead[1:], "over_use": OVER_USED[0].upper() + OVER_USED[1:]}
     sides = s["sides"] if s["kind"] == "change" else ["share"]
     rows = {name: _changes(s, name) if s["kind"] == "change" else _shares(s, name) for name in titles}

@@ -21,7 +21,7 @@ from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.page.usagepage import change_content, usage_content
 from borngap.report.records import ComparisonSummary, ContextRecord, ScanSummary, Summary
 from borngap.report.text import number, rate
-from borngap.report.usage.wording import interval_words, percent, points, probability
+from borngap.report.usage.wording import in_points, interval_words, percent, probability
 from borngap.report.wording import AHEAD, needed_text, used_text
 
 _FOLDER = Path(__file__).parent
@@ -222,5 +222,5 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters |= {"num": number, "rate": rate, "percent": percent}
-    environment.globals |= {"percent": percent, "points": points, "p": probability, "interval": interval_words}
+    environment.globals |= {"percent": percent, "points": in_points, "p": probability, "interval": interval_words}
     return environment

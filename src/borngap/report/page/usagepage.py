@@ -6,13 +6,13 @@ from borngap.report.charts.usagecharts import DRAWN, drawn, shares_chart
 from borngap.report.page.pagedata import PageData, still, still_page
 from borngap.report.usage.markdown import harm_tables
 from borngap.report.usage.records import ChangeSummary, UsageSummary
-from borngap.report.usage.wording import LEADS, LEAKED, OVER_USED
+from borngap.report.usage.wording import LEAD_WORDS, LEAKED, OVER_USED
 
 
 def change_content(s: ChangeSummary) -> tuple[PageData, dict[str, object]]:
     """Return what the page of a comparison before and after shows beside its record."""
     whole = s["all"]
-    named = ((LEADS[s["of"]], whole["success"]), (OVER_USED, whole["over_use"]), (LEAKED, whole["leak"]))
+    named = ((LEAD_WORDS[s["of"]], whole["success"]), (OVER_USED, whole["over_use"]), (LEAKED, whole["leak"]))
     tiles = [(name, numbers) for name, numbers in named if numbers and numbers["places"]]
     data, content = _charts(s)
     return data, content | {"tiles": tiles, "harms": harm_tables(s), "more": _more(len(s["rows"]))}

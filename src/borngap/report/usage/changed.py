@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
 from borngap.changes.change import BEHIND, GAINED, KEPT, LOST, RELAPSED, Change, gap_columns
-from borngap.changes.compared import Compared, Group, Side
+from borngap.changes.compared import Compared, Group, ModelResult
 from borngap.report.charts.series import rounded
 from borngap.report.compare import distinct
 from borngap.report.records import Made
@@ -16,7 +16,7 @@ from borngap.report.summary import SCHEMA, definitions
 from borngap.report.text import word
 from borngap.report.usage.made import made_of, text_around
 from borngap.report.usage.records import ChangeNumbers, ChangeRecord, ChangeSummary, MovedPlace
-from borngap.report.usage.wording import CHANGE_GLOSSARY, change_sentence, unmatched_sentences
+from borngap.report.usage.wording import CHANGE_GLOSSARY, change_sentence, headline_sentence, unmatched_sentences
 from borngap.shown import public, visible
 
 _WORST = 20  # places that are shown, of each kind
@@ -43,6 +43,7 @@ def change_summary(found: Compared) -> ChangeSummary:
         "schema": SCHEMA, "kind": "change", "of": of,
         "title": f"{' and '.join(_models(found.sides))} on {public(_data(found.sides[0]))}",
         "runs": runs, "sides": sides, "verdict": "", "all": _record(0, found.whole),
+        "headline": None if found.headline is None else _numbers(found.headline),
         "rows": [_record(number, group) for number, group in enumerate(found.groups, 1)],
         "worst": _worst(found.places, of, len(runs)), "over_used": _over_used(found.over_used, len(runs)),
         "unmatched": [
@@ -51,30 +52,35 @@ def change_summary(found: Compared) -> ChangeSummary:
         ],
         "notes": [], "definitions": definitions(CHANGE_GLOSSARY[of], ["logit_gap"]),
     }  # fmt: skip
-    summary["notes"] = [*unmatched_sentences(summary["unmatched"], sides), *_thresholds(found.sides, sides)]
+    summary["notes"] = [
+        *headline_sentence(summary),
+        *unmatched_sentences(summary["unmatched"], sides),
+        *_thresholds(found.sides, sides),
+    ]
     summary["verdict"] = change_sentence(summary)
     return summary
 
 
-def _runs(sides: Sequence[Side], of: Literal["scan", "TERMS"]) -> list[Made]:
+def _runs(sides: Sequence[ModelResult], of: Literal["scan", "TERMS"]) -> list[Made]:
     made = [made_of(number, side, of) for number, side in enumerate(sides)]
     models = [public(side.model) for side in sides]
     labels = distinct(models, [run["folder"] for run in made])
     return [{**run, "label": label} for run, label in zip(made, labels, strict=True)]
 
 
-def _models(sides: Sequence[Side]) -> list[str]:
+def _models(sides: Sequence[ModelResult]) -> list[str]:
     return list(dict.fromkeys(public(side.model) for side in sides))
 
 
-def _data(side: Side) -> str:
+def _data(side: ModelResult) -> str:
     return str(side.told.get("held_out") or side.told.get("data"))
 
 
 def _record(number: int, group: Group) -> ChangeRecord:
     return {
         "number": number, "use": None if group.use is None else word(group.use),
-        "avoid": None if group.avoid is None else word(group.avoid), "success": _numbers(group.success),
+        "avoid": None if group.avoid is None else word(group.avoid), "relation": group.relation,
+        "success": _numbers(group.success),
         "over_use": None if group.over_use is None else _numbers(group.over_use),
         "leak": None if group.leak is None else _numbers(group.leak), "why": dict(group.why),
     }  # fmt: skip
@@ -113,18 +119,18 @@ def _places(ordered: pl.DataFrame, of: str, models: int) -> list[MovedPlace]:
     return [_place(row, of, models) for row in shown.to_dicts()]
 
 
-def _place(row: Mapping[str, Any], of: str, models: int) -> MovedPlace:
-    use, avoid = (row[name] for name in _WORDS[of])
+def _place(row: Mapping[str, object], of: str, models: int) -> MovedPlace:
+    use, avoid = (str(row[name]) for name in _WORDS[of])
     space = use[:1] if of == "scan" and use[:1].isspace() else ""
     return {
-        "state": _STATES[row["state"]], "use": word(use), "avoid": word(avoid), "word": word(row.get("word", use)),
-        "other": word(row.get("other", avoid)), "where": visible(row["where"]),
-        "gaps": [rounded(row[name], 3) for name in gap_columns(models)],
-        "before": text_around(row["before"] + space), "after": text_around(row.get("after", "")),
+        "state": _STATES[str(row["state"])], "use": word(use), "avoid": word(avoid),
+        "word": word(str(row.get("word", use))), "other": word(str(row.get("other", avoid))),
+        "where": visible(str(row["where"])), "gaps": [rounded(row[name], 3) for name in gap_columns(models)],
+        "before": text_around(f"{row['before']}{space}"), "after": text_around(str(row.get("after", ""))),
     }  # fmt: skip
 
 
-def _thresholds(sides: Sequence[Side], names: Sequence[str]) -> list[str]:
+def _thresholds(sides: Sequence[ModelResult], names: Sequence[str]) -> list[str]:
     """Say it where models have other thresholds."""
     least = [rounded(side.told.get("least_overlap"), 3) for side in sides]
     if None in least or len(set(least)) == 1:

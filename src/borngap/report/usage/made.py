@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from borngap.changes.compared import Side
+from borngap.changes.compared import ModelResult
 from borngap.report.records import Made
 from borngap.report.scanwording import scan_made_sentence
 from borngap.report.summary import setting_pairs
 from borngap.shown import visible
 
 
-def made_of(number: int, side: Side, what: Literal["scan", "TERMS"]) -> Made:
+def made_of(number: int, side: ModelResult, what: Literal["scan", "TERMS"]) -> Made:
     """Return how a result was made.
 
     Args:

@@ -8,7 +8,7 @@ from borngap.report.markup import escaped, table
 from borngap.report.records import Made, Number
 from borngap.report.text import MISSING, count, number
 from borngap.report.usage.records import ChangeNumbers, ChangeRecord, ChangeSummary, UsageRecord, UsageSummary
-from borngap.report.usage.wording import change_ends, interval_words, percent, points, probability
+from borngap.report.usage.wording import change_ends, in_points, interval_words, percent, probability
 
 _HARMS = (
     "Over-use: of places where the other word is right, those at which the wanted one leads",
@@ -48,12 +48,13 @@ def change_comment(s: ChangeSummary) -> str:
 def change_headings(s: ChangeSummary) -> list[str]:
     """Return the headings of the table of changes."""
     relapsed = [] if s["all"]["success"]["relapsed"] is None else ["relapsed"]
-    return [*_words(s), "places", *s["sides"], "gained", "lost", *relapsed, "change", "95 %", "p", "McNemar's p"]
+    words = [*_words(s), *(["relation"] if s["of"] == "scan" else [])]
+    return [*words, "places", *s["sides"], "gained", "lost", *relapsed, "change", "95 %", "p", "McNemar's p"]
 
 
 def change_lines(s: ChangeSummary, most: int | None = None) -> list[list[str]]:
     """Return the rows of the table of changes: each term or pair, or the first ones, and all together last."""
-    return [_line(record) for record in (*s["rows"][:most], s["all"])]
+    return [_line(record, s["of"]) for record in (*s["rows"][:most], s["all"])]
 
 
 def _words(s: ChangeSummary) -> list[str]:
@@ -64,12 +65,13 @@ def _named(record: ChangeRecord | UsageRecord) -> list[str]:
     return ["all", ""] if record["use"] is None else [record["use"], record["avoid"] or ""]
 
 
-def _line(record: ChangeRecord) -> list[str]:
+def _line(record: ChangeRecord, of: str) -> list[str]:
     told = record["success"]
     relapsed = [] if told["relapsed"] is None else [str(told["relapsed"])]
+    relation = [record["relation"] or ""] if of == "scan" else []
     return [
-        *_named(record), str(told["places"]), *map(percent, told["shares"]), str(told["gained"]), str(told["lost"]),
-        *relapsed, points(told["change"]), change_ends(told) or MISSING, probability(told["p"]),
+        *_named(record), *relation, str(told["places"]), *map(percent, told["shares"]), str(told["gained"]),
+        str(told["lost"]), *relapsed, in_points(told["change"]), change_ends(told) or MISSING, probability(told["p"]),
         probability(told["p_mcnemar"]),
     ]  # fmt: skip
 
@@ -86,7 +88,7 @@ def harm_tables(s: ChangeSummary) -> list[tuple[str, list[str], list[list[str]]]
 def _harm(numbers: ChangeNumbers) -> list[str]:
     ends = change_ends(numbers) or MISSING
     return [
-        str(numbers["places"]), *map(percent, numbers["shares"]), points(numbers["change"]), ends,
+        str(numbers["places"]), *map(percent, numbers["shares"]), in_points(numbers["change"]), ends,
         probability(numbers["p"]),
     ]  # fmt: skip
 

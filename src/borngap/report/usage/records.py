@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from borngap.report.records import Definitions, Made, Malformed, Number
+from borngap.report.records import Definitions, Made, Number
+from borngap.report.scanrecords import Malformed
 
 
 class ChangeNumbers(TypedDict):
@@ -28,11 +29,12 @@ class ChangeNumbers(TypedDict):
 
 
 class ChangeRecord(TypedDict):
-    """A term or a pair; ``use`` and ``avoid`` are gold and rival of a scan, None for all together."""
+    """A term or a pair; ``use`` and ``avoid`` are gold and rival of a scan, which has a relation; None for all."""
 
     number: int
     use: str | None
     avoid: str | None
+    relation: str | None
     success: ChangeNumbers
     over_use: ChangeNumbers | None
     leak: ChangeNumbers | None
@@ -73,6 +75,7 @@ class ChangeSummary(TypedDict):
     sides: list[str]
     verdict: str
     all: ChangeRecord
+    headline: ChangeNumbers | None
     rows: list[ChangeRecord]
     worst: list[MovedPlace]
     over_used: list[MovedPlace]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from borngap.changes.compared import Side
+from borngap.changes.compared import ModelResult
 from borngap.changes.ofterms import side_of
 from borngap.report.charts.series import rounded
-from borngap.report.records import Malformed
+from borngap.report.facts.typed import as_items, as_number, as_table, as_text, as_whole
+from borngap.report.records import Number
+from borngap.report.scanrecords import Malformed
 from borngap.report.summary import SCHEMA, definitions
 from borngap.report.text import count, word
 from borngap.report.usage.made import made_of, text_around
@@ -17,11 +18,8 @@ from borngap.report.usage.records import ComplianceRecord, UsageRecord, UsageSum
 from borngap.report.usage.wording import USAGE_GLOSSARY, usage_sentence
 from borngap.shown import public, visible
 
-_COUNTS = ("due", "rows", "right_avoid", "continuations")
-_PLACES = ("use", "avoid", "allowed")
-_SHARES = (
-    "success", "low", "high", "first", "over_use", "over_use_low", "over_use_high", "leak", "leak_low", "leak_high",
-)  # fmt: skip
+Stored = Mapping[str, object]
+_MALFORMED = 20  # rows that are named
 
 
 def usage_summary(folder: Path) -> UsageSummary:
@@ -49,40 +47,63 @@ def usage_summary(folder: Path) -> UsageSummary:
     }  # fmt: skip
 
 
-def _record(number: int, told: Mapping[str, Any]) -> UsageRecord:
-    words = {name: word(told[name]) if name in told else None for name in ("use", "avoid")}
-    numbers = {name: told[name] for name in _COUNTS} | {name: rounded(told[name]) for name in _SHARES}
-    return {"number": number, **words, **numbers, "why": dict(told["notes"])}  # type: ignore[typeddict-item]
-
-
-def _compliance(told: Mapping[str, Any]) -> list[ComplianceRecord]:
-    whole = (told["use"], told["avoid"], told["allowed"], told["share"])
-    each = ((term, *(term[f"{name}_places"] for name in _PLACES), term["share"]) for term in told["terms"])
-    return [_kept(None, None, *whole), *(_kept(term["use"], term["avoid"], *numbers) for term, *numbers in each)]
-
-
-def _kept(
-    use: str | None, avoid: str | None, use_places: int, avoid_places: int, allowed: int, share: float | None
-) -> ComplianceRecord:
+def _record(number: int, told: Stored) -> UsageRecord:
     return {
-        "use": None if use is None else word(use), "avoid": None if avoid is None else word(avoid),
-        "use_places": use_places, "avoid_places": avoid_places, "allowed_places": allowed, "share": rounded(share),
+        "number": number, "use": _word(told, "use"), "avoid": _word(told, "avoid"), "due": _count(told, "due"),
+        "rows": _count(told, "rows"), "success": _share(told, "success"), "low": _share(told, "low"),
+        "high": _share(told, "high"), "first": _share(told, "first"), "right_avoid": _count(told, "right_avoid"),
+        "over_use": _share(told, "over_use"), "over_use_low": _share(told, "over_use_low"),
+        "over_use_high": _share(told, "over_use_high"), "continuations": _count(told, "continuations"),
+        "leak": _share(told, "leak"), "leak_low": _share(told, "leak_low"), "leak_high": _share(told, "leak_high"),
+        "why": {name: visible(str(why)) for name, why in as_table(told.get("notes")).items()},
     }  # fmt: skip
 
 
-def _place(told: Mapping[str, Any]) -> UsedPlace:
+def _compliance(told: Stored) -> list[ComplianceRecord]:
+    whole = {"use_places": told.get("use"), "avoid_places": told.get("avoid"), "allowed_places": told.get("allowed")}
+    each = map(as_table, as_items(told.get("terms")))
+    return [_kept(whole | {"share": told.get("share")}), *map(_kept, each)]
+
+
+def _kept(told: Stored) -> ComplianceRecord:
     return {
-        "use": word(told["use"]), "avoid": word(told["avoid"]), "word": word(told["word"]),
-        "other": word(told["other"]), "where": visible(told["where"]), "logit_gap": rounded(told["logit_gap"], 3),
-        "before": text_around(told["before"]), "after": text_around(told["after"]),
+        "use": _word(told, "use"), "avoid": _word(told, "avoid"), "use_places": _count(told, "use_places"),
+        "avoid_places": _count(told, "avoid_places"), "allowed_places": _count(told, "allowed_places"),
+        "share": _share(told, "share"),
     }  # fmt: skip
 
 
-def _malformed(told: Mapping[str, Any]) -> list[Malformed]:
-    return [{name: public(row[name])[:300] for name in ("where", "reason")} for row in told["malformed"][:20]]  # type: ignore[misc]
+def _place(told: Stored) -> UsedPlace:
+    return {
+        "use": word(as_text(told.get("use"))), "avoid": word(as_text(told.get("avoid"))),
+        "word": word(as_text(told.get("word"))), "other": word(as_text(told.get("other"))),
+        "where": visible(as_text(told.get("where")) or ""), "logit_gap": rounded(told.get("logit_gap"), 3),
+        "before": text_around(as_text(told.get("before")) or ""),
+        "after": text_around(as_text(told.get("after")) or ""),
+    }  # fmt: skip
 
 
-def _notes(side: Side) -> list[str]:
+def _malformed(told: Stored) -> list[Malformed]:
+    rows = [as_table(row) for row in as_items(told.get("malformed"))[:_MALFORMED]]
+    return [
+        {"where": public(str(row.get("where", ""))), "reason": public(str(row.get("reason", "")))[:300]} for row in rows
+    ]
+
+
+def _word(told: Stored, name: str) -> str | None:
+    text = as_text(told.get(name))
+    return None if text is None else word(text)
+
+
+def _count(told: Stored, name: str) -> int:
+    return as_whole(told.get(name)) or 0
+
+
+def _share(told: Stored, name: str) -> Number:
+    return rounded(as_number(told.get(name)))
+
+
+def _notes(side: ModelResult) -> list[str]:
     left_out = [
         f"Left out: {word(term['use'])} instead of {word(term['avoid'])} ({public(term['reason'])})."
         for term in side.told["left_out"]

@@ -8,7 +8,7 @@ from borngap.report.text import MISSING, count
 from borngap.report.usage.records import ChangeNumbers, ChangeRecord, ChangeSummary, UnmatchedPlaces, UsageRecord
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
 
-LEADS = {"TERMS": "the wanted word leads", "scan": "gold leads"}
+LEAD_WORDS = {"TERMS": "the wanted word leads", "scan": "gold leads"}
 OVER_USED = "the wanted word leads where the other is right"
 LEAKED = "a word to avoid is written"
 _CHANCE = 0.05  # above it a change is called one that may be chance
@@ -62,11 +62,11 @@ def percent(share: float | None) -> str:
     return f"{whole} %"
 
 
-def points(change: float | None) -> str:
+def in_points(change: float | None) -> str:
     """Return a change of a share in percentage points, with its sign.
 
     Example:
-        >>> points(0.56), points(-0.004), points(0.0)
+        >>> in_points(0.56), in_points(-0.004), in_points(0.0)
         ('+56', '−0.4', '0')
     """
     if change is None:
@@ -97,7 +97,7 @@ def interval_words(low: float | None, high: float | None) -> str:
 
 def change_ends(numbers: ChangeNumbers) -> str:
     """Return the interval of a change in percentage points; nothing where there is none."""
-    return "" if numbers["low"] is None else f"{points(numbers['low'])} to {points(numbers['high'])}"
+    return "" if numbers["low"] is None else f"{in_points(numbers['low'])} to {in_points(numbers['high'])}"
 
 
 def change_sentence(s: ChangeSummary) -> str:
@@ -107,7 +107,7 @@ def change_sentence(s: ChangeSummary) -> str:
     first, last = (percent(success["shares"][end]) for end in (0, -1))
     if not success["places"]:
         return f"The {'results' if s['of'] == 'TERMS' else 'scans'} share no place: there is nothing to compare."
-    lead, before = LEADS[s["of"]], "before" if len(s["sides"]) == 2 else "at first"
+    lead, before = LEAD_WORDS[s["of"]], "before" if len(s["sides"]) == 2 else "at first"
     same = " with the same rival in all scans" if s["of"] == "scan" else ""
     places = count(success["places"], "place") + same
     line = f"{lead[0].upper()}{lead[1:]} at {last} of {places}, {before} at {first}: {_moves(success)}"
@@ -147,6 +147,18 @@ def usage_sentence(told: UsageRecord) -> str:
     return (
         f"{line}, and at {percent(told['over_use'])} of {count(told['right_avoid'], 'place')} where the other is right."
     )
+
+
+def headline_sentence(s: ChangeSummary) -> list[str]:
+    """Say what changed where the rival is one that the headline of a scan counts; nothing of terms."""
+    told = s["headline"]
+    if told is None or not told["places"]:
+        return [] if told is None else ["At none of these places is the rival a synonym, a spelling or a given one."]
+    shares = " → ".join(map(percent, told["shares"]))
+    return [
+        f"Where the rival is a synonym, a spelling or a given one ({count(told['places'], 'place')}), gold leads at "
+        f"{shares}: {_moves(told)}; p = {probability(told['p'])}."
+    ]
 
 
 def unmatched_sentences(unmatched: Sequence[UnmatchedPlaces], sides: Sequence[str]) -> list[str]:
