@@ -197,10 +197,19 @@ def test_scans_before_and_after_by_hand(scans):
         "after. --min-overlap sets it for all.",
     ]
     rows = [(r["use"], r["avoid"], r["relation"], r["success"]["gained"], r["success"]["lost"]) for r in told["rows"]]
-    assert rows == [("error", "exception", "inflection", 0, 1), ("shame", "guilt", "synonym", 1, 0)]
+    assert rows == [("shame", "guilt", "synonym", 1, 0), ("error", "exception", "inflection", 0, 1)]
     assert [(place["state"], place["gaps"]) for place in told["worst"]] == [
         ("lost", [1.0, -1.0]), ("still behind", [-0.5, -1.0])
     ]  # fmt: skip
+
+
+def test_of_many_pairs_the_first_hundred_are_told_one_by_one(tmp_path):
+    words = [(f" gold{i}", f" rival{i}", "before") for i in range(102)]
+    folders = [make_scan(tmp_path / name, words, [(gap,)] * 102) for name, gap in (("a", -1.0), ("b", 1.0))]
+    told = comparison_of(*folders).summary
+    assert len(told["rows"]) == 100
+    assert (told["all"]["success"]["gained"], told["all"]["success"]["places"]) == (102, 102)
+    assert "The table has 100 of 102 pairs: synonyms and the like first, then what changed most." in told["notes"]
 
 
 def test_scans_of_other_text_are_other_data(scans):

@@ -26,7 +26,8 @@ def compared_scans(folders: Sequence[Path]) -> Compared:
         folders: at least two SCAN folders, in order.
 
     Returns:
-        All pairs together, and the pairs with the most places that moved, or else the most at which the rival leads.
+        All pairs together, and pair by pair: first those of the scan's headline, of these the ones with the most places
+        that moved, then the most at which the rival leads.
 
     Raises:
         UserError: a scan is not finished, or they are not of the same data, tokenizer, dtype and settings.
@@ -38,9 +39,10 @@ def compared_scans(folders: Sequence[Path]) -> Compared:
     _check_text(sides, tables)
     whole = Group(None, None, change_of(places, len(sides)))
     lost = tuple(_unmatched(table, places, tables) for table in tables)
-    counted = places.filter(pl.col("relation").is_in(sides[0].told["headline"]["relations"]))
+    headline = pl.col("relation").is_in(sides[0].told["headline"]["relations"])
+    counted = places.filter(headline)
     return Compared(
-        "scan", tuple(sides), whole, tuple(_pairs(places, len(sides))), places,
+        "scan", tuple(sides), whole, tuple(_pairs(places, headline, len(sides))), places,
         headline=change_of(counted, len(sides)), unmatched=lost,
     )  # fmt: skip
 
@@ -60,11 +62,13 @@ def _check_text(sides: Sequence[ModelResult], tables: Sequence[pl.DataFrame]) ->
             refuse_other_data(other["where"][0], sides[0].folder, side.folder)
 
 
-def _pairs(places: pl.DataFrame, models: int) -> list[Group]:
+def _pairs(places: pl.DataFrame, headline: pl.Expr, models: int) -> list[Group]:
     last = gap_columns(models)[-1]
     behind, moving = pl.col(last) <= 0, ~pl.col("state").is_in(["kept", "behind"])
     own = places.partition_by("gold_id", "rival_id", maintain_order=True)
-    ordered = sorted(own, key=lambda pair: pair.select(moving.sum(), behind.sum(), pl.len()).row(0), reverse=True)
+    ordered = sorted(
+        own, key=lambda pair: pair.select(headline.first(), moving.sum(), behind.sum(), pl.len()).row(0), reverse=True
+    )
     return [
         Group(pair["gold"][0], pair["rival"][0], change_of(pair, models), pair["relation"][0])
         for pair in ordered[:_MOST_PAIRS]

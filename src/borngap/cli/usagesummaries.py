@@ -18,7 +18,7 @@ def print_change(s: ChangeSummary) -> None:
     for text in s["notes"]:
         say(f"note: {text}")
     if s["all"]["success"]["places"]:
-        shown = f" ({_ROWS} of {len(s['rows'])} pairs)" if len(s["rows"]) > _ROWS and s["of"] == "scan" else ""
+        shown = f" (the first {_ROWS} pairs)" if len(s["rows"]) > _ROWS and s["of"] == "scan" else ""
         lines = change_lines(s, _ROWS if shown else None)
         print_table(fitted_table(f"\nChanges{shown}", change_headings(s), lines, 3 - (s["of"] == "TERMS"), keys=2))
     for title, headings, lines in harm_tables(s):

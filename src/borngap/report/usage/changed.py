@@ -54,6 +54,7 @@ def change_summary(found: Compared) -> ChangeSummary:
     }  # fmt: skip
     summary["notes"] = [
         *headline_sentence(summary),
+        *_left_out(found),
         *unmatched_sentences(summary["unmatched"], sides),
         *_thresholds(found.sides, sides),
     ]
@@ -128,6 +129,16 @@ def _place(row: Mapping[str, object], of: str, models: int) -> MovedPlace:
         "where": visible(str(row["where"])), "gaps": [rounded(row[name], 3) for name in gap_columns(models)],
         "before": text_around(f"{row['before']}{space}"), "after": text_around(str(row.get("after", ""))),
     }  # fmt: skip
+
+
+def _left_out(found: Compared) -> list[str]:
+    """Say how many pairs the table leaves out."""
+    if found.kind != "scan":
+        return []
+    pairs = found.places.select("gold_id", "rival_id").n_unique()
+    if pairs <= len(found.groups):
+        return []
+    return [f"The table has {len(found.groups)} of {pairs} pairs: synonyms and the like first, then what changed most."]
 
 
 def _thresholds(sides: Sequence[ModelResult], names: Sequence[str]) -> list[str]:

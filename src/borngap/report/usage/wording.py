@@ -157,8 +157,13 @@ def headline_sentence(s: ChangeSummary) -> list[str]:
     shares = " → ".join(map(percent, told["shares"]))
     return [
         f"Where the rival is a synonym, a spelling or a given one ({count(told['places'], 'place')}), gold leads at "
-        f"{shares}: {_moves(told)}; p = {probability(told['p'])}."
+        f"{shares}: {_moves(told)}; p {_equals(told['p'])}."
     ]
+
+
+def _equals(p: float | None) -> str:
+    shown = probability(p)
+    return shown if shown.startswith("<") else f"= {shown}"
 
 
 def unmatched_sentences(unmatched: Sequence[UnmatchedPlaces], sides: Sequence[str]) -> list[str]:
