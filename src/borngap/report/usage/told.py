@@ -15,7 +15,7 @@ from borngap.report.summary import SCHEMA, definitions
 from borngap.report.text import count, word
 from borngap.report.usage.made import made_of, text_around
 from borngap.report.usage.records import ComplianceRecord, UsageRecord, UsageSummary, UsedPlace
-from borngap.report.usage.wording import USAGE_GLOSSARY, usage_sentence
+from borngap.report.usage.wording import USAGE_GLOSSARY, terms_sentence
 from borngap.shown import public, visible
 
 Stored = Mapping[str, object]
@@ -39,7 +39,7 @@ def usage_summary(folder: Path) -> UsageSummary:
     return {
         "schema": SCHEMA, "kind": "terms",
         "title": f"{terms} in {data} with {public(side.model)}",
-        "runs": [made_of(0, side, "TERMS")], "verdict": usage_sentence(whole), "all": whole,
+        "runs": [made_of(0, side, "TERMS")], "verdict": terms_sentence(whole), "all": whole,
         "terms": [_record(number, term) for number, term in enumerate(told["terms"], 1)],
         "compliance": _compliance(told["compliance"]), "worst": [_place(place) for place in told["worst"]],
         "over_used": [_place(place) for place in told["worst_over_use"]], "malformed": _malformed(told),

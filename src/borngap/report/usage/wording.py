@@ -136,7 +136,7 @@ def _chance(numbers: ChangeNumbers) -> str:
     return f" This change may be chance: p = {probability(numbers['p'])} over {count(numbers['rows'], 'row')}."
 
 
-def usage_sentence(told: UsageRecord) -> str:
+def terms_sentence(told: UsageRecord) -> str:
     """Say in one line how a model uses the words of terms."""
     if told["success"] is None:
         line = f"Success is not known ({told['why'].get('success', 'no place is due')})"
