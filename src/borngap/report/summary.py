@@ -31,8 +31,8 @@ from borngap.report.wording import (
     made_sentence,
     phantom_sentence,
     remedy_sentence,
-    usage_sentence,
     verdict_sentence,
+    watched_sentence,
 )
 from borngap.runfolder import Run
 from borngap.shown import public, visible
@@ -135,7 +135,7 @@ def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> Ru
     plan, run = source.plan, source.run
     own = [context for context in contexts if context["run"] == number]
     behind = sum(watched(source, entry) for entry in source.entries)
-    dose, usage = _dose(plan), [usage_sentence(source.usage)] if source.usage else []
+    dose, usage = _dose(plan), [watched_sentence(source.usage)] if source.usage else []
     return {
         "number": number,
         "what": "RUN",

@@ -152,7 +152,7 @@ def remedy_sentence(behind: int) -> str:
     )
 
 
-def usage_sentence(usage: Sequence[Mapping[str, Number]]) -> str:
+def watched_sentence(usage: Sequence[Mapping[str, Number]]) -> str:
     """Say how success and over-use of the terms that a run watched went.
 
     Args:
