@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from borngap.model.load import Loaded
 from borngap.train.methods import make_trainable
 from borngap.training import Training
 
@@ -24,18 +25,18 @@ class RowRun:
     """What a training on rows gave.
 
     Attributes:
-        model: as it was trained; with an adapter under LoRA.
+        loaded: the model as it was trained, with an adapter under LoRA, in eval mode; and its tokenizer.
         loss_before: mean loss of a token of the held-out rows before training, unit nat.
         loss_after: the same after it.
     """
 
-    model: Any
+    loaded: Loaded
     loss_before: float
     loss_after: float
 
 
 def train_on_rows(
-    loaded: Any,
+    loaded: Loaded,
     train: Iterable[str],
     held_out: Iterable[str],
     training: Training,
@@ -69,9 +70,10 @@ def train_on_rows(
     trainer = Trainer(
         model, arguments, train_dataset=rows, eval_dataset=others, data_collator=_batch, callbacks=[_Steps(on_step)]
     )
+    trainer.remove_callback(PrinterCallback)
     before = _loss(trainer)
     trainer.train()
-    return RowRun(model, before, _loss(trainer))
+    return RowRun(replace(loaded, model=model.eval()), before, _loss(trainer))
 
 
 class _Steps(TrainerCallback):

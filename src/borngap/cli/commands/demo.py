@@ -1,102 +1,126 @@
-"""``borngap demo``: the main job on a bundled model."""
+"""``borngap demo``: a house style on real prose, before and after two fine-tunings of a bundled model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, ModelPlace
-from borngap.cli.commands.geometry import bulks_of, geometry_table
+from borngap.cli.arguments import ModelPlace
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
-from borngap.cli.show import fitted_table, model_line, print_table, say, short_number
-from borngap.report.text import word
-from borngap.shown import visible
+from borngap.cli.show import fitted_table, model_line, print_table, say
+from borngap.training import Method, Training
 
 if TYPE_CHECKING:
-    from borngap.context import Context
     from borngap.model.load import Loaded
+    from borngap.usage.usagefolder import Usage
+    from borngap.zoo.housestyle import HouseStyle
+    from borngap.zoo.rowtraining import RowRun
 
-_PAIRS = 1_000_000
+_BATCH = 8
+_LOSS_ROWS = 200
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A fine-tuning to try."""
+
+    name: str
+    method: Method
+    rate: float
+
+    @property
+    def told(self) -> str:
+        way = "LoRA" if self.method == "lora" else "full fine-tuning"
+        return f"{way}, rate {self.rate:g}"
+
+
+_ATTEMPTS = (_Attempt("lora", "lora", 2e-4), _Attempt("full", "full", 1e-3))
 
 
 def demo(
     *,
     source: Annotated[ModelPlace, Takes(defaults={"model": "docs-gpt2-s"})],
-    contexts: Contexts = "docs10",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run and its report.")] = Path("borngap-demo"),
-    steps: Annotated[int, typer.Option(help="Optimiser steps a context.")] = 50,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, models and results.")] = Path(
+        "borngap-demo"
+    ),
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 60,
 ) -> None:
-    """Probe a bundled model, fine-tune it with LoRA at the usual rate, and write a report on the result."""
-    from borngap.context import read_contexts
+    """Put a house style into real prose, fine-tune a model on it in two ways, and see whether it uses the words."""
     from borngap.model.load import model_facts
-    from borngap.model.probe import probe, records
+    from borngap.zoo.housestyle import house_style
 
+    style = house_style()
+    files = style.save(out / "data")
     loaded = source.load()
-    info = model_facts(loaded)
-    say(model_line(info))
-    print_table(geometry_table(bulks_of(loaded, _PAIRS, 0)))
-    wanted = read_contexts(contexts)
-    rows = records(probe(loaded.model, loaded.tokenizer, wanted))
-    print_table(_contexts_table(rows))
-    say()
-    for index, row in enumerate(rows, 1):
-        say(f"{index:>3}  {_sentence(row)}")
-    say(_conclusion(rows))
-    _train(loaded, wanted, out, steps)
+    say(model_line(model_facts(loaded)))
+    say(_introduction(style))
+    rows = [("before", None, _asked(loaded, files, out / "before"))]
+    for attempt in _ATTEMPTS:
+        run = _trained(source.load(), style, attempt, out, steps)
+        rows.append((attempt.told, run, _asked(run.loaded, files, out / f"after-{attempt.name}")))
+    say(f"\nHeld-out text before and after {steps} steps of {_BATCH} rows; loss in nat a token:")
+    print_table(_table(rows))
+    say(_conclusion(out))
 
 
-def _train(loaded: Loaded, contexts: list[Context], out: Path, steps: int) -> None:
-    """Fine-tune on the contexts, and write the report."""
-    from borngap.report.report import report_of
-    from borngap.train.finetune import finetune
-    from borngap.training import Training
-
-    training = Training(method="lora", steps=steps)
-    told = f"\nFine-tuning on each context: LoRA at its usual rate, {training.learning_rate:g}, {steps} steps ..."
-    say(told)
-    with Progress("training") as progress:
-        run = finetune(loaded, contexts, training, out / "run", lambda step: progress.show(seen=f"step {step.step}"))
-        progress.show(what="writing the report")
-        report = report_of(run.folder)
-        path = report.save(out / "report.html")
-    say(report.verdicts[0])
-    say(f"\nOpen the report in a browser: {path.resolve()}")
-
-
-def _contexts_table(rows: list[dict[str, Any]]) -> Any:
-    headings = ["", "gold", "rival", "overlap", "p gold", "p rival", "logit gap", "Born gap", "ahead", "by Born gap"]
-    numbers = ("gold_overlap", "gold_probability", "rival_probability", "logit_gap", "born_gap")
-    lines = [
-        [
-            index,
-            word(row["gold"]),
-            word(row["rival"]),
-            *(short_number(row[key], 3) for key in numbers),
-            "gold" if row["logit_gap"] > 0 else "rival",
-            "gold" if row["born_gap"] > 0 else "rival",
-        ]
-        for index, row in enumerate(rows, 1)
-    ]
-    return fitted_table("\ncontexts (logit gap in nat)", headings, lines, 3, keys=2)
-
-
-def _sentence(row: dict[str, Any]) -> str:
-    from borngap.observables.leader import standing
-
-    flag = " [a fragment of the word is measured]" if row["fragment"] else ""
-    return f"{visible(row['prompt'])} ... {word(row['gold'])}{flag}\n     {standing(row)}"
-
-
-def _conclusion(rows: list[dict[str, Any]]) -> str:
-    whole = [row for row in rows if not row["fragment"]]
-    behind = [row for row in whole if row["logit_gap"] <= 0]
-    born = [row for row in whole if row["born_gap"] <= 0]
-    differ = sum((row["logit_gap"] > 0) != (row["born_gap"] > 0) for row in whole)
-    left_out = f" ({len(rows) - len(whole)} fragments left out)" if len(whole) < len(rows) else ""
+def _introduction(style: HouseStyle) -> str:
+    terms = ", ".join(f"{use} for {avoid}" for use, avoid in style.terms)
     return (
-        f"\nOf {len(whole)} contexts{left_out} the rival is ahead in {len(behind)} in probability and in {len(born)} "
-        f"by the Born gap; the two disagree in {differ}."
+        f"\nA house style ({terms}) in the prose of installed packages: {len(style.train):,} rows to train on, "
+        f"{len(style.held_out):,} held out. In some rows the other words are right."
+    )
+
+
+def _asked(loaded: Loaded, files: dict[str, Path], folder: Path) -> Usage:
+    """How a model uses the terms in the held-out rows."""
+    from borngap.usage.terms import terms
+
+    with Progress("asking the model") as progress:
+        return terms(
+            loaded.model, loaded.tokenizer, files["held_out"], files["terms"], out=folder, name=loaded.name,
+            allowed_field="allowed", leak=False,
+            on_progress=lambda seen: progress.show(seen.rows, seen.total, seen=f"{seen.places} places"),
+        )  # fmt: skip
+
+
+def _trained(loaded: Loaded, style: HouseStyle, attempt: _Attempt, out: Path, steps: int) -> RowRun:
+    """Train on the style's rows and keep the model."""
+    from borngap.zoo.rowtraining import train_on_rows
+
+    training = Training(
+        method=attempt.method, rate=attempt.rate, steps=steps, schedule="linear", batch_size=_BATCH
+    )
+    train, held_out = ([str(row["text"]) for row in rows] for rows in (style.train, style.held_out[:_LOSS_ROWS]))
+    folder = out / f"model-{attempt.name}"
+    with Progress(f"training: {attempt.told}", steps) as progress:
+        run = train_on_rows(loaded, train, held_out, training, folder, progress.show)
+    run.loaded.model.save_pretrained(folder)
+    run.loaded.tokenizer.save_pretrained(folder)
+    return run
+
+
+def _table(rows: list[tuple[str, RowRun | None, Usage]]) -> Any:
+    start = next(run.loss_before for _, run, _ in rows if run)
+    lines = []
+    for name, run, usage in rows:
+        shares = usage.summary["all"]
+        loss = run.loss_after if run else start
+        lines.append([name, f"{loss:.3f}", *(f"{shares[key]:.0%}" for key in ("success", "over_use"))])
+    shares = rows[0][2].summary["all"]
+    headings = [
+        "", "loss", f"wanted word leads, of {shares['due']} places",
+        f"leads too where the other is right, of {shares['right_avoid']}",
+    ]  # fmt: skip
+    return fitted_table("", headings, lines)
+
+
+def _conclusion(out: Path) -> str:
+    return (
+        f"The loss fell in both runs; it does not tell which of them uses the words.\n\nLook closer:\n"
+        f"  borngap compare {out / 'before'} {out / 'after-lora'} {out / 'after-full'}\n"
+        f"  borngap terms {out / 'data/held-out.jsonl'} --terms {out / 'data/style.csv'} --model {out / 'model-full'}"
     )
