@@ -91,9 +91,7 @@ def _trained(loaded: Loaded, style: HouseStyle, attempt: _Attempt, out: Path, st
     """Train on the style's rows and keep the model."""
     from borngap.zoo.rowtraining import train_on_rows
 
-    training = Training(
-        method=attempt.method, rate=attempt.rate, steps=steps, schedule="linear", batch_size=_BATCH
-    )
+    training = Training(method=attempt.method, rate=attempt.rate, steps=steps, schedule="linear", batch_size=_BATCH)
     train, held_out = ([str(row["text"]) for row in rows] for rows in (style.train, style.held_out[:_LOSS_ROWS]))
     folder = out / f"model-{attempt.name}"
     with Progress(f"training: {attempt.told}", steps) as progress:
