@@ -127,8 +127,9 @@ def test_every_public_name_is_there_without_extras(empty):
 def test_demo_runs_in_an_empty_folder(empty, tmp_path):
     assert "Usage" in run(empty / "borngap", "--help", cwd=tmp_path)
     told = run(empty / "borngap", "demo", cwd=tmp_path)
-    assert "Open the report in a browser" in told
-    assert {path.name for path in (tmp_path / "borngap-demo").iterdir()} == {"run", "report.html"}
+    assert "Open the page in a browser" in told
+    made = {"data", "before", "after-lora", "after-full", "model-lora", "model-full", "page.html"}
+    assert {path.name for path in (tmp_path / "borngap-demo").iterdir()} == made
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

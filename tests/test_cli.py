@@ -133,19 +133,6 @@ def test_neighbours_are_those_of_the_matrix(run):
     assert [row["overlap"] for row in rows] == pytest.approx(expected.values.tolist(), abs=1e-6)
 
 
-def test_demo_counts_what_it_shows_and_writes_a_report(run, tmp_path):
-    code, out, _ = run("demo", "--out", str(tmp_path / "demo"), "--steps", "1")
-    _, listed, _ = run("probe", "-m", MODEL, "--json")
-    rows = json.loads(listed)["observations"]
-    behind, born = (sum(row[key] <= 0 for row in rows) for key in ("logit_gap", "born_gap"))
-    assert code == 0
-    text = " ".join(out.split())
-    assert f"Of 10 contexts the rival is ahead in {behind} in probability and in {born} by the Born gap" in text
-    assert "crowding" in out
-    assert str(tmp_path / "demo" / "report.html") in text
-    assert "1 step at learning rate 1e−4" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-
-
 def test_help_and_version_are_instant_and_load_nothing_heavy():
     script = (
         "import sys, borngap.cli as c; sys.argv[1:] = ['--help']\ntry: c.main()\nexcept SystemExit: pass\n"

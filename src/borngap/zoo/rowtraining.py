@@ -80,7 +80,7 @@ class _Steps(TrainerCallback):
     def __init__(self, on_step: Callable[[int], None]) -> None:
         self._on_step = on_step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **host: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **host: Any) -> None:  # noqa: ARG002  # as the host calls it
         """Tell the step."""
         self._on_step(state.global_step)
 

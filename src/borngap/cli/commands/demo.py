@@ -48,6 +48,7 @@ def demo(
         "borngap-demo"
     ),
     steps: Annotated[int, typer.Option(help="Optimiser steps of each fine-tuning.")] = 60,
+    limit: Annotated[int | None, typer.Option(help="Held-out rows; all unless given.")] = None,
 ) -> None:
     """Put a house style into real prose, fine-tune a model on it in two ways, and see whether it uses the words."""
     from borngap.model.load import model_facts
@@ -58,10 +59,10 @@ def demo(
     loaded = source.load()
     say(model_line(model_facts(loaded)))
     say(_introduction(style))
-    rows = [("before", None, _asked(loaded, files, out / "before"))]
+    rows: list[tuple[str, RowRun | None, Usage]] = [("before", None, _asked(loaded, files, limit, out / "before"))]
     for attempt in _ATTEMPTS:
-        run = _trained(source.load(), style, attempt, out, steps)
-        rows.append((attempt.told, run, _asked(run.loaded, files, out / f"after-{attempt.name}")))
+        run = _trained(source.load(), style, attempt, out, steps, limit)
+        rows.append((attempt.told, run, _asked(run.loaded, files, limit, out / f"after-{attempt.name}")))
     say(f"\nHeld-out text before and after {steps} steps of {_BATCH} rows; loss in nat a token:")
     print_table(_table(rows))
     say(_conclusion(out))
@@ -75,24 +76,26 @@ def _introduction(style: HouseStyle) -> str:
     )
 
 
-def _asked(loaded: Loaded, files: dict[str, Path], folder: Path) -> Usage:
+def _asked(loaded: Loaded, files: dict[str, Path], limit: int | None, folder: Path) -> Usage:
     """How a model uses the terms in the held-out rows."""
     from borngap.usage.terms import terms
 
     with Progress("asking the model") as progress:
         return terms(
             loaded.model, loaded.tokenizer, files["held_out"], files["terms"], out=folder, name=loaded.name,
-            allowed_field="allowed", leak=False,
+            allowed_field="allowed", leak=False, limit=limit,
             on_progress=lambda seen: progress.show(seen.rows, seen.total, seen=f"{seen.places} places"),
         )  # fmt: skip
 
 
-def _trained(loaded: Loaded, style: HouseStyle, attempt: _Attempt, out: Path, steps: int) -> RowRun:
+def _trained(loaded: Loaded, style: HouseStyle, attempt: _Attempt, out: Path, steps: int, limit: int | None) -> RowRun:
     """Train on the style's rows and keep the model."""
     from borngap.zoo.rowtraining import train_on_rows
 
     training = Training(method=attempt.method, rate=attempt.rate, steps=steps, schedule="linear", batch_size=_BATCH)
-    train, held_out = ([str(row["text"]) for row in rows] for rows in (style.train, style.held_out[:_LOSS_ROWS]))
+    train, held_out = (
+        [str(row["text"]) for row in rows] for rows in (style.train, style.held_out[: limit or _LOSS_ROWS])
+    )
     folder = out / f"model-{attempt.name}"
     with Progress(f"training: {attempt.told}", steps) as progress:
         run = train_on_rows(loaded, train, held_out, training, folder, progress.show)
