@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from borngap.cli import main
 from borngap.context import Context, write_contexts
+from borngap.model.load import load
 from borngap.observables.catalogue import OBSERVABLES
 from borngap.zoo import bundled_path
 
@@ -131,6 +132,26 @@ def test_neighbours_are_those_of_the_matrix(run):
     assert code == 0
     assert [row["id"] for row in rows] == expected.indices.tolist()
     assert [row["overlap"] for row in rows] == pytest.approx(expected.values.tolist(), abs=1e-6)
+
+
+def test_demo_tells_losses_and_shares_and_keeps_all(run, tmp_path):
+    out = tmp_path / "demo"
+    code, told, _ = run("demo", "--out", str(out), "--steps", "1", "--limit", "60")
+    assert code == 0
+    text = " ".join(told.split())
+    assert "argument for parameter" in text
+    for name in ("before", "after-lora", "after-full"):
+        shares = json.loads((out / name / "summary.json").read_text(encoding="utf-8"))["all"]
+        assert f"{shares['success']:.0%}" in told
+        assert shares["due"] > 20
+    losses = [float(line.split()[-3]) for line in told.splitlines() if line.startswith(("before", "LoRA", "full"))]
+    assert len(losses) == 3
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[2] < losses[1] < losses[0]
+    assert load(str(out / "model-lora")).model.peft_config
+    assert "Open the page in a browser" in text
+    page = (out / "page.html").read_text(encoding="utf-8")
+    assert "argument" in page
 
 
 def test_help_and_version_are_instant_and_load_nothing_heavy():

@@ -1,8 +1,5 @@
 """The demo: a house style in real prose, training on rows, and the command that shows both."""
 
-import json
-import math
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -65,23 +62,3 @@ def test_training_on_rows_gives_the_losses_before_and_after(tmp_path, method):
     assert seen == [1, 2]
     assert hasattr(run.loaded.model, "peft_config") == (method == "lora")
     assert not run.loaded.model.training
-
-
-def test_demo_tells_losses_and_shares_and_keeps_all(run, tmp_path):
-    out = tmp_path / "demo"
-    code, told, _ = run("demo", "--out", str(out), "--steps", "1", "--limit", "60")
-    assert code == 0
-    text = " ".join(told.split())
-    assert "argument for parameter" in text
-    for name in ("before", "after-lora", "after-full"):
-        shares = json.loads((out / name / "summary.json").read_text(encoding="utf-8"))["all"]
-        assert f"{shares['success']:.0%}" in told
-        assert shares["due"] > 20
-    losses = [float(line.split()[-3]) for line in told.splitlines() if line.startswith(("before", "LoRA", "full"))]
-    assert len(losses) == 3
-    assert all(math.isfinite(loss) for loss in losses)
-    assert losses[2] < losses[1] < losses[0]
-    assert load(str(out / "model-lora")).model.peft_config
-    assert "Open the page in a browser" in text
-    page = (out / "page.html").read_text(encoding="utf-8")
-    assert "argument" in page

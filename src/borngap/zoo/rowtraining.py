@@ -97,4 +97,6 @@ def _batch(rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Tensor]:
     ids = [torch.tensor(row["input_ids"]) for row in rows]
     padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
     there = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in ids])[:, None]
-    return {"input_ids": padded, "attention_mask": there.long(), "labels": torch.where(there, padded, _IGNORED)}
+    # the first token has no prediction; where it has a label the Trainer divides by it all the same
+    taught = there & (torch.arange(padded.shape[1]) > 0)
+    return {"input_ids": padded, "attention_mask": there.long(), "labels": torch.where(taught, padded, _IGNORED)}
