@@ -65,7 +65,7 @@ def demo(
         rows.append((attempt.told, run, _asked(run.loaded, files, limit, out / f"after-{attempt.name}")))
     say(f"\nHeld-out text before and after {steps} steps of {_BATCH} rows; loss in nat a token:")
     print_table(_table(rows))
-    say(_conclusion(out))
+    say(_conclusion(out, _page(out)))
 
 
 def _introduction(style: HouseStyle) -> str:
@@ -119,9 +119,18 @@ def _table(rows: list[tuple[str, RowRun | None, Usage]]) -> Any:
     return fitted_table("", headings, lines)
 
 
-def _conclusion(out: Path) -> str:
+def _page(out: Path) -> Path:
+    """Write the page that sets the three models side by side."""
+    from borngap.report.report import comparison_of
+
+    made = comparison_of(out / "before", *(out / f"after-{attempt.name}" for attempt in _ATTEMPTS))
+    return made.save(out / "page.html")
+
+
+def _conclusion(out: Path, page: Path) -> str:
     return (
-        f"The loss fell in both runs; it does not tell which of them uses the words.\n\nLook closer:\n"
-        f"  borngap compare {out / 'before'} {out / 'after-lora'} {out / 'after-full'}\n"
-        f"  borngap terms {out / 'data/held-out.jsonl'} --terms {out / 'data/style.csv'} --model {out / 'model-full'}"
+        "The loss fell in both runs; it does not tell which of them uses the words.\n\n"
+        f"Open the page in a browser: {page.resolve()}\n"
+        f"Ask any model yourself: borngap terms {out / 'data/held-out.jsonl'} --terms {out / 'data/style.csv'} "
+        f"--allowed-field allowed --model {out / 'model-full'}"
     )
