@@ -89,6 +89,16 @@ def test_terms_before_and_after_by_hand(both):
     assert [made["label"] for made in told["runs"]] == ["base", "tuned"]
 
 
+def test_a_place_of_several_terms_counts_once_and_leads_only_if_it_leads_each(terms_in):
+    words, behind = [("guilt", "shame"), ("guilt", "error")], {" guilt": 1.5, " shame": 2.0, " error": 1.0}
+    folders = [
+        terms_in(f"twice-{i}", logits, words=words) for i, logits in enumerate((behind, AFTER | {" error": 2.0}))
+    ]
+    told = comparison_of(*folders).summary
+    assert [record["success"]["gained"] for record in (told["all"], *told["rows"])] == [3, 3, 0]
+    assert [record["success"]["kept"] for record in (told["all"], *told["rows"])] == [0, 0, 3]
+
+
 def test_the_worst_places_are_the_lost_ones_first(both):
     told = comparison_of(*both).summary
     assert [(place["state"], place["word"], place["gaps"]) for place in told["worst"]] == [
@@ -136,10 +146,10 @@ def test_a_copy_of_the_data_is_the_same_data(terms_in, tmp_path):
 
 def test_other_rows_of_the_same_size_are_other_data(terms_in, tmp_path):
     folders = []
-    for place, word in (("one", "He"), ("two", "it")):
+    for place, word in (("one", " felt"), ("two", " said")):
         (tmp_path / place).mkdir()
         file = tmp_path / place / "rows.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in ROWS).replace("He", word))
+        file.write_text("".join(json.dumps(row) + "\n" for row in ROWS).replace(" felt", word))
         folders.append(terms_in(f"size-{place}", rows=file))
     with pytest.raises(UserError, match=r"the results are of other data\n.*\n  found: rows.jsonl, line 1 differs"):
         comparison_of(*folders)
@@ -237,6 +247,9 @@ def test_every_format_says_it_and_no_text_leaves_the_data_out(both, scans):
         bare = made.without_text()
         assert all(secret not in text for text in (bare.html, bare.markdown, bare.json))
         assert bare.summary["rows"] == made.summary["rows"]
+    after = "and an exception"
+    assert after in comparison_of(*both).html
+    assert after not in comparison_of(*both).without_text().html
     markdown = comparison_of(*both).markdown
     assert "| guilt | shame | 3 | 0 % | 100 % | 3 | 0 | +100 |" in markdown
     assert "&lt;b&gt;\\|\\`\\*" in markdown
