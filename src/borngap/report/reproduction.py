@@ -22,7 +22,7 @@ from borngap.results.figures import Figure
 from borngap.results.stored import FIGURES, About, Results, read_about, read_results
 from borngap.results.tables import Table, brief, cell, sections, table_markdown
 
-_FOLDER = Path(__file__).parent / "page"
+_FOLDER = Path(__file__).parent / "page" / "templates"
 
 
 def write_report(folder: Path) -> Sequence[JudgedClaim]:

@@ -24,7 +24,7 @@ from borngap.report.text import number, rate
 from borngap.report.usage.wording import in_points, interval_words, percent, probability
 from borngap.report.wording import AHEAD, needed_text, used_text
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parent / "templates"
 ICONS = {
     "resolved": "✓", "pre-resolved": "●", "unresolved": "✕", "structural": "✕", "kinematic": "✕", "relapsed": "↩",
     "lost": "↘", "diverged": "∞",
