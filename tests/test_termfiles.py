@@ -204,6 +204,21 @@ def test_bad_files_end_with_one_clear_error(tmp_path, name, text, message):
         read(tmp_path, name, text)
 
 
+@pytest.mark.parametrize(("name", "text", "line"), [
+    ("a.tbx", TBX.replace("einloggen", "einlöggen"), 1 + TBX[: TBX.index("einloggen")].count("\n")),
+    ("a.yml", f"{RULE}swap:\n  Käufer: Kunde\n", 6),
+])  # fmt: skip
+def test_bytes_of_another_encoding_are_refused_not_replaced(tmp_path, name, text, line):
+    with pytest.raises(UserError, match=rf"no text in {name}, line {line}\n(.|\n)*is not UTF-8"):
+        read(tmp_path, name, text, "latin-1", language="de")
+
+
+@pytest.mark.parametrize("given", [["OK", "no"], {"client": "customer"}, None, 3])
+def test_what_is_no_list_of_pairs_is_refused(given):
+    with pytest.raises(UserError, match="malformed term"):
+        terms_of(given)
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"the terms can't be read(.|\n)*\(no such file\)"):
         read_terms(tmp_path / "none.csv")

@@ -47,6 +47,17 @@ def asked(model, tokenizer, data, words=PAIRS, **options):
     return terms(model, tokenizer, data, words, **{"leak": False, **options})
 
 
+def test_an_expression_that_lists_no_string_is_no_rival(tmp_path):
+    rule = tmp_path / "a.yml"
+    rule.write_text("extends: substitution\nswap:\n  '[fm]\\w+d': function\n")
+    loaded = borngap.load("docs-gpt2-s")
+    found = asked(loaded.model, loaded.tokenizer, [{"text": "A method is a function."}], rule).to_dict()
+    (term,) = found["terms"]
+    assert (term["due"], term["success"], term["unmeasured"]) == (0, None, 1)
+    assert "lists no string" in term["notes"]["unmeasured"]
+    assert (found["compliance"]["use"], found["compliance"]["avoid"]) == (1, 1)
+
+
 def constant(tokenizer, logits):
     """Return a model with the same logits at every position: those given for single tokens, 0 for others."""
     model = tiny("gpt2", len(tokenizer))

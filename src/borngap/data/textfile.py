@@ -75,6 +75,37 @@ def lines_of(file: Path) -> Iterator[tuple[int, str]]:
                 yield number, line.removesuffix("\n")
 
 
+def whole_text(file: Path) -> str:
+    """Return all text of a file.
+
+    Args:
+        file: as of ``text_of``.
+
+    Returns:
+        The text.
+
+    Raises:
+        UserError: it can't be read, or a line holds what is no text.
+    """
+    with text_of(file) as stream:
+        text = stream.read()
+    try:
+        check_text(text)
+    except ValueError:
+        _refuse_line(file, text)
+    return text
+
+
+def _refuse_line(file: Path, text: str) -> None:
+    """Name the first line that is no text."""
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            check_text(line)
+        except ValueError as error:
+            where, fix = f"{file.name}, line {number}", "save the file as UTF-8"
+            raise UserError(f"no text in {where}", rule="UTF-8, UTF-16 or UTF-32", found=str(error), fix=fix) from None
+
+
 def check_text(text: str) -> None:
     """Refuse a text that no file in UTF-8 holds.
 

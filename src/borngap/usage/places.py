@@ -22,6 +22,7 @@ _LEFT = 8  # tokens before a word that are tokenised with it
 _BEFORE, _AFTER = 80, 30  # characters that are shown
 CUT = "the row cuts the word, or what stands before it, in another way than by itself"
 BEGINNING = "one word is the beginning of the other, token by token"
+UNSPELT = "the expression to avoid lists no string that could stand here"
 FIRST = "it is the first token of its text, which nothing predicts"
 
 
@@ -134,6 +135,8 @@ def _placed(candidate: _Candidate, ids: dict[str, list[int]]) -> Place:
     found, text = candidate.occurrence, candidate.text.shown
     shown = (text[max(0, found.start - _BEFORE) : found.start], text[found.stop : found.stop + _AFTER])
     here = Place(found, candidate.document, candidate.at, *shown)
+    if not found.other:
+        return _with(here, UNSPELT)
     if gold[: len(before)] != before or rival[: len(before)] != before:
         return _with(here, CUT)
     gold, rival = gold[len(before) :], rival[len(before) :]

@@ -34,7 +34,7 @@ class Occurrence:
         start: its first character.
         stop: the character after its last.
         text: it, as it stands.
-        other: the term's other word in the same form and case.
+        other: the term's other word in the same form and case; empty where the term lists none.
     """
 
     term: int
@@ -110,6 +110,8 @@ class Finder:
         term = self._terms[index]
         own, other = (term.use, term.avoid) if side == "use" else (term.avoid, term.use)
         text = match.group()
+        if side == "use" and not term.is_spelt:
+            return Occurrence(index, side, match.start(), match.end(), text, "")
         counterpart = _in_step(text, _counterpart(_spaced(text), own, other))
         return Occurrence(index, side, match.start(), match.end(), text, counterpart)
 

@@ -35,6 +35,11 @@ class Term:
         """Both, in a few words."""
         return f"{self.use!r} instead of {self.avoid!r}"
 
+    @property
+    def is_spelt(self) -> bool:
+        """Whether ``avoid`` is a word, and not an expression that lists none."""
+        return self.avoid != self.pattern
+
 
 @dataclass(frozen=True)
 class LeftOut:

@@ -65,11 +65,19 @@ def terms_of(given: Any, language: str | None = None) -> TermList:
 
     Returns:
         The terms.
+
+    Raises:
+        UserError: it is none of these, or its terms contradict one another.
     """
     if isinstance(given, TermList):
         return given
     if isinstance(given, str | Path):
         return read_terms(given, language)
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        fix = "a dictionary does not say which of two words is wanted" if isinstance(given, Mapping) else None
+        raise UserError(
+            "malformed terms", rule="a file, or a list of pairs, the wanted word first", found=repr(given), fix=fix
+        )
     return _checked("terms", [_term(term, f"term {number}") for number, term in enumerate(given, 1)])
 
 
@@ -88,7 +96,8 @@ def _term(given: Any, where: str) -> Term:
 
 
 def _pair(given: Any) -> dict[str, Any]:
-    return dict(zip(("use", "avoid"), given, strict=True)) if isinstance(given, Sequence) and len(given) == 2 else {}
+    is_pair = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 2
+    return dict(zip(("use", "avoid"), given, strict=True)) if is_pair else {}
 
 
 def _checked(name: str, read: Sequence[Term | LeftOut]) -> TermList:

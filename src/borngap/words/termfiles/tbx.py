@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.parsers import expat
 
-from borngap.data.textfile import text_of
+from borngap.data.textfile import whole_text
 from borngap.errors import UserError
 from borngap.words.term import LeftOut, Term
 
@@ -96,10 +96,9 @@ class _Reader:
 
     def concepts(self) -> list[_Concept]:
         """Read the file."""
-        with text_of(self._path) as stream:
-            text = stream.read()
+        text = whole_text(self._path)
         try:
-            self._parser.Parse(text.encode("utf-8", "replace").decode(), True)
+            self._parser.Parse(text, True)
         except expat.ExpatError as error:
             where, found = f"{self._path.name}, line {error.lineno}", expat.ErrorString(error.code)
             raise UserError(f"malformed XML in {where}", rule="TBX", found=found) from None

@@ -13,7 +13,7 @@ from typing import Any
 import regex
 import yaml
 
-from borngap.data.textfile import text_of
+from borngap.data.textfile import whole_text
 from borngap.errors import UserError
 from borngap.words.inflection import related
 from borngap.words.term import LeftOut, Term
@@ -89,8 +89,7 @@ def _wanted(value: str) -> tuple[list[str], str | None]:
 
 def _fields(path: Path) -> dict[str, Any]:
     """The rule's fields as nodes, which know their lines."""
-    with text_of(path) as stream:
-        text = stream.read()
+    text = whole_text(path)
     try:
         node = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
