@@ -34,3 +34,14 @@ def test_figures_are_those_of_the_claim(text, claim):
         digits = len(shown.partition(".")[2])
         assert float(shown) == pytest.approx(exact, abs=0.5 * 10**-digits + 1e-12)
     assert re.search(rf"\b{judged['n']}\b", text)
+
+
+def test_figures_of_the_house_style_are_those_of_the_benchmark():
+    rows = [line for line in (ROOT / "docs/terms.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    before, after = (next(row for row in rows if row.startswith(f"| {run}")) for run in ("SmolLM2", "LoRA, 1e-3, 60"))
+    told = " ".join(README.split())
+    shares = [re.search(r"(\d+ %) (\(\d+ to \d+\)) \| (\d+)", row).groups() for row in (before, after)]
+    assert f"leads at {shares[1][0]} {shares[1][1][:-1]}) of {shares[1][2]} places" in told
+    assert f"before at {shares[0][0]} {shares[0][1]}" in told
+    losses = [float(row.split("|")[2]) for row in (before, after)]
+    assert round(losses[0] - losses[1], 1) == 0.5, "half a nat"
