@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.chats import CHATS, like_llama3, metaspace
-from tests.conftest import PROSE
+from tests.chats import CHATS, like_llama3
 from tests.tiny import CONFIGS, tiny
-from typer.testing import CliRunner
 
 import borngap
-from borngap.cli import app
 from borngap.context import Context, tokenize
 from borngap.errors import UserError
 from borngap.model.generate import continuations
 from borngap.model.probe import probe
-from borngap.usage.shares import interval
 from borngap.usage.terms import terms
-from borngap.usage.texts import TokenTexts
 from borngap.usage.usagefolder import read_usage
 from borngap.words.occurrences import Finder
 from borngap.words.term import Term
@@ -395,92 +388,3 @@ def test_bad_input(tokenizer, data, words, options, message):
         return
     with pytest.raises(UserError, match=message):
         asked(model, tokenizer, data, words, **options)
-
-
-MODEL = "docs-gpt2-s"
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A list of terms and rows; the model is bundled."""
-    (tmp_path / "style.csv").write_text("use,avoid\nexception,error\nargument,parameter\nclient,customer\n")
-    rows = ["Raise an exception if the argument is None.", "Return the error and its parameters."]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
-    return [str(tmp_path / "data.jsonl"), "-m", MODEL, "-t", str(tmp_path / "style.csv")]
-
-
-def test_the_command(files, tmp_path):
-    loaded = borngap.load(MODEL)
-    own = terms(loaded.model, loaded.tokenizer, files[0], files[-1], name=MODEL, allowed=[1])
-    assert own.summary["all"]["success"] == 1 / 2
-    (tmp_path / "right.csv").write_text("row\n1\n")
-    options = [*files, "--allowed", str(tmp_path / "right.csv"), "--out", str(tmp_path / "out")]
-    shown = CliRunner().invoke(app, ["terms", *options, "--json"])
-    assert shown.exit_code == 0
-    assert json.loads(shown.stdout) == own.summary
-    assert {"use", "avoid", "due", "success", "low", "high", "first", "right_avoid", "over_use", "leak"} <= set(
-        own.summary["terms"][0]
-    )
-    assert borngap.read_usage(tmp_path / "out").places.equals(own.places)
-    shown = CliRunner().invoke(app, ["terms", *options]).stdout
-    assert re.search(r"exception +error +1 ", shown)
-    assert re.search(r"all +2 +0\.50", shown)
-    assert "compliance of" in shown
-    assert "[exception] if the argument" in shown
-
-
-@pytest.mark.parametrize(("share", "code"), [("0.5", 0), ("0.51", 1)])
-def test_fail_under(files, share, code):
-    done = CliRunner().invoke(app, ["terms", *files, "--no-leak", "--fail-under", share])
-    assert done.exit_code == code
-    assert ("the wanted word leads in 0.5000 of its places, under 0.51" in done.stderr) == (code == 1)
-
-
-def test_the_command_refuses_what_it_can_not_judge(files, tmp_path):
-    other = tmp_path / "other.jsonl"
-    for text, message in (('{"text": "An exception"}\n{', "some rows were not read"),
-                          ('{"text": "An error occurs"}\n', "there is no success to judge")):  # fmt: skip
-        other.write_text(text)
-        done = CliRunner().invoke(app, ["terms", str(other), *files[1:], "--no-leak", "--fail-under", "0.5"])
-        assert isinstance(done.exception, UserError)
-        assert message in str(done.exception)
-    done = CliRunner().invoke(app, ["terms", *files, "--fail-under", "2"])
-    assert "fail-under is out of range" in str(done.exception)
-
-
-def test_the_text_of_tokens(tokenizer):
-    texts = TokenTexts(tokenizer)
-    for text in ("Größe – 中文字 of words", " guilt\n\tand", "é"):
-        ids = tokenizer(text)["input_ids"]
-        told = texts.of(ids)
-        assert told.text == text
-        assert told.starts[-1] == len(text)
-        for at in range(len(ids)):
-            whole = tokenizer.decode(ids[: at + 1])
-            if "\ufffd" not in whole:
-                assert text[: told.starts[at + 1]] == whole
-        assert [told.first(at) for at in range(len(text))] == sorted(told.first(at) for at in range(len(text)))
-    end = texts.of([*tokenizer("a")["input_ids"], tokenizer.eos_token_id])
-    assert "endoftext" not in end.text
-    spaces = metaspace(PROSE)
-    ids = spaces("the method returns")["input_ids"]
-    assert TokenTexts(spaces).of(ids).text.lstrip() == "the method returns"
-
-
-def test_words_of_tokenizers_that_mark_spaces(tokenizer):
-    spaces = metaspace(PROSE.lower())
-    found = asked(tiny("gpt2", len(spaces)), spaces, ["the old man felt shame and guilt, a method"])
-    assert placed(found) == [
-        (0, "avoid", "shame", "guilt"), (0, "due", "guilt", "shame"), (0, "avoid", "method", "function")
-    ]  # fmt: skip
-    assert found.places["reason"].null_count() == 3
-
-
-def test_intervals_by_hand():
-    ones = np.array([1, 2, 3])
-    assert interval(ones, ones) == (pytest.approx(0.025 ** (1 / 3)), 1.0)
-    assert interval(0 * ones, ones) == (0.0, pytest.approx(1 - 0.025 ** (1 / 3)))
-    assert interval(ones[:1], ones[:1]) == (None, None)
-    hits, places = np.array([0] * 50 + [2] * 50), np.array([2] * 100)
-    low, high = interval(hits, places)
-    assert (low, high) == (pytest.approx(0.4, abs=0.02), pytest.approx(0.6, abs=0.02)), "rows count, not places"
