@@ -53,6 +53,9 @@ NONE = "not in the thesaurus"
     # no words
     ("(", "[", NONE), ("", "x", NONE), ("###", "---", NONE), ("ization", "ment", NONE), ("Haus", "Wohnung", NONE),
     ("日本", "中国", NONE),
+    *((word, form, "inflection") for word, form in (  # forms that rules of spelling alone would make the word itself
+        ("tall", "tallest"), ("new", "newest"), ("quick", "quickest"), ("award", "awards"), ("hide", "hid"),
+    )), ("forward", "forwards", "spelling"),
 ])  # fmt: skip
 def test_relation(gold, rival, expected):
     assert relation(gold, rival) == expected

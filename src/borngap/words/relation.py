@@ -123,6 +123,8 @@ class _Entry:
     lemmas: frozenset[str]
     held: frozenset[str]
     groups: frozenset[int]
+    own_groups: frozenset[int]
+    """Those that hold the word itself, not a lemma of it."""
     kinds: frozenset[int]
     antonyms: frozenset[str]
     derived: frozenset[str]
@@ -140,6 +142,7 @@ def _entry(word: str, book: Thesaurus) -> _Entry:
         lemmas(word),
         frozenset(base for base in bases if base in book),
         frozenset().union(*map(book.groups, bases)),
+        frozenset(book.groups(word.lower())),
         frozenset().union(*map(book.kinds, bases)),
         frozenset().union(*map(book.antonyms, bases)),
         frozenset().union(*map(book.derived, bases)),
@@ -154,7 +157,12 @@ def _is_given(first: str, second: str, given: Container[tuple[str, str]]) -> boo
 
 
 def _spelling(one: _Entry, other: _Entry) -> bool:
-    return one.spelling.loose == other.spelling.loose and one.spelling.same(other.spelling, synonyms=_known(one, other))
+    if one.spelling.loose != other.spelling.loose:
+        return False
+    known = _known(one, other)
+    if known and one.spelling.regular != other.spelling.regular and not one.lemmas.isdisjoint(other.lemmas):
+        known = not one.own_groups.isdisjoint(other.own_groups)  # forward/forwards, but not tall/tallest, hide/hid
+    return one.spelling.same(other.spelling, synonyms=known)
 
 
 def _known(one: _Entry, other: _Entry) -> bool | None:
