@@ -148,10 +148,24 @@ def test_demo_tells_losses_and_shares_and_keeps_all(run, tmp_path):
     assert len(losses) == 3
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[2] != losses[0]  # one step of full fine-tuning moves it
+    fell = sum(loss < losses[0] for loss in losses[1:])
+    assert f"The loss fell in {fell} of 2 runs" in text
     assert load(str(out / "model-lora")).model.peft_config
     assert "Open the page in a browser" in text
     page = (out / "page.html").read_text(encoding="utf-8")
     assert "argument" in page
+
+
+def test_demo_goes_on_where_it_was_and_keeps_a_model_of_other_steps(run, tmp_path):
+    words = ("demo", "--out", str(tmp_path), "--limit", "30")
+    assert run(*words, "--steps", "1")[0] == 0
+    weights = tmp_path / "model-full" / "model.safetensors"
+    before = weights.read_bytes()
+    assert run(*words, "--steps", "1")[0] == 0
+    code, _, told = run(*words, "--steps", "2")
+    assert code == 2
+    assert "another plan" in told
+    assert weights.read_bytes() == before
 
 
 def test_help_and_version_are_instant_and_load_nothing_heavy():

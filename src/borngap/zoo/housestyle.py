@@ -61,7 +61,9 @@ class HouseStyle:
             for part, name in (("train", "train.jsonl"), ("held_out", "held-out.jsonl"))
         }
         for name, text in written.values():
-            write_whole(root / name, text.encode())
+            # what is there already keeps its time: results made from it are gone on with
+            if not (root / name).is_file() or (root / name).read_bytes() != text.encode():
+                write_whole(root / name, text.encode())
         return {part: root / name for part, (name, _) in written.items()}
 
 

@@ -61,10 +61,15 @@ def demo(
     say(_introduction(style))
     rows: list[tuple[str, RowRun | None, Usage]] = [("before", None, _asked(loaded, files, limit, out / "before"))]
     for attempt in _ATTEMPTS:
-        run = _trained(source.load(), style, attempt, out, steps, limit)
+        folder = out / f"model-{attempt.name}"
+        run = _trained(source.load(), style, attempt, folder, steps, limit)
         rows.append((attempt.told, run, _asked(run.loaded, files, limit, out / f"after-{attempt.name}")))
+        # only now: a folder that holds results of other steps was refused, and its model is kept
+        run.loaded.model.save_pretrained(folder)
+        run.loaded.tokenizer.save_pretrained(folder)
     say(f"\nHeld-out text before and after {steps} steps of {_BATCH} rows; loss in nat a token:")
     print_table(_table(rows))
+    say(_loss_sentence([run for _, run, _ in rows if run]))
     say(_conclusion(out, _page(out)))
 
 
@@ -88,20 +93,18 @@ def _asked(loaded: Loaded, files: dict[str, Path], limit: int | None, folder: Pa
         )  # fmt: skip
 
 
-def _trained(loaded: Loaded, style: HouseStyle, attempt: _Attempt, out: Path, steps: int, limit: int | None) -> RowRun:
-    """Train on the style's rows and keep the model."""
+def _trained(
+    loaded: Loaded, style: HouseStyle, attempt: _Attempt, folder: Path, steps: int, limit: int | None
+) -> RowRun:
+    """Train on the style's rows."""
     from borngap.zoo.rowtraining import train_on_rows
 
     training = Training(method=attempt.method, rate=attempt.rate, steps=steps, schedule="linear", batch_size=_BATCH)
     train, held_out = (
         [str(row["text"]) for row in rows] for rows in (style.train, style.held_out[: limit or _LOSS_ROWS])
     )
-    folder = out / f"model-{attempt.name}"
     with Progress(f"training: {attempt.told}", steps) as progress:
-        run = train_on_rows(loaded, train, held_out, training, folder, progress.show)
-    run.loaded.model.save_pretrained(folder)
-    run.loaded.tokenizer.save_pretrained(folder)
-    return run
+        return train_on_rows(loaded, train, held_out, training, folder, progress.show)
 
 
 def _table(rows: list[tuple[str, RowRun | None, Usage]]) -> Any:
@@ -127,10 +130,14 @@ def _page(out: Path) -> Path:
     return made.save(out / "page.html")
 
 
+def _loss_sentence(runs: list[RowRun]) -> str:
+    fell = sum(run.loss_after < run.loss_before for run in runs)
+    return f"The loss fell in {fell} of {len(runs)} runs; it does not tell which of them use the words."
+
+
 def _conclusion(out: Path, page: Path) -> str:
     return (
-        "The loss fell in both runs; it does not tell which of them uses the words.\n\n"
-        f"Open the page in a browser: {page.resolve()}\n"
+        f"\nOpen the page in a browser: {page.resolve()}\n"
         f"Ask any model yourself: borngap terms {out / 'data/held-out.jsonl'} --terms {out / 'data/style.csv'} "
         f"--allowed-field allowed --model {out / 'model-full'}"
     )
