@@ -8,21 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-import jinja2
 import polars as pl
 from markupsafe import Markup
 
 from borngap.files import write_whole
 from borngap.folder import Lock
 from borngap.report.charts.drawing import picture
-from borngap.report.page.palette import DARK, LIGHT
+from borngap.report.page.html import page_css, templates
 from borngap.report.text import count
 from borngap.results.claims import JudgedClaim, Judgement
 from borngap.results.figures import Figure
 from borngap.results.stored import FIGURES, About, Results, read_about, read_results
 from borngap.results.tables import Table, brief, cell, sections, table_markdown
-
-_FOLDER = Path(__file__).parent / "page" / "templates"
 
 
 def write_report(folder: Path) -> Sequence[JudgedClaim]:
@@ -80,23 +77,23 @@ def _text(about: About, found: Results) -> str:
 def _page(about: About, found: Results, drawn: Sequence[tuple[Figure, str]]) -> str:
     from borngap import __version__
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    css = environment.get_template("page.css.j2").render(light=LIGHT, dark=DARK)
     pictures = [{"title": f.title, "note": f.note, "data": base64.b64encode(svg.encode()).decode()} for f, svg in drawn]
-    return environment.get_template("reproduction.html.j2").render(
-        version=__version__,
-        css=Markup(css),  # noqa: S704
-        lead=_lead(about, found),
-        verdict=verdict_line(found.claims),
-        facts=about,
-        records=found.claims,
-        tables=[_shown(table) for table in found.tables if table.id != "claims"],
-        figures=pictures,
-        cell=cell,
-        sources=(("paper", "The paper's claims"), ("ours", "Claims beyond the paper")),
-        good=_COLOURS,
+    return (
+        templates()
+        .get_template("reproduction.html.j2")
+        .render(
+            version=__version__,
+            css=Markup(page_css()),  # noqa: S704
+            lead=_lead(about, found),
+            verdict=verdict_line(found.claims),
+            facts=about,
+            records=found.claims,
+            tables=[_shown(table) for table in found.tables if table.id != "claims"],
+            figures=pictures,
+            cell=cell,
+            sources=(("paper", "The paper's claims"), ("ours", "Claims beyond the paper")),
+            good=_COLOURS,
+        )
     )
 
 

@@ -53,8 +53,8 @@ def page(summary: Shown) -> str:
 
     bundle, code = vega_bundle(), (_FOLDER / "page.js").read_text(encoding="utf-8")
     data, content = _content(summary)
-    return _environment().get_template(f"{summary['kind']}.html.j2").render(
-        s=summary, version=__version__, css=Markup(_css()), bundle=Markup(bundle), code=Markup(code),  # noqa: S704
+    return templates().get_template(f"{summary['kind']}.html.j2").render(
+        s=summary, version=__version__, css=Markup(page_css()), bundle=Markup(bundle), code=Markup(code),  # noqa: S704
         script_hashes=Markup(f"{_hash(bundle)} {_hash(code)}"),  # noqa: S704
         data=Markup(inline_json(data)), ahead=AHEAD, icons=ICONS, bulk_names=BULK_NAMES,  # noqa: S704
         needed=needed_text, used=used_text, sort_rate=_sort_rate, **content,
@@ -211,12 +211,14 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _css() -> str:
-    return _environment().get_template("page.css.j2").render(light=LIGHT, dark=DARK)
+def page_css() -> str:
+    """The style of all pages, in both themes."""
+    return templates().get_template("page.css.j2").render(light=LIGHT, dark=DARK)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of all pages; whatever enters them is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
