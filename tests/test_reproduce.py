@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -17,16 +18,17 @@ from borngap.experiments.arms import ARMS, GROUPS, Scope, plan_of, rates_of, the
 from borngap.experiments.campaign import is_stored, reproduce_model, searches
 from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
 from borngap.experiments.folder import Plan, home, read_plan, start
-from borngap.experiments.measure import usable
 from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, rewrite_results, scope_of
 from borngap.experiments.study import movements, read_study
-from borngap.model.load import load_tokenizer, new_model
+from borngap.model.load import load, new_model
+from borngap.model.probe import probe
 from borngap.report.charts.drawing import picture
 from borngap.report.reproduction import write_report
 from borngap.results.figures import Figure
 from borngap.results.tables import Table, cell, table_markdown
 from borngap.train.methods import is_tied, make_trainable
 from borngap.training import Training
+from borngap.zoo.choose import keep
 
 MODEL = "docs-gpt2-s"
 TINY = Scope(arms=("full", "lora"), steps=4, fields=(1.7, 10.0), further_seeds=False, bisect=False, pairs=2000)
@@ -111,9 +113,28 @@ def test_names_of_models_become_folders(tmp_path):
 
 def test_contexts_that_a_tokenizer_cannot_measure_are_left_out():
     contexts = [Context("Raise an", " error", " exception"), Context("Raise an", " error", " error")]
-    kept, left_out = usable(contexts, load_tokenizer(MODEL))
+    kept, left_out = keep(load(MODEL), contexts)
     assert kept == [0]
     assert "can't be told apart" in left_out[1]
+
+
+def test_a_model_keeps_contexts_in_which_the_rival_leads_pairs_in_turn():
+    """Against the probe: who leads, who is of several tokens, and whose turn it is."""
+    loaded, contexts = load(MODEL), [*read_contexts("docs10"), *read_contexts("paper10")]
+    contexts = [c for context in contexts for c in (context, replace(context, prompt=f"Here, {context.prompt}"))]
+    rows = probe(loaded.model, loaded.tokenizer, contexts, only=("logit_gap",)).to_dicts()
+    fit = [i for i, row in enumerate(rows) if row["logit_gap"] < 0 and not row["fragment"]]
+    kept, left_out = keep(loaded, contexts, "rival-ahead")
+    assert kept == fit
+    assert {*kept, *left_out} == set(range(len(contexts)))
+    assert 0 < len(kept) < len(contexts)
+    pairs = {(contexts[i].gold, contexts[i].rival) for i in fit}
+    few, left_out = keep(loaded, contexts, "rival-ahead", len(pairs))
+    assert [(contexts[i].gold, contexts[i].rival) for i in few] == list(dict.fromkeys(
+        (contexts[i].gold, contexts[i].rival) for i in fit))  # fmt: skip
+    assert {why for i, why in left_out.items() if i in fit} == {f"not among the {len(pairs)} that pairs give in turn"}
+    with pytest.raises(UserError, match="number of contexts is out of range"):
+        keep(loaded, contexts, most=0)
 
 
 # --- the paper's models, as far as they can be had without a network

@@ -140,7 +140,7 @@ def complete(monkeypatch, capsys, *words):
         (["probe", "-m", ""], bundled_names()),
         (["scan", "--model", "docs-gpt2-s"], ["docs-gpt2-s", "docs-gpt2-s-untied"]),
         (["forecast", "--contexts", ""], list(BUNDLED)),
-        (["reproduce", "-c", "paper"], ["paper10"]),
+        (["reproduce", "-c", "paper"], ["paper10", "paper120"]),
         (["zoo", "verify", "docs-neox"], ["docs-neox-m", "docs-neox-s"]),
         (["probe", "-m", "./my"], []),  # then the shell completes files
         (["critical", "--criterion", ""], ["rank", "top1", "born"]),

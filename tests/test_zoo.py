@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -108,6 +109,14 @@ def test_paper10_holds_the_papers_pairs():
         ("remorse", "guilt"), ("relief", "joy"), ("awe", "wonder"), ("purpose", "meaning"), ("terror", "fear"),
         ("shock", "horror"),
     ]  # fmt: skip
+
+
+def test_paper120_holds_a_dozen_prompts_a_pair():
+    """Of our own: none twice, none of paper10, 8 to 25 words."""
+    ten, contexts = read_contexts("paper10"), read_contexts("paper120")
+    assert Counter((c.gold, c.rival) for c in contexts) == {(c.gold, c.rival): 12 for c in ten}
+    assert len({c.prompt for c in (*ten, *contexts)}) == 130
+    assert all(8 <= len(c.prompt.split()) <= 25 for c in contexts)
 
 
 # how they are made

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.choices import DEFAULT_TOP_P, Kind
+from borngap.choices import DEFAULT_TOP_P, Keep, Kind
 from borngap.training import Dtype
 
 if TYPE_CHECKING:
@@ -74,10 +74,24 @@ class Measuring:
     top_p: float = DEFAULT_TOP_P
 
 
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """Which contexts of a list a model keeps; the list is the same for every model.
+
+    Attributes:
+        keep: ``measurable`` keeps those whose words the tokenizer tells apart; ``rival-ahead`` those of them with one
+            token a word in which the rival leads at the base model.
+        most: how many are kept at most, pairs of words in turn.
+    """
+
+    keep: Keep = "measurable"
+    most: int | None = None
+
+
 Contexts = Annotated[
     str,
     typer.Option(
-        "--contexts", "-c", help="JSON Lines or CSV file, `-` for standard input, docs10, docs40 or paper10.",
+        "--contexts", "-c", help="JSON Lines or CSV file, `-` for standard input, or a bundled name such as docs10.",
         autocompletion=bundled_contexts,
     ),
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from borngap.choices import Keep
 from borngap.context import Context
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.training import Dtype, Method, Training
@@ -83,6 +84,9 @@ class Scope:
         bisect: whether critical rates are also searched for by real runs.
         pairs: pairs of tokens that the bulk is sampled from.
         dtype: of the weights, as ``Training`` takes it.
+        keep: which contexts each model keeps: all that its tokenizer can measure, or those of them in which the rival
+            leads.
+        most: how many contexts a model keeps at most, pairs of words in turn; all if None.
     """
 
     arms: tuple[str, ...] = tuple(ARMS)
@@ -92,6 +96,8 @@ class Scope:
     bisect: bool = True
     pairs: int = 1_000_000
     dtype: Dtype | None = None
+    keep: Keep = "measurable"
+    most: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the scope as JSON-ready values."""

@@ -17,10 +17,11 @@ from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.experiments.claims.paper import lora_targets
 from borngap.model.load import load, model_facts
-from borngap.model.probe import named, probe, records
+from borngap.model.probe import probe, records
 from borngap.model.readout import geometry_of
 from borngap.runfolder import clean
 from borngap.training import Method, Training
+from borngap.zoo.choose import keep
 
 _QUANTILES = tuple(float(p) for p in (1, 2, 5, *range(10, 90, 10), 95, 98, 99, 99.9))
 
@@ -43,7 +44,7 @@ def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = 
         UserError: no context can be used with this model.
     """
     loaded = load(name, device, scope.dtype)
-    kept, left_out = usable(contexts, loaded.tokenizer)
+    kept, left_out = keep(loaded, contexts, scope.keep, scope.most)
     if not kept:
         raise UserError(f"no context can be used with {name}", found=next(iter(left_out.values())))
     chosen = [contexts[i] for i in kept]
@@ -54,26 +55,6 @@ def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = 
     more = {"contexts": rows, "left_out": {str(i): why for i, why in left_out.items()}, "bulk": bulk}
     whole: dict[str, Any] = clean(head | more)
     return whole
-
-
-def usable(contexts: Sequence[Context], tokenizer: Any) -> tuple[list[int], dict[int, str]]:
-    """Tell contexts that a tokenizer can measure from those that it can't.
-
-    Args:
-        contexts: the contexts.
-        tokenizer: of the model.
-
-    Returns:
-        Numbers of the usable ones; number -> reason for the others.
-    """
-    kept, left_out = [], {}
-    for i, context in enumerate(contexts):
-        try:
-            named(context, tokenizer)
-            kept.append(i)
-        except UserError as error:
-            left_out[i] = str(error).splitlines()[0]
-    return kept, left_out
 
 
 def critical_of(

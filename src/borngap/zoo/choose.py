@@ -1,18 +1,24 @@
-"""The rules by which docs10 and docs40 were chosen from the candidates; ``borngap zoo contexts`` applies them again."""
+"""The rules by which contexts are chosen: docs10 and docs40 once, for the bundled models; and a list's for any model.
+
+``borngap zoo contexts`` applies them.
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from borngap.choices import Keep
 from borngap.context import Context
+from borngap.errors import UserError
 from borngap.model.load import Loaded
-from borngap.model.probe import probe
+from borngap.model.probe import named, probe
 from borngap.model.readout import geometry_of
 
 CANDIDATES = Path(__file__).parents[1] / "contexts" / "candidates.jsonl"
@@ -73,6 +79,64 @@ def choose_docs40(models: Iterable[Loaded]) -> list[Context]:
         Context(row["prompt"], *((row["gold"], row["rival"]) if row["behind"] else (row["rival"], row["gold"])))
         for row in _spread(fit, MANY)
     ]
+
+
+def keep(
+    loaded: Loaded, contexts: Sequence[Context], rule: Keep = "measurable", most: int | None = None
+) -> tuple[list[int], dict[int, str]]:
+    """Tell the contexts of a list that a model can be asked from the others.
+
+    1. ``measurable``: its tokenizer tells gold and rival apart. ``rival-ahead``: both are one token each besides, and
+       the rival's logit is above gold's, so that there is something to learn.
+    2. If more than ``most`` are left, pairs of words take turns, each with its next context in the order of the list.
+
+    Args:
+        loaded: the model and its tokenizer.
+        contexts: the list, the same for every model.
+        rule: what a context must fulfil.
+        most: how many are kept at most; all unless given.
+
+    Returns:
+        Numbers of the contexts that are kept, increasing; number -> reason for the others.
+
+    Raises:
+        UserError: ``most`` is below 1.
+    """
+    if most is not None and most < 1:
+        raise UserError("the number of contexts is out of range", rule="at least 1", found=most)
+    left_out = dict(_unmeasurable(contexts, loaded.tokenizer, whole=rule == "rival-ahead"))
+    if rule == "rival-ahead":
+        left_out |= _gold_leads(loaded, contexts, [i for i in range(len(contexts)) if i not in left_out])
+    fit = [i for i in range(len(contexts)) if i not in left_out]
+    kept = sorted(_in_turn(fit, [(contexts[i].gold, contexts[i].rival) for i in fit])[:most])
+    left_out |= {i: f"not among the {most} that pairs give in turn" for i in fit if i not in kept}
+    return kept, dict(sorted(left_out.items()))
+
+
+def _unmeasurable(contexts: Sequence[Context], tokenizer: Any, *, whole: bool) -> Iterable[tuple[int, str]]:
+    for i, context in enumerate(contexts):
+        try:
+            if named(context, tokenizer).fragment and whole:
+                yield i, "gold or rival is more than one token"
+        except UserError as error:
+            yield i, error.what
+
+
+def _gold_leads(loaded: Loaded, contexts: Sequence[Context], numbers: list[int]) -> dict[int, str]:
+    if not numbers:
+        return {}
+    gaps = probe(loaded.model, loaded.tokenizer, [contexts[i] for i in numbers], only=("logit_gap",))["logit_gap"]
+    return {i: f"gold leads by {gap:.2f} nat" for i, gap in zip(numbers, gaps, strict=True) if not gap < 0}
+
+
+def _in_turn(numbers: Sequence[int], groups: Sequence[Any]) -> list[int]:
+    """Numbers in an order in which groups take turns, in order of their first."""
+    turns: Counter[Any] = Counter()
+    ranked = []
+    for place, (number, group) in enumerate(zip(numbers, groups, strict=True)):
+        ranked.append((turns[group], place, number))
+        turns[group] += 1
+    return [number for _, _, number in sorted(ranked)]
 
 
 def _measured(loaded: Loaded) -> list[dict[str, Any]]:

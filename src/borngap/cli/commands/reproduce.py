@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.cli.arguments import Json, Machine, bundled_contexts, bundled_models
+from borngap.cli.arguments import Json, Keeping, Machine, bundled_contexts, bundled_models
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 from borngap.errors import UserError
@@ -39,7 +39,12 @@ def reproduce(
     ] = "bundled",
     contexts: Annotated[
         str,
-        typer.Option("--contexts", "-c", help="A file, docs10, docs40 or paper10.", autocompletion=bundled_contexts),
+        typer.Option(
+            "--contexts",
+            "-c",
+            help="A file, or a bundled name: docs10, docs40, paper10, paper120.",
+            autocompletion=bundled_contexts,
+        ),
     ] = "",
     experiments: Annotated[
         str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads.")
@@ -48,6 +53,7 @@ def reproduce(
         bool, typer.Option("--quick", help="Two models, five contexts, fewer rates, 30 steps: minutes.")
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps a run; by default 50, or 30 if quick.")] = None,
+    keeping: Keeping,
     workers: Annotated[int | None, typer.Option(help="Processes, a model each; one a processor unless given.")] = None,
     machine: Machine,
     estimate: Annotated[
@@ -65,7 +71,7 @@ def reproduce(
     if steps is not None and steps < 1:
         raise UserError("steps is out of range", rule="at least 1", found=steps)
     quiet()
-    plan = _plan(models, contexts, experiments, steps, machine.dtype, quick=quick)
+    plan = _plan(models, contexts, experiments, steps, machine.dtype, keeping, quick=quick)
     processes = workers or os.cpu_count() or 1
     if estimate:
         seconds = estimated(plan, out, processes, machine.device)
@@ -85,8 +91,17 @@ def reproduce(
         _show(records, out)
 
 
-def _plan(models: str, contexts: str, experiments: str, steps: int | None, dtype: Dtype | None, *, quick: bool) -> Plan:
-    from dataclasses import replace
+def _plan(
+    models: str,
+    contexts: str,
+    experiments: str,
+    steps: int | None,
+    dtype: Dtype | None,
+    keeping: Keeping,
+    *,
+    quick: bool,
+) -> Plan:
+    from dataclasses import asdict, replace
 
     from borngap.context import read_contexts
     from borngap.experiments.arms import Scope
@@ -98,7 +113,7 @@ def _plan(models: str, contexts: str, experiments: str, steps: int | None, dtype
     if quick and not contexts:
         chosen = chosen[:: max(1, len(chosen) // QUICK_CONTEXTS)][:QUICK_CONTEXTS]
     names = [name.strip() for name in experiments.split(",")] if experiments else list(EXPERIMENTS)
-    scope = scope_of(names, replace(scope, steps=steps or scope.steps, dtype=dtype))
+    scope = scope_of(names, replace(scope, steps=steps or scope.steps, dtype=dtype, **asdict(keeping)))
     return Plan(_models(models, quick=quick), tuple(chosen), scope)
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.cli.arguments import Json, bundled_contexts, bundled_models
+from borngap.cli.arguments import Json, Keeping, bundled_contexts, bundled_models
 from borngap.cli.interrupt import Command
-from borngap.cli.options import from_settings
+from borngap.cli.options import Takes, from_settings
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from borngap.context import Context
 
 zoo = typer.Typer(name="zoo", help="The bundled models: list, verify and train them.", no_args_is_help=True)
 
@@ -115,23 +120,50 @@ def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None
 @zoo.command(cls=Command)
 @from_settings
 def contexts(
-    name: Annotated[str, typer.Argument(help="docs10 or docs40.", autocompletion=bundled_contexts)] = "docs10",
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(help="docs10 or docs40; with a model, any list or file.", autocompletion=bundled_contexts),
+    ] = "docs10",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Whose contexts of the list to print.", autocompletion=bundled_models),
+    ] = None,
+    keeping: Annotated[Keeping, Takes(defaults={"keep": "rival-ahead"})],
 ) -> None:
-    """Apply the rule that chose a bundled set to the bundled models, and print the contexts as JSON Lines."""
+    """Choose contexts by rule, and print them: a bundled set once more, or what a model keeps of a list."""
     from borngap.context import write_contexts
+    from borngap.model.load import quiet
+
+    quiet()
+    chosen = _chosen_again(name) if model is None else _kept(name, model, keeping)
+    typer.echo(write_contexts(chosen), nl=False)
+
+
+def _chosen_again(name: str) -> Sequence[Context]:
     from borngap.errors import UserError
-    from borngap.model.load import load, quiet
+    from borngap.model.load import load
     from borngap.zoo import bundled_names
     from borngap.zoo.choose import choose_docs10, choose_docs40
 
-    quiet()
     if name == "docs10":
-        chosen = choose_docs10(load("docs-gpt2-s"))
-    elif name == "docs40":
-        chosen = choose_docs40(load(model) for model in bundled_names())
-    else:
-        raise UserError("no rule for these contexts", rule="docs10 or docs40", found=name)
-    typer.echo(write_contexts(chosen), nl=False)
+        return choose_docs10(load("docs-gpt2-s"))
+    if name == "docs40":
+        return choose_docs40(load(model) for model in bundled_names())
+    rule, fix = "docs10 or docs40", "name a --model: it is asked which of the list it keeps"
+    raise UserError("these contexts were not chosen by a model", rule=rule, found=name, fix=fix)
+
+
+def _kept(name: str, model: str, keeping: Keeping) -> Sequence[Context]:
+    from borngap.context import read_contexts
+    from borngap.model.load import load
+    from borngap.zoo.choose import keep
+
+    found = read_contexts(name)
+    kept, left_out = keep(load(model), found, keeping.keep, keeping.most)
+    for number, why in left_out.items():
+        typer.echo(f"left out, line {number + 1}: {why}", err=True)
+    return [found[i] for i in kept]
 
 
 @zoo.command("prose", cls=Command)
