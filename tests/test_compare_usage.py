@@ -183,6 +183,21 @@ def test_a_result_that_is_not_finished_or_of_another_kind_is_refused(both, tmp_p
         comparison_of(both[0])
 
 
+@pytest.mark.parametrize(("kind", "file", "lacks"), [
+    ("scan", "pairs.parquet", "relation"), ("scan", "positions.parquet", "relation"), ("scan", "summary.json", "headline"),
+    ("terms", "places.parquet", "allowed"), ("terms", "summary.json", "seed"), ("terms", "terms.json", "environment"),
+])  # fmt: skip
+def test_a_result_of_another_version_is_one_error(both, scans, tmp_path, kind, file, lacks):
+    old = edited(both[1] if kind == "terms" else scans[1], tmp_path / "old")
+    if file.endswith(".json"):
+        told = json.loads((old / file).read_text())
+        (old / file).write_text(json.dumps({key: value for key, value in told.items() if key != lacks}))
+    else:
+        pl.read_parquet(old / file).drop(lacks).write_parquet(old / file)
+    with pytest.raises(UserError, match=rf"{file} is of another version of borngap\n.*\n  found: without {lacks}\n  fix"):
+        comparison_of(old, old)
+
+
 def test_scans_before_and_after_by_hand(scans):
     summary = scans[1] / "summary.json"
     summary.write_text(summary.read_text().replace('"least_overlap": 0.6', '"least_overlap": 0.7'))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -68,12 +68,13 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
-def checked(path: Path, schema: int = 1) -> dict[str, Any]:
+def checked(path: Path, schema: int = 1, keys: Collection[str] = ()) -> dict[str, Any]:
     """Read a JSON file of a known schema version.
 
     Args:
         path: the file.
         schema: the version.
+        keys: those that it must have.
 
     Returns:
         What it holds.
@@ -91,25 +92,38 @@ def checked(path: Path, schema: int = 1) -> dict[str, Any]:
     if version != schema:
         fix = "read it with the borngap that wrote it, or choose another folder"
         raise UserError(f"{path} is of another schema version", rule=f"schema {schema}", found=version, fix=fix)
+    _refuse_lacking(path, keys, data, "keys")
     return data
 
 
-def read_table(path: Path) -> pl.DataFrame:
+def read_table(path: Path, columns: Collection[str] = ()) -> pl.DataFrame:
     """Read a Parquet file.
 
     Args:
         path: the file.
+        columns: those that it must have.
 
     Returns:
         Its table.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or another version of this program wrote it, without all of the columns.
     """
     try:
-        return pl.read_parquet(path, glob=False)
+        table = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{path} is damaged", found=str(error).splitlines()[0]) from None
+    _refuse_lacking(path, columns, table.columns, "columns")
+    return table
+
+
+def _refuse_lacking(path: Path, names: Collection[str], there: Collection[str], what: str) -> None:
+    """Refuse what another version of this program wrote."""
+    lacking = [name for name in names if name not in there]
+    if lacking:
+        rule, fix = f"{len(names)} {what}", "give the command that made it again, with another --out"
+        found = f"without {', '.join(lacking)}"
+        raise UserError(f"{path} is of another version of borngap", rule=rule, found=found, fix=fix)
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -295,7 +295,7 @@ def read_head(folder: str | Path, kind: FolderKind) -> dict[str, Any]:
     path = Path(folder) / kind.head
     if not path.is_file():
         refuse_other_kind(folder, kind)
-    return checked(path, kind.schema)
+    return checked(path, kind.schema, ("plan", "environment"))
 
 
 def _refuse_other_plan(folder: Path, kind: FolderKind, plan: Mapping[str, Any]) -> None:

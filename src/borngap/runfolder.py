@@ -146,7 +146,7 @@ def read_run(folder: str | Path) -> Run:
     if (path / VERDICTS_FILE).exists():
         verdicts = checked(path / VERDICTS_FILE, RUN.schema)["verdicts"]
     if (path / STEPS_FILE).exists():
-        steps = read_table(path / STEPS_FILE)
+        steps = read_table(path / STEPS_FILE, STEP_COLUMNS)
     return Run(path, head["plan"], head["environment"], steps, verdicts)
 
 

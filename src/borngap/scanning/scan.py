@@ -20,7 +20,7 @@ from borngap.model.load import Loaded, model_facts
 from borngap.model.precision import full_float32, precision_of
 from borngap.model.vocabulary import tokenizer_digest
 from borngap.runfolder import clean, environment
-from borngap.scanning.exports import exported
+from borngap.scanning.exports import exported, written
 from borngap.scanning.pairs import ORDERS, headline_of, relations_of
 from borngap.scanning.positions import Chunk, Scanner
 from borngap.scanning.scanfolder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
@@ -237,10 +237,7 @@ def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_context
     contexts = exported(
         pairs, folder.path / POSITIONS_FILE, export_contexts, export_by, job.source, job.scanner, job.loaded.tokenizer
     )
-    told = {
-        "file": CONTEXTS_FILE, "by": export_by, "written": len(contexts),
-        "with_ids": sum(context.prompt_ids is not None for context in contexts),
-    }  # fmt: skip
+    told = {"file": CONTEXTS_FILE, "by": export_by, **written(contexts)}
     kinds = relations_of(folder.path / POSITIONS_FILE)
     body = _summary(job, counts | totals, folder) | {
         "headline": headline_of(kinds, job.settings.counted),

@@ -17,13 +17,15 @@ import polars as pl
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import FolderKind, read_head
-from borngap.scanning.pairs import pairs_of, totals_of
+from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
 from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
+from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.words.relation import SYNONYMOUS
 
 SCAN = FolderKind("scan", "scan.json")
 SCAN_FILE, CONTEXTS_FILE = SCAN.head, "contexts.jsonl"
 POSITIONS_FILE, PAIRS_FILE = "positions.parquet", "pairs.parquet"
+_SUMMARY = ("model", "counts", "headline", "relations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class Scan:
         """One row per supervised target that has a rival, in the order of the data; read from the folder."""
         if self.held is not None or self.folder is None:
             return pl.DataFrame() if self.held is None else self.held
-        return read_table(self.folder / POSITIONS_FILE)
+        return read_table(self.folder / POSITIONS_FILE, POSITION_COLUMNS)
 
 
 class ScanFolder(PartsFolder):
@@ -107,4 +109,4 @@ def read_scan(folder: str | Path) -> Scan:
     read_head(path, SCAN)
     if not (path / SUMMARY_FILE).is_file():
         raise UserError(f"the scan in {folder} is not finished", fix="give the same borngap scan command again")
-    return Scan(path, checked(path / SUMMARY_FILE, SCAN.schema), read_table(path / PAIRS_FILE))
+    return Scan(path, checked(path / SUMMARY_FILE, SCAN.schema, _SUMMARY), read_table(path / PAIRS_FILE, PAIR_COLUMNS))

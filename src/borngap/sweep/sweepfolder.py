@@ -181,7 +181,7 @@ def _read_parts(files: Sequence[Path]) -> tuple[list[dict[str, Any]], pl.DataFra
         new = {entry["run"]: entry for entry in checked(file, SWEEP.schema)["runs"] if entry["run"] not in entries}
         if new:
             rows = file.with_name(STEPS_FILE) if file.name == RUNS_FILE else file.with_suffix(".parquet")
-            frames.append(read_table(rows).filter(pl.col("run").is_in(list(new))))
+            frames.append(read_table(rows, SWEEP_STEP_COLUMNS).filter(pl.col("run").is_in(list(new))))
             entries |= new
     return [entries[number] for number in sorted(entries)], pl.concat(frames).sort("run", "step")
 

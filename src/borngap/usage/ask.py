@@ -15,7 +15,7 @@ from borngap.errors import UserError
 from borngap.model.readout import observing
 from borngap.model.vocabulary import vocabulary_of
 from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, span_of, split_at
-from borngap.scanning.supervised import Example, Supervision, examples_of
+from borngap.scanning.supervised import Example, Supervision, example_of, examples_of
 from borngap.usage.allowed import Allowed
 from borngap.usage.places import Place, Placer
 from borngap.words.term import Term
@@ -81,6 +81,10 @@ class Asker:
     def supervised(self) -> str:
         """What is supervised, in words."""
         return self._supervision.supervised
+
+    def example(self, row: Row) -> Example:
+        """Return a row that could be read as token ids."""
+        return example_of(row, self._supervision, self._vocabulary.size)
 
     def examples(self, rows: Sequence[Row], *, strict: bool) -> tuple[list[Example], list[tuple[str, str]]]:
         """Return rows as token ids, and place and reason of the malformed ones."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from borngap.scanning.reading import Reading
+
+Which = Literal["behind", "due", "over-used"]  # places that become contexts
 
 
 @dataclass(frozen=True, kw_only=True)

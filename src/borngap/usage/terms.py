@@ -16,12 +16,14 @@ from borngap.model.load import Loaded
 from borngap.model.precision import full_float32, precision_of
 from borngap.model.vocabulary import tokenizer_digest, tokenizer_of
 from borngap.runfolder import clean, environment
+from borngap.scanning.settings import Order
 from borngap.scanning.supervised import Supervision
 from borngap.train.finetune import weights_digest
 from borngap.usage.absent import refuse_empty
 from borngap.usage.allowed import Allowed, check_field, marks_of
 from borngap.usage.ask import PLACE_COUNTS, Asker
-from borngap.usage.asking import Asking
+from borngap.usage.asking import Asking, Which
+from borngap.usage.exports import Export, write_exports
 from borngap.usage.leak import Writer
 from borngap.usage.places import Placer
 from borngap.usage.told import summary_of
@@ -142,6 +144,10 @@ def terms(
     split: str = "train",
     name: str | None = None,
     on_progress: Callable[[UsageProgress], None] | None = None,
+    export_contexts: str | Path | None = None,
+    export_count: int = 20,
+    export_places: Which = "behind",
+    export_by: Order = "median",
     **options: Any,
 ) -> Usage:
     """Find the places of terms in data, and see whether the model prefers the wanted word there.
@@ -166,25 +172,39 @@ def terms(
         split: which split of a hub data set.
         name: the model's name in the results.
         on_progress: called after each chunk of rows.
+        export_contexts: file for places as contexts, spread over the terms.
+        export_count: how many at most.
+        export_places: ``behind``: due places at which the word to avoid leads; ``due``: all of them; ``over-used``:
+            those at which the word to avoid is right and the wanted one leads.
+        export_by: which places of a term come first by their logit gap: next to the ``median``, the ``worst``, or a
+            ``spread``.
         **options: single settings, as fields of ``Asking``.
 
     Returns:
-        All numbers, and the places.
+        All numbers, and the places; with ``export_contexts`` what was written there, too, under ``contexts``.
 
     Raises:
         UserError: terms or data can't be read, no word of the terms stands in the text, none of its places can be
-            measured, or the folder holds something else.
+            measured, or the folder holds something else, or the file of contexts can't be written.
     """
+    export = None if export_contexts is None else Export(Path(export_contexts), export_count, export_places, export_by)
     chosen = replace(settings or Asking(), **options)
     named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer_of(tokenizer))
     held = None if held_out is None else source_of(held_out, split)
     right = Allowed(marks_of(allowed), chosen.allowed_field)
     job = prepare_terms(named, terms_of(terms, language), source_of(data, split), held, right, chosen)
     if out is not None:
-        return run_terms(job, out, on_progress)
+        return _exported(run_terms(job, out, on_progress), job, export)
     with tempfile.TemporaryDirectory() as folder:
         found = run_terms(job, folder, on_progress)
-        return Usage(None, found.summary, found.places, found.continuations)
+        return _exported(Usage(None, found.summary, found.places, found.continuations), job, export)
+
+
+def _exported(found: Usage, job: UsageJob, export: Export | None) -> Usage:
+    if export is None:
+        return found
+    told = write_exports(found.asked, export, job.asked.source, job.asked.asker, job.loaded.tokenizer)
+    return replace(found, summary=found.summary | {"contexts": told})
 
 
 def prepare_terms(

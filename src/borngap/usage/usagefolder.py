@@ -17,12 +17,17 @@ from borngap.files import checked, read_table
 from borngap.folder import FolderKind, read_head
 from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
 from borngap.usage.ask import PLACE_COLUMNS
+from borngap.usage.leak import LEAK_COLUMNS
 
 TERMS = FolderKind("TERMS", "terms.json")
 PLACES_FILE, LEAK_FILE = "places.parquet", "continuations.parquet"
 DATA, HELD_OUT = "data", "held-out"
 SERIES_OF = {DATA: "d", HELD_OUT: "h"}
 LEAK_SERIES = "l"
+_SUMMARY = (
+    "data", "held_out", "model", "asked", "terms_file", "left_out", "seed", "terms", "all", "compliance", "worst",
+    "worst_over_use", "malformed", "notes",
+)  # fmt: skip
 _SHOWN = {
     "success": "{:.0%} of {due} due places",
     "over_use": "{:.0%} of {right_avoid}",
@@ -68,7 +73,7 @@ class Usage:
         """One row a place and term, in the order of the data; read from the folder."""
         if self.folder is None:
             return pl.DataFrame(schema=PLACE_COLUMNS) if self.held is None else self.held
-        return read_table(self.folder / PLACES_FILE)
+        return read_table(self.folder / PLACES_FILE, PLACE_COLUMNS)
 
     @property
     def asked(self) -> pl.DataFrame:
@@ -80,7 +85,7 @@ class Usage:
         """One row a row that the model wrote on from; None where it did not."""
         if self.folder is None or not self.summary["asked"]["leak"]:
             return self.written
-        return read_table(self.folder / LEAK_FILE)
+        return read_table(self.folder / LEAK_FILE, LEAK_COLUMNS)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, JSON-ready."""
@@ -109,4 +114,4 @@ def read_usage(folder: str | Path) -> Usage:
     read_head(path, TERMS)
     if not (path / SUMMARY_FILE).is_file():
         raise UserError(f"the result in {folder} is not finished", fix="give the same borngap terms command again")
-    return Usage(path, checked(path / SUMMARY_FILE, TERMS.schema))
+    return Usage(path, checked(path / SUMMARY_FILE, TERMS.schema, _SUMMARY))

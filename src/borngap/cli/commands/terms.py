@@ -12,15 +12,21 @@ import typer
 from borngap.cli.arguments import Json, ModelPlace
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, model_line, print_json, print_table, say, say_notes
-from borngap.report.text import MISSING
+from borngap.report.text import MISSING, count
+from borngap.scanning.settings import Order
 from borngap.shown import visible
-from borngap.usage.asking import Asking
+from borngap.usage.asking import Asking, Which
 
 if TYPE_CHECKING:
     from borngap.usage.terms import UsageProgress
 
 _BEFORE, _AFTER = 60, 20  # characters of a text that are shown
 _TERMS = 40  # rows of the table
+_NONE = {
+    "behind": "the word to avoid leads at no due place",
+    "due": "no due place is measured",
+    "over-used": "the wanted word leads nowhere where the other is marked as right",
+}
 _SPACES = re.compile(r"\s+")
 
 
@@ -48,6 +54,17 @@ def terms(
     asking: Asking,
     split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
     show: Annotated[int, typer.Option(help="Worst places to print.")] = 10,
+    export_contexts: Annotated[
+        Path | None, typer.Option(help="File for places as contexts, for probe, forecast and finetune; a term in turn.")
+    ] = None,
+    export_count: Annotated[int, typer.Option(help="Contexts to export, at most.")] = 20,
+    export_places: Annotated[
+        Which,
+        typer.Option(help="Due places whose other word leads, all due places, or right ones where yours leads."),
+    ] = "behind",
+    export_by: Annotated[
+        Order, typer.Option(help="A term's places by logit gap: next to the median, the worst, or a spread.")
+    ] = "median",
     json: Json = False,
 ) -> None:
     """Ask a model for the words of a house style: where it prefers the wrong one, over-uses yours, writes others."""
@@ -62,7 +79,8 @@ def terms(
     with Progress("rows") as bar:
         found = run(
             loaded.model, loaded.tokenizer, data, wanted, held_out=held_out, allowed=allowed, out=out, settings=asking,
-            split=split, name=source.model, on_progress=_seen(bar),
+            split=split, name=source.model, on_progress=_seen(bar), export_contexts=export_contexts,
+            export_count=export_count, export_places=export_places, export_by=export_by,
         )  # fmt: skip
     if fail_under is not None:
         _check_judged(found.summary)
@@ -113,6 +131,15 @@ def _report(summary: dict[str, Any], show: int, folder: Path | None) -> None:
             say(_place_line(place))
     if folder is not None:
         say(f"\nwritten to {folder}: every place in {summary['places_file']}")
+    if "contexts" in summary:
+        say(_contexts_line(summary["contexts"]))
+
+
+def _contexts_line(told: dict[str, Any]) -> str:
+    if not told["written"]:
+        return f"no contexts in {told['file']}: {_NONE[told['places']]}"
+    ids = f", {told['with_ids']} with token ids, since their text gives others" if told["with_ids"] else ""
+    return f"{count(told['written'], 'context')} in {told['file']}{ids}"
 
 
 def _text_lines(summary: dict[str, Any]) -> Iterator[str]:
