@@ -194,7 +194,9 @@ def test_a_result_of_another_version_is_one_error(both, scans, tmp_path, kind, f
         (old / file).write_text(json.dumps({key: value for key, value in told.items() if key != lacks}))
     else:
         pl.read_parquet(old / file).drop(lacks).write_parquet(old / file)
-    with pytest.raises(UserError, match=rf"{file} is of another version of borngap\n.*\n  found: without {lacks}\n  fix"):
+    with pytest.raises(
+        UserError, match=rf"{file} is of another version of borngap\n.*\n  found: without {lacks}\n  fix"
+    ):
         comparison_of(old, old)
 
 

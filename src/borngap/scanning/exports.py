@@ -17,7 +17,7 @@ from borngap.scanning.supervised import Example
 from borngap.tokens import decoded, word_text
 
 SPARE = 4  # candidates a context wanted: data repeats itself
-Form = tuple[list[int], str, str]
+Written = tuple[list[int], str, str]
 """Tokens of a prompt, and gold and rival as they are written after it."""
 
 
@@ -51,7 +51,7 @@ def contexts_of_picks(
     picks: Sequence[dict[str, Any]],
     source: DataSource,
     example: Callable[[Row], Example],
-    forms: Callable[[dict[str, Any], list[int], Any], Iterable[Form]],
+    forms: Callable[[dict[str, Any], list[int], Any], Iterable[Written]],
     note: Callable[[dict[str, Any], str], str],
     tokenizer: Any,
 ) -> list[Context]:
@@ -97,8 +97,9 @@ def _read_again(
         yield pick, *read[pick["row"]]
 
 
-def _forms(pick: dict[str, Any], ids: list[int], tokenizer: Any) -> Iterator[Form]:
-    yield ids[pick["start"] : pick["offset"]], *(word_text(pick[key], tokenizer) for key in ("gold_id", "rival_id"))
+def _forms(pick: dict[str, Any], ids: list[int], tokenizer: Any) -> Iterator[Written]:
+    gold, rival = (word_text(pick[key], tokenizer) for key in ("gold_id", "rival_id"))
+    yield ids[pick["start"] : pick["offset"]], gold, rival
 
 
 def _note(pick: dict[str, Any], where: str) -> str:
@@ -107,11 +108,11 @@ def _note(pick: dict[str, Any], where: str) -> str:
 
 
 def _with_ids(read: list[int], tokens: tuple[int, int], note: str, tokenizer: Any) -> Context:
-    words = (word_text(token, tokenizer) for token in tokens)
-    return Context(decoded(read, tokenizer), *words, tuple(read), *tokens, note)
+    gold, rival = (word_text(token, tokenizer) for token in tokens)
+    return Context(decoded(read, tokenizer), gold, rival, tuple(read), *tokens, note)
 
 
-def _as_text(whole: Context, forms: Iterable[Form], tokenizer: Any) -> Context | None:
+def _as_text(whole: Context, forms: Iterable[Written], tokenizer: Any) -> Context | None:
     """The context by its text alone, in the first way of writing that gives its tokens again; None if none does."""
     for ids, gold, rival in forms:
         plain = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

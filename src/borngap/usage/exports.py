@@ -14,7 +14,7 @@ from borngap.context import write_contexts
 from borngap.data.rows import DataSource
 from borngap.errors import UserError
 from borngap.files import make_folder, write_whole
-from borngap.scanning.exports import SPARE, Form, contexts_of_picks, written
+from borngap.scanning.exports import SPARE, Written, contexts_of_picks, written
 from borngap.scanning.pairs import ORDERS
 from borngap.scanning.settings import Order
 from borngap.usage.ask import Asker
@@ -112,7 +112,7 @@ def _turns(own: pl.DataFrame, by: str) -> Iterator[tuple[int, dict[str, Any]]]:
     yield from enumerate(again.to_dicts())
 
 
-def _forms(pick: dict[str, Any], ids: list[int], tokenizer: Any) -> Iterator[Form]:  # noqa: ARG001  # as scans are told
+def _forms(pick: dict[str, Any], ids: list[int], tokenizer: Any) -> Iterator[Written]:  # noqa: ARG001  # as scans are told
     """Write the words whole, with a space before them and without."""
     before = ids[pick["start"] : pick["at"]]
     yield before, f" {pick['word']}", f" {pick['other']}"
