@@ -184,8 +184,9 @@ def test_a_result_that_is_not_finished_or_of_another_kind_is_refused(both, tmp_p
 
 
 @pytest.mark.parametrize(("kind", "file", "lacks"), [
-    ("scan", "pairs.parquet", "relation"), ("scan", "positions.parquet", "relation"), ("scan", "summary.json", "headline"),
-    ("terms", "places.parquet", "allowed"), ("terms", "summary.json", "seed"), ("terms", "terms.json", "environment"),
+    ("scan", "pairs.parquet", "relation"), ("scan", "positions.parquet", "relation"),
+    ("scan", "summary.json", "headline"), ("terms", "places.parquet", "allowed"),
+    ("terms", "summary.json", "seed"), ("terms", "terms.json", "environment"),
 ])  # fmt: skip
 def test_a_result_of_another_version_is_one_error(both, scans, tmp_path, kind, file, lacks):
     old = edited(both[1] if kind == "terms" else scans[1], tmp_path / "old")

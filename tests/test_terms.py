@@ -21,10 +21,14 @@ from borngap.context import Context, tokenize
 from borngap.errors import UserError
 from borngap.model.generate import continuations
 from borngap.model.probe import probe
+from borngap.model.readout import geometry_of
+from borngap.usage.asking import Asking
+from borngap.usage.sampled import PlaceSampler
 from borngap.usage.terms import terms
 from borngap.usage.usagefolder import read_usage
 from borngap.words.occurrences import Finder
 from borngap.words.term import Term
+from borngap.words.termfile import terms_of
 
 PAIRS = [("guilt", "shame"), ("exception", "error"), ("function", "method")]
 TEXTS = [
@@ -57,10 +61,10 @@ def constant(tokenizer, logits):
     with torch.no_grad():
         model.transformer.ln_f.weight.zero_()
         model.transformer.ln_f.bias.fill_(1.0)
-        model.transformer.wte.weight.zero_()
+        model.transformer.wte.weight[:] = torch.tensor([1.0, -1.0] + [0.0] * 30)  # each has a direction
         for text, value in logits.items():
             (token,) = tokenizer(text)["input_ids"]
-            model.transformer.wte.weight[token] = value / 32
+            model.transformer.wte.weight[token] += value / 32
     return model
 
 
@@ -92,6 +96,23 @@ def test_numbers_are_those_of_a_probe_of_the_same_prefix(tokenizer, name):
                            ("avoid_probability", "rival_probability")):  # fmt: skip
             assert place[key] == pytest.approx(alone[other], abs=2e-5), key
         assert (place["use_rank"], place["avoid_rank"]) == (alone["gold_rank"], alone["rival_rank"])
+
+
+def test_a_token_without_direction_is_measured_neither_here_nor_in_training(tokenizer):
+    model = tiny("gpt2", len(tokenizer))
+    (shame,) = tokenizer(" shame")["input_ids"]
+    with torch.no_grad():
+        model.transformer.wte.weight[shame] = 0
+    found, rows = asked(model, tokenizer, TEXTS, allowed=range(4)).places, [{"text": text} for text in TEXTS]
+    lost = found.filter(pl.col("reason").str.starts_with("a token has no direction in the readout geometry"))
+    assert set(lost["word"]) == {"shame", "guilt"}
+    there = found.filter(pl.col("logit_gap").is_not_null())
+    sampler = PlaceSampler(
+        model, tokenizer, geometry_of(model, "readout", tokenizer), terms_of(PAIRS), rows, range(4), Asking()
+    )
+    watched = sampler.draw(99, 0).places
+    assert 5 < sum(place.is_due for place in watched) == len(there.filter(pl.col("kind") == "due"))
+    assert len(watched) == len(there)
 
 
 def chat_ids(tokenizer, row):
@@ -231,35 +252,6 @@ def test_a_place_with_several_rivals_counts_once(tokenizer):
     assert [entry["success"] for entry in found.summary["terms"]] == [1.0, 0.0, 1.0]
     assert [found.summary["all"][key] for key in ("due", "success")] == [2, 0.5], "guilt leads one of its two rivals"
     assert [found.summary["compliance"][key] for key in ("use", "avoid", "share")] == [2, 1, 2 / 3]
-
-
-def test_without_marks_over_use_is_null_with_the_reason(tokenizer):
-    found = asked(tiny("gpt2", len(tokenizer)), tokenizer, TEXTS)
-    assert {entry["over_use"] for entry in (*found.summary["terms"], found.summary["all"])} == {None}
-    assert found.summary["all"]["notes"]["over_use"].startswith("nothing says where the word to avoid is right")
-    assert found.places.filter(pl.col("allowed")).is_empty()
-
-
-@pytest.mark.parametrize(("text", "right"), [
-    ('{"row": 0}\n', [(0, "shame"), (0, "method")]),
-    ('{"row": 0, "avoid": "Shame"}\n{"row": 1, "avoid": "method"}\n', [(0, "shame"), (1, "method")]),
-    ("row,avoid,offset\n0,,6\n3,shame,\n", [(0, "shame"), (3, "shame")]),
-])  # fmt: skip
-def test_a_file_marks_right_places(tokenizer, tmp_path, text, right):
-    file = tmp_path / ("a.jsonl" if text.startswith("{") else "a.csv")
-    file.write_text(text)
-    model = tiny("gpt2", len(tokenizer))
-    at = tokenizer(TEXTS[0])["input_ids"].index(tokenizer(" shame")["input_ids"][0])
-    file.write_text(text.replace(",6", f",{at}"))
-    found = asked(model, tokenizer, TEXTS, allowed=file)
-    assert found.places.filter(pl.col("allowed")).select("row", "word").rows() == right
-    assert found.summary["all"]["right_avoid"] == len(right)
-    assert found.summary["notes"] == []
-
-
-def test_marks_that_mark_nothing_are_said(tokenizer):
-    found = asked(tiny("gpt2", len(tokenizer)), tokenizer, TEXTS, allowed=[0, 2, {"row": 77, "avoid": "error"}])
-    assert found.summary["notes"] == ["2 allowed places hold no word to avoid: row 2, row 77, 'error'"]
 
 
 def test_held_out_text_is_asked_and_the_data_is_judged(tokenizer):

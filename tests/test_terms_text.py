@@ -9,8 +9,11 @@ from tests.conftest import PROSE
 from tests.test_terms import asked, placed
 from tests.tiny import tiny
 
+from borngap.errors import UserError
 from borngap.usage.shares import interval
 from borngap.usage.texts import TokenTexts
+from borngap.words.occurrences import Finder
+from borngap.words.term import Term
 
 
 def test_the_text_of_tokens(tokenizer):
@@ -39,6 +42,20 @@ def test_words_of_tokenizers_that_mark_spaces(tokenizer):
         (0, "avoid", "shame", "guilt"), (0, "due", "guilt", "shame"), (0, "avoid", "method", "function")
     ]  # fmt: skip
     assert found.places["reason"].null_count() == 3
+
+
+@pytest.mark.parametrize(("pattern", "exceptions", "found"), [
+    ("(a|a)+$c", (), r"'use' instead of 'avoid', by \(a\|a\)\+\$c"),
+    ("zz", ("(a|a)+$c",), r"\(a\|a\)\+\$c, an exception"),
+])  # fmt: skip
+def test_an_expression_that_would_take_for_ever_is_named(monkeypatch, pattern, exceptions, found):
+    monkeypatch.setattr("borngap.words.occurrences._SECONDS", 0.05)
+    finder = Finder([Term("use", "avoid", "rule.yml, line 7", pattern=pattern, exceptions=exceptions)])
+    message = (
+        rf"an expression takes too long: rule.yml, line 7\n  rule: at most 0.05 s .* 103 characters\n  found: {found}\n"
+    )
+    with pytest.raises(UserError, match=message):
+        finder.find("a" * 100 + " zz")
 
 
 def test_intervals_by_hand():

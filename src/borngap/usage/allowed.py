@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from borngap.data.rows import DataSource, Row, open_source
 from borngap.errors import UserError, did_you_mean
+from borngap.usage.asking import DATA, HELD_OUT
 from borngap.words.term import Term
 
 _RULE = '{"row": 12} or {"row": 12, "avoid": "customer", "offset": 40}: a row from 0, a word, a token; or CSV'
+_FIX = "set `allowed` to true where the word to avoid is right"
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
 
@@ -122,7 +124,8 @@ def marks_of(given: Any) -> tuple[AllowedPlace, ...] | None:
     """Return marks as a caller may give them.
 
     Args:
-        given: a path of JSON Lines or CSV; a sequence of row numbers, mappings or marks; None.
+        given: a path of JSON Lines, CSV or Parquet; a sequence of row numbers, mappings or marks; None. Of entries
+            with a field ``allowed`` only those are marks in which it is true.
 
     Returns:
         The marks; None where nothing is given.
@@ -137,10 +140,29 @@ def marks_of(given: Any) -> tuple[AllowedPlace, ...] | None:
         if isinstance(given, str | Path)
         else ((f"allowed entry {number}", value) for number, value in enumerate(given, 1))
     )
-    marks = tuple(_mark(value, where) for where, value in rows)
+    entries = list(rows)
+    marks = tuple(_mark(value, where) for where, value in _own(entries))
     if not marks:
-        raise UserError("no allowed places", rule=_RULE, found=f"{given} is empty")
+        found = f"none of {len(entries)} entries has a true `allowed`" if entries else f"{given} is empty"
+        raise UserError("no allowed places", rule=_RULE, found=found, fix=_FIX if entries else None)
     return marks
+
+
+def _own(entries: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The entries that are marks: of those of ``places.parquet`` the allowed ones, of the text that was asked."""
+    asked = any(isinstance(value, Mapping) and value.get("data") == HELD_OUT for _, value in entries)
+    for where, value in entries:
+        told = isinstance(value, Mapping)
+        marked = not told or "allowed" not in value or _flag(value["allowed"], where)
+        if marked and not (asked and told and value.get("data") == DATA):
+            yield where, value
+
+
+def _flag(value: Any, where: str) -> bool:
+    flag = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
+    if value is not None and not isinstance(flag, bool):
+        raise UserError(f"malformed allowed place in {where}", rule="`allowed` is true or false", found=repr(value))
+    return bool(flag)
 
 
 def _mark(value: Any, where: str) -> AllowedPlace:

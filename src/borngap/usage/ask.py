@@ -12,12 +12,11 @@ from torch import Tensor
 
 from borngap.data.rows import Row
 from borngap.errors import UserError
-from borngap.model.readout import observing
-from borngap.model.vocabulary import vocabulary_of
+from borngap.model.readout import geometry_of, observing
 from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, span_of, split_at
 from borngap.scanning.supervised import Example, Supervision, example_of, examples_of
 from borngap.usage.allowed import Allowed
-from borngap.usage.places import Place, Placer
+from borngap.usage.places import Place, Placer, directed
 from borngap.words.term import Term
 
 PLACE_NUMBERS = ("logit_gap", "use_probability", "avoid_probability", "use_rank", "avoid_rank")
@@ -73,8 +72,8 @@ class Asker:
         """
         self._model, self._supervision, self._placer = model, supervision, placer
         self._terms, self._allowed, self._window = terms, allowed, window
-        self._vocabulary = vocabulary_of(tokenizer, model.get_output_embeddings().weight.shape[0])
-        self._holes = torch.tensor(sorted(self._vocabulary.holes), dtype=torch.int64)
+        self._geometry = geometry_of(model, tokenizer=tokenizer)
+        self._holes = torch.tensor(sorted(self._geometry.holes), dtype=torch.int64)
         self._most = most_positions(model)
 
     @property
@@ -84,11 +83,11 @@ class Asker:
 
     def example(self, row: Row) -> Example:
         """Return a row that could be read as token ids."""
-        return example_of(row, self._supervision, self._vocabulary.size)
+        return example_of(row, self._supervision, self._geometry.size)
 
     def examples(self, rows: Sequence[Row], *, strict: bool) -> tuple[list[Example], list[tuple[str, str]]]:
         """Return rows as token ids, and place and reason of the malformed ones."""
-        return examples_of(rows, self._supervision, self._vocabulary.size, strict=strict)
+        return examples_of(rows, self._supervision, self._geometry.size, strict=strict)
 
     def ask(self, rows: Sequence[Row], name: str, *, strict: bool = False, measure: bool = True) -> FoundPlaces:
         """Find the places in rows, and ask the model there.
@@ -103,7 +102,8 @@ class Asker:
             What they hold.
         """
         examples, malformed = self.examples(rows, strict=strict)
-        places, hidden = self._placer.places(examples)
+        found, hidden = self._placer.places(examples)
+        places = [[directed(place, self._geometry) for place in own] for own in found]
         answers = self._answers(examples, places) if measure else {}
         records = [
             self._record(example, place, answers.get((id(example), place.measured, place.gold_id, place.rival_id)))
@@ -172,7 +172,7 @@ class Asker:
         return gaps, chances, ranks
 
     def _block(self, logits: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        tokens = logits[:, : self._vocabulary.size]
+        tokens = logits[:, : self._geometry.size]
         if len(self._holes):
             tokens = tokens.index_fill(1, self._holes.to(logits.device), -torch.inf)
         own = logits.gather(1, pairs)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from borngap.scanning.reading import Reading
 
+DATA, HELD_OUT = "data", "held-out"  # texts in which places are looked for
 Which = Literal["behind", "due", "over-used"]  # places that become contexts
 
 

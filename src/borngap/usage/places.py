@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+import torch
+
 from borngap.data.tokenised import IGNORED, Document
+from borngap.observables.geometry import Geometry
 from borngap.scanning.supervised import Example
 from borngap.tokens import decoded
 from borngap.usage.texts import TokenText, TokenTexts
@@ -149,6 +152,16 @@ def _placed(candidate: _Candidate, ids: dict[str, list[int]]) -> Place:
     if measured == candidate.document.start:
         return _with(here, FIRST)
     return Place(found, candidate.document, candidate.at, *shown, measured, gold[shared], rival[shared])
+
+
+def directed(place: Place, geometry: Geometry) -> Place:
+    """Return a place, not measured where one of its two tokens has no direction: a probe refuses it, too."""
+    if place.measured is None:
+        return place
+    ids = torch.tensor([place.gold_id, place.rival_id], device=geometry.matrix.device)
+    if bool(geometry.directed(ids).all()):
+        return place
+    return _with(place, f"a token has no direction in the {geometry.kind} geometry: its embedding row is zero")
 
 
 def _with(place: Place, reason: str) -> Place:

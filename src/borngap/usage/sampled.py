@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Any
 
-import torch
-
 from borngap.context import Context, Target
 from borngap.data.recognise import layout_of
 from borngap.data.rows import Row
@@ -23,7 +21,7 @@ from borngap.tokens import decoded
 from borngap.usage.absent import refuse_empty, refuse_unmeasured
 from borngap.usage.allowed import Allowed, check_field, marks_of
 from borngap.usage.asking import Asking
-from borngap.usage.places import Place, Placer
+from borngap.usage.places import Place, Placer, directed
 from borngap.words.occurrences import Finder
 from borngap.words.term import TermList
 
@@ -148,22 +146,19 @@ class PlaceSampler:
         for name, number in (("rows", len(rows)), ("places", sum(map(len, places))), ("hidden", hidden)):
             self._counts[name] += number
         for example, own in zip(examples, places, strict=True):
-            for same in _same_words(place for place in own if self._is_told(example, place)):
+            for same in _same_words(place for place in map(self._directed, own) if self._is_told(example, place)):
                 yield _Found(example.row, tuple((place, _prompt(example, place, self._window)) for place in same))
+
+    def _directed(self, place: Place) -> Place:
+        return directed(place, self._geometry)
 
     def _is_told(self, example: Example, place: Place) -> bool:
         """Whether a place can be measured, and says something."""
         found, term = place.occurrence, self._terms.terms[place.occurrence.term]
-        reason = place.reason or self._without_direction(place)
-        if reason is not None:
-            self._reasons[found.term, reason] = self._reasons.get((found.term, reason), 0) + 1
+        if place.reason is not None:
+            self._reasons[found.term, place.reason] = self._reasons.get((found.term, place.reason), 0) + 1
             return False
         return found.side == "use" or self._allowed.right(example.row, term, found.text, place.measured)
-
-    def _without_direction(self, place: Place) -> str | None:
-        ids = torch.tensor([place.gold_id, place.rival_id], device=self._geometry.matrix.device)
-        directed = bool(self._geometry.directed(ids).all())
-        return None if directed else f"a token has no direction in the {self._geometry.kind} geometry"
 
     def _target(self, found: _Found, place: Place, ids: tuple[int, ...]) -> Target:
         gold, rival = int(place.gold_id or 0), int(place.rival_id or 0)

@@ -22,14 +22,12 @@ from borngap.train.finetune import weights_digest
 from borngap.usage.absent import refuse_empty
 from borngap.usage.allowed import Allowed, check_field, marks_of
 from borngap.usage.ask import PLACE_COUNTS, Asker
-from borngap.usage.asking import Asking, Which
+from borngap.usage.asking import DATA, HELD_OUT, Asking, Which
 from borngap.usage.exports import Export, write_exports
 from borngap.usage.leak import Writer
 from borngap.usage.places import Placer
 from borngap.usage.told import summary_of
 from borngap.usage.usagefolder import (
-    DATA,
-    HELD_OUT,
     LEAK_FILE,
     LEAK_SERIES,
     PLACES_FILE,

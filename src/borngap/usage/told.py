@@ -13,9 +13,10 @@ from borngap.files import read_table
 from borngap.model.load import model_facts
 from borngap.usage.absent import refuse_unmeasured
 from borngap.usage.allowed import Allowed
+from borngap.usage.asking import DATA
 from borngap.usage.leak import BUDGET, PROMPT
 from borngap.usage.shares import DUE, LEADS, RIGHT, compliance, of_all, of_term
-from borngap.usage.usagefolder import DATA, LEAK_FILE, PLACES_FILE
+from borngap.usage.usagefolder import LEAK_FILE, PLACES_FILE
 
 _WORST, _EXAMPLES = 20, 3
 _PLACE = ("row", "at", "word")

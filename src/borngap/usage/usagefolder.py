@@ -17,11 +17,11 @@ from borngap.files import checked, read_table
 from borngap.folder import FolderKind, read_head
 from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
 from borngap.usage.ask import PLACE_COLUMNS
+from borngap.usage.asking import DATA, HELD_OUT
 from borngap.usage.leak import LEAK_COLUMNS
 
 TERMS = FolderKind("TERMS", "terms.json")
 PLACES_FILE, LEAK_FILE = "places.parquet", "continuations.parquet"
-DATA, HELD_OUT = "data", "held-out"
 SERIES_OF = {DATA: "d", HELD_OUT: "h"}
 LEAK_SERIES = "l"
 _SUMMARY = (

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import regex
 
+from borngap.errors import UserError
 from borngap.words.inflection import agree, forms
 from borngap.words.term import Term
 
@@ -22,6 +23,7 @@ _LETTER = rf"[^\W{_UNSPACED}]"
 _CHUNK = re.compile(rf"[{_UNSPACED}]|{_LETTER}+")
 _BETWEEN = r"(?:[^\S\r\n]+|[^\S\r\n]*\r?\n[^\S\r\n]*)"  # words of a phrase stand on one line, or on two
 _SPACE = re.compile(r"\s+")
+_SECONDS, _STRETCH = 10.0, 1_000_000  # of one expression in one text, and again for every so many characters
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Finder:
         self._by_chunk: dict[str, list[_Spelling]] = {}
         self._patterns: list[tuple[int, Side, Any]] = []
         self._right: dict[str, set[str]] = {}  # entry -> spellings that it wants
-        self._exceptions = {e: _compiled(e, cased=False) for term in terms for e in term.exceptions}
+        self._exceptions = {e: (_compiled(e, cased=False), term) for term in terms for e in term.exceptions}
         for index, term in enumerate(terms):
             self._add(index, term)
 
@@ -84,11 +86,16 @@ class Finder:
 
         Returns:
             In the order of their first characters.
+
+        Raises:
+            UserError: an expression of a term takes too long.
         """
         found = {(o.term, o.side, o.start, o.stop): o for o in (*self._spelt(text), *self._matched(text))}
         if not found:
             return []
-        excepted = {e: [match.span() for match in rule.finditer(text)] for e, rule in self._exceptions.items()}
+        excepted = {
+            e: [match.span() for match in _matches(rule, text, term, e)] for e, (rule, term) in self._exceptions.items()
+        }
         kept = [o for o in _longest(list(found.values())) if o.side == "use" or not self._is_right(o, excepted)]
         return sorted(kept, key=lambda o: (o.start, o.term))
 
@@ -102,7 +109,7 @@ class Finder:
 
     def _matched(self, text: str) -> Iterator[Occurrence]:
         for term, side, pattern in self._patterns:
-            for match in pattern.finditer(text):
+            for match in _matches(pattern, text, self._terms[term]):
                 if match.group():
                     yield self._occurrence(term, side, match)
 
@@ -164,6 +171,18 @@ def _bounded(pattern: str) -> str:
 
 def _compiled(pattern: str, *, cased: bool, whole: bool = True) -> Any:
     return regex.compile(_bounded(pattern) if whole else pattern, 0 if cased else regex.IGNORECASE)
+
+
+def _matches(pattern: Any, text: str, term: Term, exception: str | None = None) -> Iterator[Any]:
+    """What an expression finds, in bounded time: some expressions try every way to cut a text into their parts."""
+    limit = _SECONDS * (1 + len(text) // _STRETCH)
+    try:
+        yield from pattern.finditer(text, timeout=limit)
+    except TimeoutError:
+        rule = f"at most {limit:g} s of one processor for a text of {len(text)} characters"
+        fix = "write it so that a text fits it in one way only, without repeats in a repeat; or take the line out"
+        found = f"{term.words}, by {term.pattern}" if exception is None else f"{exception}, an exception"
+        raise UserError(f"an expression takes too long: {term.where}", rule=rule, found=found, fix=fix) from None
 
 
 def _longest(found: list[Occurrence]) -> Iterator[Occurrence]:
