@@ -11,6 +11,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from borngap.zoo import fetched_names
+
 PROSE = """The old man felt shame and guilt. A shameful act, a guilty mind. Raise an error, throw an exception.
 He said that the method returns a list of words; she said that the function returns a dictionary of lists.
 """
@@ -19,7 +21,7 @@ He said that the method returns a list of words; she said that the function retu
 # real hosts, browsers, processes and searches: `make quick` leaves them out
 SLOW = {
     "test_apart", "test_collocation", "test_compare_usage",
-    "test_critical", "test_dtypes", "test_ends", "test_finetune", "test_folders",
+    "test_critical", "test_dtypes", "test_ends", "test_fetch", "test_finetune", "test_folders",
     "test_forecast", "test_fsdp", "test_report", "test_report_command", "test_report_forecasts", "test_report_page",
     "test_reproduce", "test_sampling", "test_scan_ray", "test_stacked", "test_sweep_engines", "test_sweep_folder",
     "test_track_terms_hosts", "test_trainer", "test_writers", "test_zoo",
@@ -27,10 +29,14 @@ SLOW = {
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of slow files."""
+    """Mark the tests of slow files; skip those of pretrained models that are not fetched."""
+    there = fetched_names()
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+        for mark in item.iter_markers("real"):
+            if mark.args[0] not in there:
+                item.add_marker(pytest.mark.skip(reason=f"not fetched: borngap zoo fetch {mark.args[0]}"))
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,8 @@ def test_an_unknown_device(folder, device):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "a/b/c", "~/nowhere-at-all"])
 def test_no_folder_there(name):
-    with expect(rf"no model there\n  rule: a folder with config.json and \*.safetensors\n  found: {re.escape(name)}"):
+    rule = r"a folder with config.json and \*.safetensors, or a GGUF file"
+    with expect(rf"no model there\n  rule: {rule}\n  found: {re.escape(name)}"):
         load(name)
 
 
@@ -81,8 +82,9 @@ def test_pickled_weights_are_refused(tmp_path, config):
 
 def test_a_hub_name_without_a_network():
     message = (
-        r"can't load the model 'nobody/nothing'\n  rule: a bundled name, a local folder, or a hub id that is reachable "
-        r"\(HF_HUB_OFFLINE unset\) or cached\n  found: .+\n  fix: check the spelling and the network; bundled models: "
+        r"can't load the model 'nobody/nothing'\n  rule: a bundled or fetched name, a local folder, a GGUF file, "
+        r"or a hub id that is reachable or cached\n  found: .+\n  fix: check the spelling and the network "
+        r"\(HF_HUB_OFFLINE\); here: "
     )
     with expect(message):
         load("nobody/nothing")

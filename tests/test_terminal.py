@@ -15,7 +15,7 @@ from borngap.cli.interrupt import what_is_kept
 from borngap.cli.progress import EVERY, Lines, Progress, spoken
 from borngap.context import BUNDLED
 from borngap.sweep.workers import start_context
-from borngap.zoo import bundled_names
+from borngap.zoo import local_names
 
 BORNGAP = [sys.executable, "-c", "from borngap.cli import main; main()"]
 
@@ -96,11 +96,13 @@ def test_the_line_comes_though_nothing_moves(monkeypatch, capsys):
         ("finetune", {"out": "there"}, "what is finished is in there; the same command goes on from there"),
         ("sweep", {"out": "there", "plan": True}, "nothing was kept yet; give the same command again"),
         ("sweep", {"out": "new"}, "nothing was kept yet; give the same command again"),
+        ("fetch", {"name": "smollm2-135m"}, "what is finished is in there; the same command goes on from there"),
         ("train", {"work": "there"}, "what is finished is in there; the same command goes on from there"),
     ],
 )
 def test_an_interrupted_command_says_what_is_kept(tmp_path, monkeypatch, command, options, told):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BORNGAP_CACHE", "there")
     (tmp_path / "there").mkdir()
     assert what_is_kept(command, options) == told
 
@@ -137,7 +139,7 @@ def complete(monkeypatch, capsys, *words):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["probe", "-m", ""], bundled_names()),
+        (["probe", "-m", ""], local_names()),
         (["scan", "--model", "docs-gpt2-s"], ["docs-gpt2-s", "docs-gpt2-s-untied"]),
         (["forecast", "--contexts", ""], list(BUNDLED)),
         (["reproduce", "-c", "paper"], ["paper10", "paper120"]),
@@ -162,7 +164,7 @@ def test_completion_can_be_installed_and_loads_nothing_heavy():
     out = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     ).stdout
-    assert out.split() == [*bundled_names(), "HEAVY", "[]"]
+    assert out.split() == [*local_names(), "HEAVY", "[]"]
     shown = subprocess.run([*BORNGAP, "--help"], capture_output=True, text=True, check=True).stdout
     assert "--install-completion" in shown
     assert "--show-completion" in shown

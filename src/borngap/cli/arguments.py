@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from borngap.model.load import Loaded
 
 
-def bundled_models(incomplete: str) -> list[str]:
-    """Complete a bundled model's name; of anything else the shell completes the files."""
-    from borngap.zoo import bundled_names
+def named_models(incomplete: str) -> list[str]:
+    """Complete the name of a bundled or fetched model; of anything else the shell completes the files."""
+    from borngap.zoo import local_names
 
-    return [name for name in bundled_names() if name.startswith(incomplete)]
+    return [name for name in local_names() if name.startswith(incomplete)]
+
+
+def fetchable_models(incomplete: str) -> list[str]:
+    """Complete the name of a model that can be fetched."""
+    from borngap.zoo import FETCHABLE
+
+    return [name for name in FETCHABLE if name.startswith(incomplete)]
 
 
 def bundled_contexts(incomplete: str) -> list[str]:
@@ -47,10 +54,10 @@ class ModelPlace(Machine):
     """Which model, and where it is put.
 
     Attributes:
-        model: a bundled name, a local folder, or a hub id.
+        model: a bundled or fetched name, a local folder, a GGUF file, or a hub id.
     """
 
-    model: Annotated[str, typer.Option("--model", "-m", autocompletion=bundled_models)]
+    model: Annotated[str, typer.Option("--model", "-m", autocompletion=named_models)]
 
     def load(self) -> Loaded:
         """Load the model, without what the hosts say meanwhile."""

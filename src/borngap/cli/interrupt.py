@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from borngap.zoo import cache_folder
+
 _FOLDERS = {"demo": "out", "finetune": "out", "reproduce": "out", "scan": "out", "sweep": "out", "train": "work"}
 
 
@@ -43,9 +45,9 @@ def what_is_kept(command: str, options: dict[str, Any]) -> str:
     Returns:
         A sentence without its full stop.
     """
-    if command not in _FOLDERS:
+    if command not in {*_FOLDERS, "fetch"}:
         return "nothing was kept"
-    folder = options.get(_FOLDERS[command])
+    folder = cache_folder() if command == "fetch" else options.get(_FOLDERS[command])
     if folder is None:
         return "nothing was kept; with --out FOLDER the same command goes on where it was"
     if options.get("plan") or options.get("estimate") or not Path(folder).exists():

@@ -1,20 +1,22 @@
-"""Models and tokenizers: bundled, in a local folder, or on the Hugging Face hub. Safetensors only, no remote code."""
+"""Models and tokenizers: by name, from a folder, a GGUF file or the Hugging Face hub; no pickle, no remote code."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer, GgufConfig
 from transformers.models.auto import modeling_auto
 
 from borngap.errors import UserError
 from borngap.model.adapters import adapter_of
+from borngap.model.gguffile import describe, make_ordinary, reading_from, split_as_stored, splitting_notes
 from borngap.model.precision import float32_fits, name_of, precision_notes, precision_of
-from borngap.model.sources import ModelSource, locate, read
+from borngap.model.sources import ModelSource, is_gguf, locate, read
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
 from borngap.training import DTYPES
 
@@ -28,7 +30,7 @@ class Loaded:
         model: the causal LM, in eval mode.
         tokenizer: its tokenizer; of a processor its tokenizer is kept.
         notes: what a reader must know of how it was loaded.
-        stored: dtype of the checkpoint; None if it does not say.
+        stored: dtype of the checkpoint, or the formats that its weights were dequantised from; None if it does not say.
     """
 
     name: str
@@ -53,7 +55,7 @@ def load(name: str, device: str = "cpu", dtype: str | None = None, revision: str
     """Load a causal LM and its tokenizer.
 
     Args:
-        name: a bundled name, a local folder (a model, or a PEFT adapter), or a hub id.
+        name: a bundled or fetched name, a local folder (a model, or a PEFT adapter), a GGUF file, or a hub id.
         device: torch device.
         dtype: of the weights, one of ``DTYPES``; ``auto`` keeps the checkpoint's. By default float32, unless that needs
             more than half of the free memory: then weights of 16 bit stay so. The last norm and the head's product are
@@ -78,7 +80,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """Load the tokenizer of a model.
 
     Args:
-        name: a bundled name, a local folder, or a hub id; of an adapter without a tokenizer its base model's is taken.
+        name: a bundled or fetched name, a local folder, a GGUF file, or a hub id; of an adapter without a tokenizer its
+            base model's is taken.
         revision: branch, tag or commit of a hub repository.
 
     Returns:
@@ -89,8 +92,11 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     if adapter is not None and not adapter.has_tokenizer:
         return load_tokenizer(adapter.base, adapter.config.revision)
     source = source if adapter is None else adapter.folder
-    options = {"trust_remote_code": False, "revision": revision or "main"}
-    return tokenizer_of(read(name, lambda: AutoTokenizer.from_pretrained(source, **options), "tokenizer of"))
+    with reading_from(source, revision) as (place, options):
+        tokenizer = tokenizer_of(read(name, lambda: AutoTokenizer.from_pretrained(place, **options), "tokenizer of"))
+    if is_gguf(source):
+        split_as_stored(tokenizer, Path(source))
+    return tokenizer
 
 
 def new_model(family: str, config: dict[str, Any]) -> Any:
@@ -151,6 +157,8 @@ def _dtype(host: Any, config: Any, device: torch.device) -> str:
 
 
 def _stored(config: Any) -> str | None:
+    if blocks := getattr(config, "dequantised_from", None):
+        return str(blocks)
     dtype = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
     return name_of(dtype) if isinstance(dtype, torch.dtype) else dtype
 
@@ -175,7 +183,7 @@ def _model(
     adapter = adapter_of(name, source, revision)
     if adapter is None:
         model, stored = _checkpoint(name, source, revision, dtype, device)
-        return model, (), stored
+        return model, splitting_notes(Path(source)) if is_gguf(source) else (), stored
     try:
         base, before, stored = _model(adapter.base, adapter.config.revision, dtype, device)
     except UserError as error:
@@ -190,12 +198,17 @@ def _checkpoint(
     name: str, source: ModelSource, revision: str | None, dtype: str | None, device: torch.device
 ) -> tuple[Any, str | None]:
     """Read a checkpoint by the class that reads all of it; weights that are missing would be random."""
-    options: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
-    config = read(name, lambda: AutoConfig.from_pretrained(source, **options))
-    host = _host_of(name, config)
-    chosen = dtype or read(name, lambda: _dtype(host, config, device))
-    options |= {"dtype": chosen, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, info = read(name, lambda: host.from_pretrained(source, **options))
+    with reading_from(source, revision) as (place, options):
+        config = read(name, lambda: AutoConfig.from_pretrained(place, **options))
+        host = _host_of(name, config)
+        if is_gguf(source):
+            describe(Path(source), config)
+            options |= {"config": config, "quantization_config": GgufConfig(dequantize=True)}
+        options |= {"dtype": dtype or read(name, lambda: _dtype(host, config, device)), "use_safetensors": True}
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, info = read(name, lambda: host.from_pretrained(place, **options))
+    if is_gguf(source):
+        make_ordinary(model, Path(source))
     _check_whole(name, info)
     if host is not AutoModelForCausalLM:
         _check_forward(name, model.eval())

