@@ -25,7 +25,7 @@ LEFT_OUT = {
     ("critical", Training): {"rate", "stop", "forward", "dropout", "lora_dropout"},
     ("forecast", Training): {"seed", "joint", "batch_size", "shuffle", "dropout", "lora_dropout", "forward", "stop"},
     ("sweep", Training): {"rate", "seed", "joint", "batch_size", "shuffle", "criterion"},
-    ("scan", Scanning): {"pairs"},
+    ("scan", Scanning): {"pairs", "terms"},
 }
 OWN_DEFAULTS = {("sweep", "method"): "lora"}
 

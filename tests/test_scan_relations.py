@@ -31,10 +31,10 @@ VOCABULARY = (" color", " colors", " number", " vividness", " colour", " shade")
 ROWS = torch.tensor([[1.0, 0.0], [0.95, 0.3122], [0.9, 0.4359], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]])
 
 
-def candidates(relations=None, least=0.5):
+def candidates(relations=None, least=0.5, given=()):
     whole = torch.ones(len(VOCABULARY), dtype=torch.bool)
     words = Words(whole, ~whole, torch.arange(len(VOCABULARY)), VOCABULARY)
-    return Candidates(Geometry(ROWS), Rule(whole, words.key, least, TokenRelations(words), relations))
+    return Candidates(Geometry(ROWS), Rule(whole, words.key, least, TokenRelations(words, given=given), relations))
 
 
 @pytest.mark.parametrize(("relations", "least", "expected"), [
@@ -49,6 +49,12 @@ def candidates(relations=None, least=0.5):
 def test_synonyms_and_other_spellings_come_first_however_far_they_are(relations, least, expected):
     found = [VOCABULARY[token] for token, _ in candidates(relations and frozenset(relations), least).of(0)]
     assert found == expected
+
+
+def test_given_pairs_come_before_synonyms():
+    """Shades is no token here; a shade lies opposite of a color."""
+    found = [VOCABULARY[token] for token, _ in candidates(given=[("Shade", "color")]).of(0)]
+    assert found == [" shade", " vividness", " colour", " colors", " number"]
 
 
 def test_of_the_nucleus_the_synonym_is_the_rival():
@@ -130,6 +136,26 @@ def test_given_pairs_are_given(tokenizer):
     assert found.summary["headline"]["with_rival"] == len(found.positions) > 0
 
 
+def test_terms_are_given_in_any_form_and_go_before_synonyms(tokenizer):
+    terms = (("function", "method"), ("List", "word"), ("old man", "shame"))
+    found = scan(tiny("gpt2", len(tokenizer)), tokenizer, TEXTS, terms=terms, top_p=1.0, **EASY)
+    given = found.positions.filter(pl.col("relation") == "given")
+    pairs = {(gold.strip(), rival.strip()) for gold, rival in given.select("gold", "rival").iter_rows()}
+    assert {("method", "function"), ("function", "method"), ("words", "list"), ("list", "words")} & pairs
+    named = {"function", "functions", "method", "methods", "list", "word", "words"}
+    golds = found.positions.filter(pl.col("gold").str.strip_chars().is_in(named - {"functions", "methods"}))
+    assert set(golds["relation"]) == {"given"}, "in the whole vocabulary a given rival goes first"
+    assert (found.summary["terms"], found.summary["terms_left_out"]) == (2, [{"use": "old man", "avoid": "shame"}])
+    assert rule_sentence(found.summary).endswith(
+        "2 given pairs of words, in any form, went before all others. Left out: 1 that are no single tokens, as "
+        "'old man' instead of 'shame'."
+    )
+    assert found.summary["headline"]["with_rival"] >= len(given) > 0
+    alone = scan(tiny("gpt2", len(tokenizer)), tokenizer, TEXTS, terms=terms, relations=("antonym",), top_p=1.0, **EASY)
+    assert "given" in set(alone.positions["relation"]) <= {"given", "antonym"}
+    assert alone.summary["headline"]["relations"] == ["given", "antonym"]
+
+
 @pytest.mark.parametrize(("kind", "rival"), [("readout", " guilt"), ("centered", " error")])
 def test_what_is_near_is_found_in_the_rows_that_are_asked_for(tokenizer, kind, rival):
     """Seen from the origin guilt is in shame's direction; seen from the mean row error is."""
@@ -165,6 +191,7 @@ def test_a_pair_of_the_headline_comes_before_worse_ones(tmp_path):
     ({"find_by": "odd"}, r"find_by is out of range\n  rule: one of readout, input, centered"),
     ({"relations": ("synonym",), "pairs": (("a", "b"),)}, "relations is out of range\n  rule: none beside pairs"),
     ({"thesaurus": "x", "pairs": (("a", "b"),)}, "thesaurus is out of range\n  rule: none beside pairs"),
+    ({"terms": (("a", "b"),), "pairs": (("a", "b"),)}, "terms is out of range\n  rule: none beside pairs"),
     ({"thesaurus": "no/such/file"}, "no/such/file"),
 ])  # fmt: skip
 def test_settings_out_of_range(tokenizer, options, message):

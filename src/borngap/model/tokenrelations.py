@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from borngap.model.words import Words, words_of
+from borngap.words.inflection import lemmas
 from borngap.words.relation import Relation, relation
 from borngap.words.relatives import Relatives
 from borngap.words.thesaurus import Thesaurus
@@ -15,28 +17,56 @@ from borngap.words.thesaurus import Thesaurus
 class TokenRelations:
     """Relations of the tokens of one vocabulary."""
 
-    def __init__(self, words: Words, thesaurus: Thesaurus | None = None) -> None:
+    def __init__(self, words: Words, thesaurus: Thesaurus | None = None, given: Iterable[tuple[str, str]] = ()) -> None:
         """Prepare; nothing is looked up yet.
 
         Args:
             words: the vocabulary as words.
             thesaurus: WordNet unless given.
+            given: pairs of the user's.
         """
         self._words, self._thesaurus = words, thesaurus
+        self._given = frozenset((first.lower(), second.lower()) for first, second in given)
         self._known: dict[tuple[int, int], Relation] = {}
 
     def synonyms(self, token: int) -> list[int]:
-        """Return the whole words that are synonyms or other spellings of a whole word, ascending; none of others."""
+        """Return the whole words that are synonyms, spellings or given for a whole word, ascending; none of others."""
         if not self._words.whole[token]:
             return []
-        return [self._whole[place] for place in self._relatives.of(self._words.text[token])]
+        found = [self._whole[place] for place in self._relatives.of(self._words.text[token])]
+        return sorted({*found, *self.given.get(token, ())})
+
+    @cached_property
+    def given(self) -> Mapping[int, frozenset[int]]:
+        """The whole words that the user's pairs give for a token, in any form; only of tokens that have one."""
+        found: dict[int, set[int]] = {}
+        for pair in self._given:
+            for one, other in (pair, pair[::-1]):
+                for token in self._forms.get(one, ()):
+                    found.setdefault(token, set()).update(self._forms.get(other, ()))
+        return {token: frozenset(others - {token}) for token, others in found.items() if others - {token}}
+
+    def without_token(self, first: str, second: str) -> bool:
+        """Return whether no form of one of the two words of a given pair is a whole word of the vocabulary."""
+        return not (self._forms.get(first.lower()) and self._forms.get(second.lower()))
+
+    @cached_property
+    def _forms(self) -> Mapping[str, frozenset[int]]:
+        """The whole words that are forms of a word of the user's pairs, in lower case."""
+        sides = frozenset(word for pair in self._given for word in pair)
+        found: dict[str, set[int]] = {}
+        for token in self._whole if sides else ():
+            text = self._words.text[token].strip()
+            for base in sides.intersection((text.lower(), *lemmas(text))):
+                found.setdefault(base, set()).add(token)
+        return {word: frozenset(tokens) for word, tokens in found.items()}
 
     def relation(self, gold: int, rival: int) -> Relation:
         """Return how the words of two tokens are related."""
         pair = (gold, rival)
         if pair not in self._known:
             texts = self._words.text
-            self._known[pair] = relation(texts[gold], texts[rival], thesaurus=self._thesaurus)
+            self._known[pair] = relation(texts[gold], texts[rival], self._given, self._thesaurus)
         return self._known[pair]
 
     @cached_property

@@ -110,6 +110,20 @@ def _kinds(told: Mapping[str, object]) -> tuple[str, ...]:
 
 def rule_sentence(told: Mapping[str, object]) -> str:
     """Say what counted as a rival."""
+    return f"{_rule(told)} {_terms(told)}".strip()
+
+
+def _terms(told: Mapping[str, object]) -> str:
+    """Say what was looked for because a house style names it."""
+    terms, left_out = told.get("terms"), [as_table(pair) for pair in as_items(told.get("terms_left_out"))]
+    if not isinstance(terms, int):
+        return ""
+    looked = f"{count(terms, 'given pair')} of words, in any form, went before all others."
+    named = f"{left_out[0].get('use')!r} instead of {left_out[0].get('avoid')!r}" if left_out else ""
+    return f"{looked} Left out: {len(left_out)} that are no single tokens, as {named}." if left_out else looked
+
+
+def _rule(told: Mapping[str, object]) -> str:
     given, least, percentile = (told.get(key) for key in ("given_pairs", "least_overlap", "percentile"))
     if isinstance(given, int):
         left_out = [as_table(pair) for pair in as_items(told.get("pairs_left_out"))]

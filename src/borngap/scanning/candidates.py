@@ -45,7 +45,7 @@ class Rule:
 
 
 class Candidates:
-    """A gold word's candidates: its synonyms and what else is near it, synonyms first, then by overlap."""
+    """A gold word's candidates: synonyms and what else is near it; given ones first, then synonyms, then by overlap."""
 
     def __init__(self, geometry: Geometry, rule: Rule) -> None:
         """Prepare.
@@ -106,7 +106,7 @@ class Candidates:
                 near[synonyms] = True
                 places = (near & other).nonzero().flatten()
                 places = places[self._counting(token, self._words[places].tolist())]
-                self._keep(token, self._words[places], overlaps[places], torch.isin(places, synonyms))
+                self._keep(token, self._words[places], overlaps[places], self._rank(token, places, synonyms))
 
     @property
     def by_overlap(self) -> bool:
@@ -127,9 +127,16 @@ class Candidates:
         kept = [related.relation(token, other) in relations for other in others]
         return torch.tensor(kept, dtype=torch.bool, device=self._device)
 
+    def _rank(self, token: int, places: Tensor, synonyms: Tensor) -> Tensor:
+        """2 of places whose words are given for a token, 1 of its other synonyms, 0 of all others."""
+        rank, related = torch.isin(places, synonyms).int(), self._rule.related
+        for at in rank.nonzero().flatten().tolist():
+            rank[at] += related is not None and related.relation(token, int(self._words[places[at]])) == "given"
+        return rank
+
     def _keep(self, token: int, ids: Tensor, overlaps: Tensor, first: Tensor | None = None) -> None:
         order = overlaps.argsort(descending=True, stable=True)
         if first is not None:
-            order = order[first[order].int().argsort(descending=True, stable=True)]
+            order = order[first[order].argsort(descending=True, stable=True)]
         self._found[token] = (ids[order], overlaps[order])
         self._count[token] = len(ids)

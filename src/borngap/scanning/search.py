@@ -50,6 +50,7 @@ class RivalSearch:
         given: the given pairs; None where there are none.
         rivals: finds rivals.
         relation: says how a gold and a rival token are related.
+        unfound: terms that can't be looked for: no form of one of their words is a whole word of the vocabulary.
     """
 
     words: Words
@@ -58,6 +59,7 @@ class RivalSearch:
     given: Given | None
     rivals: Rivals
     relation: Callable[[int, int], Relation]
+    unfound: tuple[tuple[str, str], ...] = ()
 
 
 def rival_search(model: Any, tokenizer: Any, settings: Scanning) -> RivalSearch:
@@ -85,12 +87,13 @@ def rival_search(model: Any, tokenizer: Any, settings: Scanning) -> RivalSearch:
         candidates = Candidates.given(near, Rule(words.whole, words.key, 0.0), both)
         return RivalSearch(words, bulk, None, given, Rivals(geometry, candidates, settings.top_p), lambda *_: "given")
     thesaurus = None if settings.thesaurus is None else read_thesaurus(Path(settings.thesaurus).expanduser())
-    related = TokenRelations(words, thesaurus)
+    related = TokenRelations(words, thesaurus, settings.terms or ())
     least = _least(bulk if near is geometry else near, settings)
-    counted = None if settings.relations is None else frozenset(settings.relations)
+    counted = None if settings.relations is None else frozenset(settings.counted)
     candidates = Candidates(near, Rule(words.whole, words.key, least, related, counted))
     rivals = Rivals(geometry, candidates, settings.top_p)
-    return RivalSearch(words, bulk, least if candidates.by_overlap else None, None, rivals, related.relation)
+    unfound = tuple(pair for pair in settings.terms or () if related.without_token(*pair))
+    return RivalSearch(words, bulk, least if candidates.by_overlap else None, None, rivals, related.relation, unfound)
 
 
 def thesaurus_digest(settings: Scanning) -> str | None:

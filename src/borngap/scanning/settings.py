@@ -23,6 +23,8 @@ class Scanning(Reading):
         relations: relations of gold and rival that count, such as ``synonym``, ``spelling`` or ``inflection``; only
             such rivals are looked for. By default all are, and the headline counts synonyms and spellings.
         thesaurus: file of groups of synonyms, one a line, words separated by commas; added to WordNet.
+        terms: (use, avoid) words of a house style: given pairs, looked for in any form and in both directions, and
+            before synonyms.
         find_by: rows by whose overlap rivals that are no synonyms are found: of the output embedding less their mean
             (``centered``), of the output embedding (``readout``), or of the input embedding.
         percentile: percentile of random pairs of these rows, in [90, 100); a rival's overlap with gold is above it.
@@ -39,6 +41,7 @@ class Scanning(Reading):
 
     relations: tuple[Relation, ...] | None = None
     thesaurus: str | None = None
+    terms: tuple[tuple[str, str], ...] | None = None
     find_by: Kind = "centered"
     percentile: float = 99.0
     min_overlap: float | None = None
@@ -60,10 +63,11 @@ class Scanning(Reading):
             "bulk_pairs": (self.bulk_pairs >= 1, "at least 1 pair"),
         }
         if self.pairs is not None:
-            own |= {name: (not getattr(self, name), alone) for name in ("relations", "thesaurus")}
+            own |= {name: (not getattr(self, name), alone) for name in ("relations", "thesaurus", "terms")}
         return own | dict(super().rules())
 
     @property
     def counted(self) -> tuple[Relation, ...]:
         """The relations that the headline counts: those that are named, or else of words that can mean the same."""
-        return self.relations or SYNONYMOUS
+        given: tuple[Relation, ...] = ("given",) if self.relations and self.terms else ()
+        return given + (self.relations or SYNONYMOUS)

@@ -72,6 +72,11 @@ class TermList:
     terms: tuple[Term, ...]
     left_out: tuple[LeftOut, ...] = ()
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Wanted words with those that they stand instead of, but for expressions that list none."""
+        return tuple((term.use, term.avoid) for term in self.terms if term.is_spelt)
+
     def __len__(self) -> int:
         return len(self.terms)
 

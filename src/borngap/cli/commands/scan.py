@@ -40,8 +40,12 @@ def scan(
     *,
     source: ModelPlace,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; an unfinished scan there goes on.")] = None,
-    scanning: Annotated[Scanning, Takes(without=("pairs",))],
+    scanning: Annotated[Scanning, Takes(without=("pairs", "terms"))],
     pairs: Annotated[Path | None, typer.Option(help="File of pairs, gold and rival: look for these only.")] = None,
+    terms: Annotated[
+        Path | None, typer.Option("--terms", "-t", help="Terms of a house style, as `terms` reads them: given pairs.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of TBX with several, such as `en`.")] = None,
     split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
     show: Annotated[int, typer.Option(help="Pairs to print.")] = 10,
     export_contexts: Annotated[
@@ -65,10 +69,14 @@ def scan(
     from borngap.errors import UserError
     from borngap.scanning.pairs import read_pairs
     from borngap.scanning.scan import scan as run
+    from borngap.words.termfile import read_terms
 
     if fail_over is not None and not 0 <= fail_over <= 1:
         raise UserError("fail-over is out of range", rule="a share in [0, 1]", found=fail_over)
-    settings = scanning if pairs is None else replace(scanning, pairs=read_pairs(pairs))
+    settings = replace(
+        scanning, pairs=None if pairs is None else read_pairs(pairs),
+        terms=None if terms is None else read_terms(terms, language).pairs,
+    )  # fmt: skip
     loaded = source.load()
     runner = _runner(loaded, data, split, source.device, workers, ray_address) if engine == "ray" else None
     with Progress("rows") as bar:
