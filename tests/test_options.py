@@ -60,7 +60,7 @@ def test_an_option_may_have_a_panel_of_its_own():
 
 def test_no_other_option_of_training_is_offered():
     for (command, settings), out in LEFT_OUT.items():
-        assert options(command).keys() & {flag(name) for name in out} <= {"--criterion", "--pairs"}, settings
+        assert options(command).keys() & {flag(name) for name in out} <= {"--criterion", "--pairs", "--terms"}, settings
 
 
 @dataclass(frozen=True)
