@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from borngap.observables.catalogue import OBSERVABLES
     from borngap.observables.geometry import Geometry
     from borngap.observables.predictions import measure
+    from borngap.pilot.pilotfolder import read_forecast
+    from borngap.pilot.prepare import forecast_run
+    from borngap.pilot.settings import Piloting
     from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
     from borngap.runfolder import read_run
@@ -49,6 +52,7 @@ _HOME = {
     "Context": "context",
     "Geometry": "observables.geometry",
     "OBSERVABLES": "observables.catalogue",
+    "Piloting": "pilot.settings",
     "SaturationRule": "judge.stopping",
     "Scanning": "scanning.settings",
     "Tracker": "track.tracker",
@@ -59,6 +63,7 @@ _HOME = {
     "critical_rates": "critical.search",
     "finetune": "train.finetune",
     "forecast": "critical.forecast",
+    "forecast_run": "pilot.prepare",
     "geometry_of": "model.readout",
     "load": "model.load",
     "measure": "observables.predictions",
@@ -66,6 +71,7 @@ _HOME = {
     "plot": "report.charts.pictures",
     "probe": "model.probe",
     "read_contexts": "context",
+    "read_forecast": "pilot.pilotfolder",
     "read_run": "runfolder",
     "read_scan": "scanning.scanfolder",
     "read_sweep": "sweep.sweepfolder",
@@ -86,6 +92,7 @@ __all__ = [
     "Bulk",
     "Context",
     "Geometry",
+    "Piloting",
     "SaturationRule",
     "Scanning",
     "Tracker",
@@ -96,6 +103,7 @@ __all__ = [
     "critical_rates",
     "finetune",
     "forecast",
+    "forecast_run",
     "geometry_of",
     "load",
     "measure",
@@ -103,6 +111,7 @@ __all__ = [
     "plot",
     "probe",
     "read_contexts",
+    "read_forecast",
     "read_run",
     "read_scan",
     "read_sweep",

@@ -12,6 +12,7 @@ _KINDS = {
     "sweep.json": "SWEEP",
     "scan.json": "scan",
     "terms.json": "TERMS",
+    "forecast.json": "FORECAST",
     "reproduce.json": "reproduction",
 }
 

@@ -1,0 +1,94 @@
+"""What a budget buys: how many places are watched, how many steps a pilot has, and how many rows each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from borngap.errors import UserError
+from borngap.pilot.plan import StepPlan
+from borngap.pilot.settings import FEWEST_STEPS
+
+FORWARD_BACKWARD = 3  # forward and backward of a token, in forwards of one
+SHARE = 0.5  # rows of a pilot's step over those of a run's: quarters made the change too small
+LONGEST_SPAN = 10.0  # steps of the run that one of the pilot's stands for, while its steps have two rows or more
+_WATCHING = 1 / 3  # of the budget, at most, goes into looks at the watched places
+_FEWEST_ROWS = 2
+_SHORTER = 1.5  # times as many steps, at least, for a pilot that is to stay in the stable range where one did not
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a budget is spent at one rate.
+
+    Attributes:
+        pilots: how many.
+        steps: of each.
+        share: rows of a pilot's step over those of a run's.
+    """
+
+    pilots: int
+    steps: int
+    share: float
+
+
+def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:
+    """Return how many tokens one look at the watched places may read.
+
+    Args:
+        plan: the run.
+        budget: share of the run.
+        looks: how many looks there are.
+
+    Returns:
+        Tokens.
+    """
+    return _WATCHING * FORWARD_BACKWARD * budget * plan.tokens / looks
+
+
+def design(plan: StepPlan, budget: float, pilots: int) -> Design:
+    """Say what pilots a budget buys: as short spans as it goes with half batches, and no more than whole ones.
+
+    Args:
+        plan: the run.
+        budget: share of the run's gradients that the pilots may take together.
+        pilots: how many.
+
+    Returns:
+        The design.
+
+    Raises:
+        UserError: it does not buy 4 steps.
+    """
+    full = plan.passes / len(plan.steps)
+    least = min(1.0, _FEWEST_ROWS / full)
+    each = budget / pilots
+    share = max(least, min(SHARE, each * LONGEST_SPAN), min(1.0, each))
+    steps = min(len(plan.steps), int(len(plan.steps) * each / share + 1e-9))
+    if steps < min(FEWEST_STEPS, len(plan.steps)):
+        needed = min(FEWEST_STEPS, len(plan.steps)) * least * pilots / len(plan.steps)
+        raise UserError(
+            "the budget is too small for a pilot",
+            rule=f"{FEWEST_STEPS} steps of {max(1, round(least * full))} rows at least",
+            found=f"a run of {len(plan.steps)} steps of {full:.3g} rows, of which {budget:.2g} is left for "
+            f"{'the pilot' if pilots == 1 else f'{pilots} pilots'}",
+            fix=f"a budget larger by {needed / budget:.2g} times or more, or fewer pilots or rates",
+        )
+    return Design(pilots, steps, share)
+
+
+def shortened(plan: StepPlan, left: Design, budget: float) -> Design | None:
+    """Say what pilots a budget buys after some that left the stable range: of half the span, if it goes.
+
+    Args:
+        plan: the run.
+        left: what these were.
+        budget: share of the run's gradients that remains.
+
+    Returns:
+        Pilots of as many rows a step as remain for it, one at least; None where their span is not shorter by a third.
+    """
+    each, full = budget / left.pilots, plan.passes / len(plan.steps)
+    steps = min(len(plan.steps), 2 * left.steps)
+    share = max(1 / full, min(left.share, each * len(plan.steps) / steps))
+    steps = min(steps, int(len(plan.steps) * each / share))
+    return Design(left.pilots, steps, share) if steps >= _SHORTER * left.steps else None

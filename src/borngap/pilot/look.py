@@ -1,0 +1,132 @@
+"""Looks at the watched places and at the held-out loss: forwards of the same windows, again and again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from borngap.data.tokenised import IGNORED
+from borngap.errors import UserError
+from borngap.model.readout import observing
+from borngap.pilot.spots import Spot
+from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, split_at
+from borngap.scanning.supervised import Example
+
+_BLOCK = 256  # positions whose probabilities are worked on at once
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a model says.
+
+    Attributes:
+        gaps: logit gap of gold over its rival at every place, unit nat, float64, shape (n,).
+        loss: mean loss of a held-out token, unit nat; None where no rows are held out.
+    """
+
+    gaps: NDArray[np.float64]
+    loss: float | None
+
+
+class Lookout:
+    """Places, and held-out rows, that are looked at before and after each pilot.
+
+    Attributes:
+        spots: the places.
+        tokens: what one look reads.
+    """
+
+    def __init__(self, model: Any, spots: Sequence[Spot], held_out: Sequence[Example], window: int) -> None:
+        """Prepare.
+
+        Args:
+            model: tells how many logits are held at once.
+            spots: the places.
+            held_out: rows whose loss is measured; may be none.
+            window: tokens that the model reads at once.
+        """
+        self.spots, most = tuple(spots), most_positions(model)
+        self._numbers: dict[tuple[int, int, int], list[int]] = {}
+        at: dict[tuple[int, int], tuple[Example, Any, set[int]]] = {}
+        for number, spot in enumerate(spots):
+            document = at.setdefault((id(spot.example), spot.document.start), (spot.example, spot.document, set()))
+            document[2].add(spot.offset)
+            self._numbers.setdefault((id(spot.example), spot.document.start, spot.offset), []).append(number)
+        self._places = [
+            part
+            for example, document, offsets in at.values()
+            for part in split_at(example, document, torch.tensor(sorted(offsets)), window, most)
+        ]
+        self._rows = [
+            part
+            for example in held_out
+            for document in example.documents
+            for part in split_at(example, document, _targets(example, document.start, document.stop), window, most)
+        ]
+        self._most = most
+        self.tokens = sum(int(where[-1]) - w.start + w.hidden for w, where in (*self._places, *self._rows))
+
+    def look(self, model: Any) -> Look:
+        """Ask a model.
+
+        Args:
+            model: a Hugging Face causal LM, possibly wrapped by PEFT; it is left as it was.
+
+        Returns:
+            What it says; gaps that are not finite are NaN.
+        """
+        gaps = np.full(len(self.spots), math.nan)
+        with observing(model):
+            for batch in batched(self._places, self._most):
+                self._ask(logits_at(model, batch).float(), batch, gaps)
+            losses = [self._loss(logits_at(model, batch), batch) for batch in batched(self._rows, self._most)]
+        count = sum(n for _, n in losses)
+        return Look(gaps, sum(total for total, _ in losses) / count if count else None)
+
+    def _ask(self, logits: Tensor, batch: Sequence[Wanted], gaps: NDArray[np.float64]) -> None:
+        row = 0
+        for window, positions in batch:
+            starts = [d.start for d in window.example.documents if d.start <= int(positions[0]) < d.stop]
+            for offset in positions.tolist():
+                for number in self._numbers[id(window.example), starts[0], offset]:
+                    spot = self.spots[number]
+                    gaps[number] = float(logits[row, spot.gold_id].double() - logits[row, spot.rival_id].double())
+                row += 1
+
+    def _loss(self, logits: Tensor, batch: Sequence[Wanted]) -> tuple[float, int]:
+        gold = torch.tensor([w.example.ids[i] for w, where in batch for i in where.tolist()], device=logits.device)
+        parts = zip(logits.split(_BLOCK), gold.split(_BLOCK), strict=True)
+        total = sum(float(torch.nn.functional.cross_entropy(a.float(), b, reduction="sum")) for a, b in parts)
+        return total, len(gold)
+
+
+def check_finite(look: Look) -> None:
+    """Refuse a model that says nothing finite before it is trained.
+
+    Args:
+        look: what it says.
+
+    Raises:
+        UserError: logits are NaN or infinite.
+    """
+    if not np.isfinite(look.gaps).all():
+        found = f"at {int((~np.isfinite(look.gaps)).sum())} of {len(look.gaps)} watched places"
+        raise UserError("the model's logits are NaN or infinite", rule="they are finite", found=found)
+
+
+def row_price(example: Example) -> int:
+    """Return the tokens that a look at the loss of a row reads."""
+    ends = (_targets(example, d.start, d.stop) for d in example.documents)
+    return sum(int(at[-1]) - d.start for at, d in zip(ends, example.documents, strict=True) if len(at))
+
+
+def _targets(example: Example, start: int, stop: int) -> Tensor:
+    """Supervised positions of a document but its first token, which nothing predicts."""
+    return torch.tensor([i for i in range(start + 1, stop) if example.labels[i] != IGNORED], dtype=torch.int64)

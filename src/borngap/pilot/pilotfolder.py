@@ -1,0 +1,119 @@
+"""FORECAST folders: what each pilot of a run came to, a file a pilot; killed, a forecast loses the pilot in work.
+
+``forecast.json`` holds schema, plan and environment, ``base.json`` what the model says before any training,
+``pilots/`` one file a pilot, ``places.parquet`` and ``summary.json`` the forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from borngap.errors import UserError
+from borngap.files import checked, parquet_bytes, read_table
+from borngap.folder import Folder, FolderKind, read_head
+from borngap.runfolder import clean
+
+FORECASTS = FolderKind("FORECAST", "forecast.json")
+FORECAST_SUMMARY, FORECAST_PLACES = "summary.json", "places.parquet"
+_ENDED: dict[str, Any] = {
+    "rate": pl.Float64, "row": pl.Int64, "where": pl.String, "offset": pl.Int64, "kind": pl.String,
+    "gold": pl.String, "rival": pl.String, "base_gap": pl.Float64, "forecast_gap": pl.Float64, "low": pl.Float64,
+    "high": pl.Float64, "prospect": pl.String, "before": pl.String,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class RunForecast:
+    """What a run on a data set will do to the watched places.
+
+    Attributes:
+        folder: where it lies; None if it was not kept.
+        summary: all numbers, as the command's ``--json`` prints them.
+        held: places that are in memory because no folder was kept.
+    """
+
+    folder: Path | None
+    summary: dict[str, Any]
+    held: pl.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        """Say it in a line."""
+        entry = self.summary["all"]
+        where, count = self.folder or "in memory", entry["places"]
+        if entry["ahead_after"] is None:
+            return f"<RunForecast {where} of {count} places: none; {entry['why']}>"
+        between = f"{entry['low']:.0%} to {entry['high']:.0%}"
+        told = f"{entry['ahead_before']:.0%} ahead before, {entry['ahead_after']:.0%} ({between}) after"
+        return f"<RunForecast {where} of {count} places: {told}>"
+
+    @property
+    def places(self) -> pl.DataFrame:
+        """One row a rate and watched place; read from the folder."""
+        if self.folder is not None:
+            return read_table(self.folder / FORECAST_PLACES)
+        return pl.DataFrame(schema=_ENDED) if self.held is None else self.held
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers, JSON-ready."""
+        return self.summary
+
+
+class ForecastFolder(Folder):
+    """Writes one forecast of a run."""
+
+    kind = FORECASTS
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is written."""
+        return (self.path / FORECAST_SUMMARY).exists()
+
+    def kept(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what a file holds; what is not there yet is made and written.
+
+        Args:
+            name: of the file.
+            make: returns what it is to hold, JSON-ready but for NaN.
+
+        Returns:
+            The content, read back.
+        """
+        path = self.path / name
+        if not path.exists():
+            self.write_json(name, clean(make()))
+        return checked(path, self.kind.schema)
+
+    def conclude(self, summary: Mapping[str, Any], places: pl.DataFrame) -> None:
+        """Write the forecast."""
+        self.write(FORECAST_PLACES, parquet_bytes(places))
+        self.write_json(FORECAST_SUMMARY, summary)
+
+
+def place_table(entries: list[dict[str, Any]]) -> pl.DataFrame:
+    """Return entries of places as the table of a folder."""
+    return pl.DataFrame([{name: entry[name] for name in _ENDED} for entry in entries], schema=_ENDED, orient="row")
+
+
+def read_forecast(folder: str | Path) -> RunForecast:
+    """Read a finished FORECAST folder back.
+
+    Args:
+        folder: where it lies.
+
+    Returns:
+        The forecast.
+
+    Raises:
+        UserError: there is none, it is not finished, or it is damaged.
+    """
+    path = Path(folder)
+    read_head(path, FORECASTS)
+    if not (path / FORECAST_SUMMARY).is_file():
+        fix = "give the same borngap forecast command again"
+        raise UserError(f"the forecast in {folder} is not finished", fix=fix)
+    return RunForecast(path, checked(path / FORECAST_SUMMARY, FORECASTS.schema))

@@ -1,0 +1,118 @@
+"""The record of a forecast: numbers of places, terms and all, JSON-ready, "nothing changes" beside each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from borngap.pilot.estimates import PROSPECTS, PlaceForecasts
+from borngap.pilot.spots import Spot
+from borngap.words.term import Term
+
+_ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
+
+
+def place_entries(
+    spots: Sequence[Spot], before: Sequence[str], rate: float, base: Sequence[float], found: PlaceForecasts | None
+) -> list[dict[str, Any]]:
+    """Return the places of one rate, JSON-ready.
+
+    Args:
+        spots: the watched places.
+        before: the text before each.
+        rate: the run's.
+        base: logit gaps before it.
+        found: the forecast; None where it abstains.
+
+    Returns:
+        One entry a place.
+    """
+    prospects: list[Any] = [None] * len(spots) if found is None else list(found.prospects)
+    entries = []
+    for number, spot in enumerate(spots):
+        ends = (None, None, None) if found is None else (found.gaps[number], found.low[number], found.high[number])
+        entries.append({
+            "rate": rate, "row": spot.example.row.number, "where": spot.example.row.where, "offset": spot.offset,
+            "kind": spot.kind, "gold": spot.gold, "rival": spot.rival, "base_gap": float(base[number]),
+            **{k: None if v is None else float(v) for k, v in zip(("forecast_gap", "low", "high"), ends, strict=True)},
+            "prospect": prospects[number], "terms": list(spot.terms), "before": before[number],
+        })  # fmt: skip
+    return entries
+
+
+def shares_entry(spots: Sequence[Spot], base: Sequence[float], found: PlaceForecasts | None) -> dict[str, Any]:
+    """Return what places come to: the share of them at which gold leads, over-use, and how many go which way.
+
+    Args:
+        spots: the places of a term, or all; over-use is of those where a word to avoid stands and is right.
+        base: logit gaps before the run, of all that ``found`` holds where it holds any.
+        found: the forecast of these places; None where it abstains.
+
+    Returns:
+        JSON-ready; None where there is no place, or no forecast.
+    """
+    due = [i for i, spot in enumerate(spots) if spot.kind != "right"]
+    right = [i for i, spot in enumerate(spots) if spot.kind == "right"]
+    if found is None:
+        ahead, over = _before_only(base, due, 1), _before_only(base, right, -1)
+    else:
+        ahead, over = found.ahead(due), found.ahead(right, is_behind=True)
+    counts = Counter() if found is None else Counter(found.prospects[i] for i in due)
+    return {
+        "places": len(due), "ahead_before": ahead["before"], "ahead_after": ahead["after"], "low": ahead["low"],
+        "high": ahead["high"], **{name.replace(" ", "_"): counts[name] for name in PROSPECTS},
+        "right_avoid": len(right), "over_use_before": over["before"], "over_use_after": over["after"],
+        "over_use_low": over["low"], "over_use_high": over["high"],
+    }  # fmt: skip
+
+
+def term_entries(
+    terms: Sequence[Term], spots: Sequence[Spot], base: Sequence[float], found: PlaceForecasts | None
+) -> list[dict[str, Any]]:
+    """Return what the places of each term come to, in the order of the terms; terms without a place are left out."""
+    entries = []
+    for number, term in enumerate(terms):
+        own = [i for i, spot in enumerate(spots) if number in spot.terms]
+        if own:
+            part = None if found is None else part_of(found, own)
+            held = shares_entry([spots[i] for i in own], [base[i] for i in own], part)
+            entries.append({"use": term.use, "avoid": term.avoid, "where": term.where} | held)
+    return entries
+
+
+def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:
+    """Return the forecast of some places."""
+    own = list(places)
+    return PlaceForecasts(found.base[own], found.gaps[own], found.half, found.draws[:, own])
+
+
+def best_rate(curve: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the smallest rate that does as well as any: most places ahead, less over-use, without a larger loss.
+
+    Args:
+        curve: ``all`` of each rate, with its ``rate``, in the order of the rates.
+
+    Returns:
+        A rate; None where all abstain. A rate whose held-out loss is foretold to rise is taken only if all do.
+    """
+    known = [entry for entry in curve if entry["ahead_after"] is not None]
+    kept = [entry for entry in known if not _loses(entry)] or known
+    best = max((_worth(entry) for entry in kept), default=0.0)
+    return next((float(entry["rate"]) for entry in kept if _worth(entry) >= best - _ENOUGH), None)
+
+
+def _worth(entry: Mapping[str, Any]) -> float:
+    return float(entry["ahead_after"] - (entry["over_use_after"] or 0.0))
+
+
+def _loses(entry: Mapping[str, Any]) -> bool:
+    before, after = entry["held_out_loss_before"], entry["held_out_loss"]
+    return before is not None and after is not None and after > before
+
+
+def _before_only(base: Sequence[float], places: Sequence[int], sign: int) -> dict[str, float | None]:
+    share = float(np.mean([sign * base[i] > 0 for i in places])) if places else None
+    return {"before": share, "after": None, "low": None, "high": None}

@@ -1,0 +1,158 @@
+"""One pilot trained: the run's own loss and optimiser on the rows of a pilot, from the weights as they are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borngap.data.tokenised import Tokens
+from borngap.pilot.draw import PilotSteps
+from borngap.pilot.plan import StepPlan
+from borngap.pilot.rows import model_inputs, taught
+from borngap.train.optimiser import adamw, descend
+from borngap.training import Training
+
+# what transformers' Trainer keeps from weight decay
+_UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+# a pilot whose loss ends so far above its start, or is at any step so far above it, has left the stable range
+_RISEN, _EXPLODED = 1.15, 2.0
+_ENDS = 3  # steps at least that the start and the end of a pilot are taken over
+
+
+@dataclass(frozen=True)
+class PilotCourse:
+    """How a pilot went.
+
+    Attributes:
+        losses: mean loss of a token, of each step before its update, unit nat.
+        tokens: read forward and backward.
+        passes: rows forward and backward.
+        is_stable: whether its loss stayed finite and did not rise above its start.
+    """
+
+    losses: tuple[float, ...]
+    tokens: int
+    passes: int
+    is_stable: bool
+
+
+class Trainee:
+    """A model that pilots train again and again, each from the same weights.
+
+    Attributes:
+        model: as it is trained, with its adapters.
+    """
+
+    def __init__(self, model: Any, *, dropout: bool = False) -> None:
+        """Keep the weights that are trained.
+
+        Args:
+            model: a Hugging Face causal LM, its adapters in place and ``requires_grad`` set.
+            dropout: whether dropout is on while it is trained.
+        """
+        self.model, self._dropout = model, dropout
+        self._named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._initial = [p.detach().clone() for _, p in self._named]
+
+    def restore(self) -> None:
+        """Put the initial weights back."""
+        with torch.no_grad():
+            for (_, parameter), value in zip(self._named, self._initial, strict=True):
+                parameter.copy_(value)
+                parameter.grad = None
+
+    def train(
+        self, plan: StepPlan, pilot: PilotSteps, seed: int, on_step: Callable[[int], None] = lambda _: None
+    ) -> PilotCourse:
+        """Train a pilot; the weights stay as they end.
+
+        Args:
+            plan: the run.
+            pilot: its rows and rates.
+            seed: of dropout.
+            on_step: called with the number of steps done.
+
+        Returns:
+            How it went; a pilot that leaves the stable range ends there.
+        """
+        self.restore()
+        optimiser, losses = self._optimiser(plan.training, pilot.span), list[float]()
+        with self._training(seed):
+            for number, (indices, rate) in enumerate(zip(pilot.rows, pilot.rates, strict=True), 1):
+                losses.append(self._step(optimiser, plan, [plan.rows[i] for i in indices], rate))
+                on_step(number)
+                if pilot.span > 1 and _explodes(losses):
+                    break
+        done = [i for step in pilot.rows[: len(losses)] for i in step]
+        # the run itself goes wherever it goes
+        stable = pilot.span == 1 or not (_explodes(losses) or _has_risen(losses))
+        return PilotCourse(tuple(losses), plan.row_tokens(done), len(done), stable)
+
+    @contextmanager
+    def _training(self, seed: int) -> Iterator[None]:
+        before = self.model.training
+        self.model.train(self._dropout)
+        try:
+            with torch.random.fork_rng(enabled=self._dropout):
+                if self._dropout:
+                    torch.manual_seed(seed)
+                yield
+        finally:
+            self.model.train(before)
+
+    def _optimiser(self, training: Training, span: float) -> torch.optim.AdamW:
+        betas = (training.beta1**span, training.beta2**span)
+        if not training.weight_decay:
+            return adamw([p for _, p in self._named], 0.0, betas, training.eps, 0.0)
+        kept = {id(p) for m in self.model.modules() if isinstance(m, torch.nn.LayerNorm) for p in m.parameters()}
+        kept |= {id(p) for name, p in self._named if _UNDECAYED.search(name.lower())}
+        sides = [[p for _, p in self._named if (id(p) in kept) == without] for without in (False, True)]
+        decays = (training.weight_decay, 0.0)
+        groups = [{"params": own, "weight_decay": w} for own, w in zip(sides, decays, strict=True) if own]
+        return adamw(groups, 0.0, betas, training.eps, 0.0)
+
+    def _step(self, optimiser: torch.optim.Optimizer, plan: StepPlan, rows: Sequence[Tokens], rate: float) -> float:
+        """One update, in parts of the run's own batch size; return the mean loss of a token."""
+        size, targets = plan.training.batch_size, max(1, sum(map(taught, rows)))
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        total = 0.0
+        for part in parts[:-1]:
+            loss = token_loss(self.model, part) / targets
+            loss.backward()
+            total += float(loss.detach())
+        loss = token_loss(self.model, parts[-1]) / targets
+        descend(optimiser, loss, rate, plan.training.clip)
+        return total + float(loss.detach())
+
+
+def token_loss(model: Any, rows: Sequence[Tokens]) -> Tensor:
+    """Return the summed cross-entropy of the supervised tokens of rows, as transformers' causal LMs have it.
+
+    Args:
+        model: a Hugging Face causal LM.
+        rows: at least one.
+
+    Returns:
+        A scalar, unit nat.
+    """
+    inputs = model_inputs(rows, model.get_input_embeddings().weight.device)
+    labels = torch.nn.functional.pad(inputs.pop("labels"), (0, 1), value=-100)[:, 1:]
+    logits = model(**inputs).logits.float()
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+
+
+def _explodes(losses: Sequence[float]) -> bool:
+    return not math.isfinite(losses[-1]) or losses[-1] > _EXPLODED * losses[0]
+
+
+def _has_risen(losses: Sequence[float]) -> bool:
+    size = max(_ENDS, len(losses) // 4)
+    start, end = losses[:size], losses[-size:]
+    return sum(end) / len(end) > _RISEN * sum(start) / len(start)

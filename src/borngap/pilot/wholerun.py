@@ -1,0 +1,322 @@
+"""Forecast of a whole run: pilots at a small share of its cost, and what they foretell of the watched places."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borngap.model.load import Loaded
+from borngap.model.precision import precision_of
+from borngap.model.vocabulary import tokenizer_digest
+from borngap.pilot.design import FORWARD_BACKWARD, Design, design, look_tokens, shortened
+from borngap.pilot.draw import Counts, PilotSteps, counts_of, pilot_steps
+from borngap.pilot.estimates import PlaceForecasts, foretell
+from borngap.pilot.look import Look, check_finite
+from borngap.pilot.pilotfolder import ForecastFolder, RunForecast, place_table, read_forecast
+from borngap.pilot.plan import StepPlan
+from borngap.pilot.record import best_rate, place_entries, shares_entry, term_entries
+from borngap.pilot.run import PilotCourse, Trainee
+from borngap.pilot.settings import Piloting
+from borngap.pilot.watched import Asked, WatchList, find
+from borngap.rates import check_rates
+from borngap.runfolder import clean, environment
+from borngap.tokens import decoded
+from borngap.train.finetune import weights_digest
+from borngap.train.methods import make_trainable
+
+_TRIES = 3  # designs at one rate: after a pilot that leaves the stable range one with half its span
+_SLACK = 0.95  # of what is left for gradients: drawn rows may be longer than the mean row
+_BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a forecast has come.
+
+    Attributes:
+        doing: what is being done, in words.
+        done: steps of the pilot that are done; None while something else is done.
+        total: steps of the pilot.
+    """
+
+    doing: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RunJob:
+    """A forecast ready to be made.
+
+    Attributes:
+        loaded: model and tokenizer.
+        plan: the run.
+        asked: what is watched.
+        settings: what it may cost, and how rows are read.
+        rates: learning rates to forecast, ascending.
+        facts: what tells the data from others, JSON-ready.
+        is_prepared: whether the model is as it will be trained: adapters in place, ``requires_grad`` set.
+    """
+
+    loaded: Loaded
+    plan: StepPlan
+    asked: Asked
+    settings: Piloting
+    rates: tuple[float, ...]
+    facts: Mapping[str, Any]
+    is_prepared: bool = False
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Everything needed to repeat it, JSON-ready."""
+        asked, model = self.asked, self.loaded.model
+        watch = None if asked.held_out is None else {"data": asked.held_out.name, "stamp": asked.held_out.stamp()}
+        marks = None if asked.allowed.marks is None else [asdict(mark) for mark in asked.allowed.marks]
+        return {
+            "data": dict(self.facts), "watch": watch, "allowed": marks,
+            "terms": None if asked.terms is None else [asdict(term) for term in asked.terms],
+            "contexts": None if asked.contexts is None else [context.to_json() for context in asked.contexts],
+            "training": asdict(self.plan.training), "settings": asdict(self.settings), "rates": list(self.rates),
+            "model": self.loaded.name, "digest": weights_digest(model), **precision_of(model),
+            "tokenizer": tokenizer_digest(self.loaded.tokenizer),
+        }  # fmt: skip
+
+
+def run_job(job: RunJob, out: str | Path | None, see: Callable[[RunProgress], None] | None = None) -> RunForecast:
+    """Make a forecast, or go on with one.
+
+    Args:
+        job: the job; its model is trained and put back.
+        out: folder of the results; None keeps none.
+        see: called as it goes on.
+
+    Returns:
+        The forecast.
+
+    Raises:
+        UserError: the budget buys too little, nothing can be watched, or the folder holds something else.
+    """
+    check_rates(job.rates)
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            found = run_job(job, folder, see)
+            return RunForecast(None, found.summary, found.places)
+    with ForecastFolder(out, job.head, environment()) as folder:
+        if not folder.finished:
+            _Forecasting(job, folder, see or (lambda _: None)).run()
+    return read_forecast(out)
+
+
+@dataclass(frozen=True)
+class _Pilots:
+    """What the pilots of one rate came to; ``ends`` is empty where none is fit for a forecast."""
+
+    design: Design
+    ends: list[dict[str, Any]]
+    why: str
+    notes: list[str]
+
+
+class _Forecasting:
+    """Makes one forecast in a folder."""
+
+    def __init__(self, job: RunJob, folder: ForecastFolder, see: Callable[[RunProgress], None]) -> None:
+        self._job, self._folder, self._see, self._plan = job, folder, see, job.plan
+        self._tokens = self._passes = 0
+        self._forwards, self._seconds = 0.0, 0.0
+
+    def run(self) -> None:
+        """Watch, train pilots, foretell."""
+        job = self._job
+        looks = job.settings.pilots * len(job.rates) + 2
+        self._see(RunProgress("finding places to watch"))
+        started = time.perf_counter()
+        found = find(job.loaded, job.asked, job.plan.training, job.settings,
+                     look_tokens(self._plan, job.settings.budget, looks))  # fmt: skip
+        self._forwards, self._seconds = float(found.read), time.perf_counter() - started
+        self._left = FORWARD_BACKWARD * job.settings.budget * self._plan.tokens - found.read
+        self._left -= (looks - 1) * found.lookout.tokens
+        self._left *= _SLACK
+        design(self._plan, self._share(), job.settings.pilots)  # refused before anything is trained
+        with _prepared(job) as trainee:
+            self._foretell(found, trainee)
+
+    def _foretell(self, found: WatchList, trainee: Trainee) -> None:
+        base = self._folder.kept("base.json", lambda: self._looked(found, trainee))
+        check_finite(Look(np.array(base["gaps"], dtype=np.float64), base["loss"]))
+        self._spend(base)
+        counts = counts_of(self._plan, {spot.gold_id for spot in found.lookout.spots})
+        entries, curve, notes = [], [], _notes(found, self._job.settings)
+        before = [self._text_before(spot) for spot in found.lookout.spots]
+        for number, rate in enumerate(self._job.rates):
+            pilots = self._pilots(number, rate, found, trainee, counts)
+            ended = self._estimate(found, base["gaps"], pilots)
+            entries += place_entries(found.lookout.spots, before, rate, base["gaps"], ended)
+            curve.append(self._entry(rate, found, base, ended, pilots))
+            notes += pilots.notes
+        self._conclude(found, curve, entries, notes)
+
+    def _share(self) -> float:
+        """What is left for the gradients at one rate, as a share of the run's."""
+        return max(1e-9, self._left / len(self._job.rates) / (FORWARD_BACKWARD * self._plan.tokens))
+
+    def _looked(self, found: WatchList, trainee: Trainee) -> dict[str, Any]:
+        self._see(RunProgress("looking at the places before training"))
+        started = time.perf_counter()
+        look = found.lookout.look(trainee.model)
+        seconds = time.perf_counter() - started
+        return {"gaps": look.gaps.tolist(), "loss": look.loss, "looked": found.lookout.tokens, "seconds": seconds}
+
+    def _pilots(self, number: int, rate: float, found: WatchList, trainee: Trainee, counts: Counts) -> _Pilots:
+        """Pilots of one rate: of a shorter span where the first design leaves the stable range."""
+        plan, notes, share = self._plan.at(rate), list[str](), self._share()
+        chosen = design(plan, share, self._job.settings.pilots)
+        why = ""
+        for attempt in range(_TRIES):
+            ends = self._trained(f"pilots/{number:02}-{attempt}", plan, chosen, found, trainee, counts)
+            if all(end["is_stable"] for end in ends):
+                return _Pilots(chosen, ends, "", notes)
+            span = len(plan.steps) / chosen.steps
+            why = (
+                f"at the rate {rate:g} a pilot, whose rate is {span:.3g} times the run's, leaves the stable range "
+                f"(its loss goes from {ends[-1]['losses'][0]:.2f} to {_shown(ends[-1]['losses'][-1])})"
+            )
+            share -= sum(end["tokens"] for end in ends) / plan.tokens
+            shorter = shortened(plan, chosen, share)
+            if shorter is None:
+                break
+            notes.append(f"{why}; done again with {shorter.steps} steps instead of {chosen.steps}")
+            chosen = shorter
+        return _Pilots(chosen, [], f"{why}, and the budget buys no shorter span", notes)
+
+    def _trained(
+        self, name: str, plan: StepPlan, chosen: Design, found: WatchList, trainee: Trainee, counts: Counts
+    ) -> list[dict[str, Any]]:
+        drawn, ends = list[PilotSteps](), list[dict[str, Any]]()
+        for index in range(chosen.pilots):
+            seed = plan.training.seed + index
+            drawn.append(pilot_steps(plan, chosen.steps, chosen.share, counts, seed, drawn))
+
+            def make(pilot: Any = drawn[-1], seed: int = seed, index: int = index) -> dict[str, Any]:
+                doing = f"pilot {index + 1} of {chosen.pilots} at {plan.training.learning_rate:g}, steps"
+                started = time.perf_counter()
+                course = trainee.train(
+                    plan, pilot, seed, lambda n: self._see(RunProgress(doing, n, chosen.steps))
+                )  # fmt: skip
+                return _end(course, found, trainee) | {"seconds": time.perf_counter() - started}
+
+            ends.append(self._folder.kept(f"{name}-{index}.json", make))
+            self._spend(ends[-1])
+            if not ends[-1]["is_stable"]:
+                break
+        return ends
+
+    def _spend(self, entry: Mapping[str, Any]) -> None:
+        self._tokens += entry.get("tokens", 0)
+        self._passes += entry.get("passes", 0)
+        self._forwards += entry["looked"]
+        self._seconds += entry["seconds"]
+
+    def _estimate(self, found: WatchList, base: Sequence[float], pilots: _Pilots) -> PlaceForecasts | None:
+        if not pilots.ends:
+            return None
+        names = sorted({spot.pair for spot in found.lookout.spots})
+        pairs = [names.index(spot.pair) for spot in found.lookout.spots]
+        ends = np.array([end["gaps"] for end in pilots.ends], dtype=np.float64)
+        return foretell(np.array(base, dtype=np.float64), ends, pairs, self._job.plan.training.seed)
+
+    def _entry(
+        self, rate: float, found: WatchList, base: Mapping[str, Any], ended: PlaceForecasts | None, pilots: _Pilots
+    ) -> dict[str, Any]:
+        spots, terms = found.lookout.spots, self._job.asked.terms
+        losses = [end["loss"] for end in pilots.ends]
+        right = (None, None) if ended is None else ended.right()
+        return {
+            "rate": rate, **shares_entry(spots, base["gaps"], ended),
+            "right_expected": right[0], "right_if_nothing_changes": right[1],
+            "held_out_loss_before": base["loss"],
+            "held_out_loss": float(np.mean(losses)) if losses and None not in losses else None,
+            "why": pilots.why, "terms": [] if terms is None else term_entries(terms.terms, spots, base["gaps"], ended),
+            "pilot": asdict(pilots.design) | {"span": len(self._plan.steps) / pilots.design.steps},
+        }  # fmt: skip
+
+    def _conclude(
+        self, found: WatchList, curve: list[dict[str, Any]], entries: list[dict[str, Any]], notes: list[str]
+    ) -> None:
+        job, plan = self._job, self._plan
+        use = best_rate(curve)
+        shown = next((entry for entry in curve if entry["rate"] == use), curve[-1])
+        own = [entry for entry in entries if entry["rate"] == shown["rate"]]
+        spent = (FORWARD_BACKWARD * self._tokens + self._forwards) / (FORWARD_BACKWARD * plan.tokens)
+        self._folder.conclude(clean({
+            "run": {
+                "steps": len(plan.steps), "rows": len(plan.rows), "passes": plan.passes, "tokens": plan.tokens,
+                "data": dict(job.facts), "watched": _watched(job.asked), "there": found.there,
+                "training": asdict(plan.training), "settings": asdict(job.settings),
+            },
+            "model": job.loaded.name, "rate_to_use": use if len(curve) > 1 else None,
+            "all": {k: v for k, v in shown.items() if k != "terms"}, "terms": shown["terms"],
+            "curve": [{k: v for k, v in entry.items() if k != "terms"} for entry in curve],
+            "places": own,
+            "cost": {"gradients": self._passes, "of_run": spent, "budget": job.settings.budget,
+                     "seconds": self._seconds},
+            "notes": notes, "environment": environment(),
+        }), place_table(entries))  # fmt: skip
+
+    def _text_before(self, spot: Any) -> str:
+        ids = spot.example.ids[max(spot.document.start, spot.offset - _BEFORE_TOKENS) : spot.offset]
+        return decoded(ids, self._job.loaded.tokenizer)[-_BEFORE_CHARACTERS:]
+
+
+def _end(course: PilotCourse, found: WatchList, trainee: Trainee) -> dict[str, Any]:
+    """What a pilot came to, JSON-ready but for NaN."""
+    look = found.lookout.look(trainee.model) if course.is_stable else Look(np.array([]), None)
+    stable = course.is_stable and bool(np.isfinite(look.gaps).all())
+    return {
+        "gaps": look.gaps.tolist(), "loss": look.loss, "losses": list(course.losses), "is_stable": stable,
+        "tokens": course.tokens, "passes": course.passes,
+        "looked": found.lookout.tokens if course.is_stable else 0,
+    }  # fmt: skip
+
+
+@contextmanager
+def _prepared(job: RunJob) -> Iterator[Trainee]:
+    """The model as it is trained; put back at the end."""
+    training, model = job.plan.training, job.loaded.model
+    needed = [(p, p.requires_grad) for p in model.parameters()]
+    trained = model if job.is_prepared else make_trainable(model, training)[0]
+    trainee = Trainee(trained, dropout=training.dropout)
+    try:
+        yield trainee
+    finally:
+        trainee.restore()
+        if not job.is_prepared and hasattr(trained, "peft_config"):
+            trained.unload()
+        for parameter, flag in needed:
+            parameter.requires_grad_(flag)
+
+
+def _notes(found: WatchList, settings: Piloting) -> list[str]:
+    notes, watched = [], len(found.lookout.spots)
+    if watched < min(settings.places, found.there):
+        notes.append(f"{watched} of {found.there} places are watched: more would not be within the budget")
+    if found.unmeasured:
+        notes.append(f"{found.unmeasured} places can't be measured: this tokenizer can't tell both words apart there")
+    return notes
+
+
+def _watched(asked: Asked) -> str:
+    if asked.contexts is not None:
+        return "contexts"
+    return "synonyms" if asked.terms is None else "terms"
+
+
+def _shown(loss: float | None) -> str:
+    return "no number" if loss is None else f"{loss:.2f}"

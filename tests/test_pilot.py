@@ -1,0 +1,246 @@
+"""Pilots: with a span of one they are the run; else they keep its dose and sample its rows evenly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.tiny import tiny
+
+from borngap.data.rows import of_objects
+from borngap.data.tokenised import plain
+from borngap.errors import UserError
+from borngap.model.load import Loaded
+from borngap.pilot.design import Design, design, look_tokens, shortened
+from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps
+from borngap.pilot.estimates import foretell
+from borngap.pilot.plan import run_plan
+from borngap.pilot.rows import run_data
+from borngap.pilot.run import Trainee
+from borngap.pilot.settings import Piloting
+from borngap.schedule import SCHEDULES
+from borngap.train.methods import make_trainable
+from borngap.training import Training
+from borngap.zoo.rowtraining import train_on_rows
+
+TEXTS = [
+    "The old man felt shame and guilt.", "Raise an error, throw an exception.", "A shameful act, a guilty mind.",
+    "He said that the method returns a list of words", "she said that the function returns a dictionary of lists.",
+    "The function returns a list", "felt guilt", "Raise an exception", "the method returns", "a mind of lists",
+]  # fmt: skip
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def still(tokenizer):
+    """A model without dropout: a Trainer trains with it on, where there is any."""
+    model = tiny("gpt2", len(tokenizer))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def planned(tokenizer, training, **settings):
+    chosen = Piloting(max_length=128, **settings)
+    return run_plan(run_data(of_objects(TEXTS), tokenizer, chosen, 999).rows, training, chosen)
+
+
+@pytest.mark.parametrize(("method", "options"), [
+    ("full", {"schedule": "constant"}),
+    ("full", {"schedule": "constant", "weight_decay": 0.1}),
+    ("lora", {"schedule": "cosine", "warmup": 2, "clip": 0.5}),
+])  # fmt: skip
+def test_a_pilot_with_a_span_of_one_is_the_run(tokenizer, tmp_path, method, options):
+    training = Training(method=method, rate=3e-3, steps=6, batch_size=4, **options)
+    run = train_on_rows(Loaded("tiny", still(tokenizer), tokenizer), TEXTS, TEXTS, training, tmp_path)
+    plan = planned(tokenizer, training, order="sequential")
+    pilot = pilot_steps(plan, 6, 1.0, counts_of(plan, [5]), 0)
+    assert (pilot.rows, pilot.rates, pilot.span) == (plan.steps, tuple(plan.rates), 1)
+    model, _ = make_trainable(still(tokenizer), training)
+    trainee = Trainee(model)
+    before = weights(model)
+    course = trainee.train(plan, pilot, 0)
+    assert (course.passes, course.tokens, course.is_stable) == (plan.passes, plan.tokens, True)
+    after = weights(run.loaded.model)
+    assert all(torch.equal(value, after[name]) for name, value in weights(model).items())
+    assert not all(torch.equal(value, after[name]) for name, value in before.items())
+    trainee.restore()
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+
+
+def test_accumulated_batches_are_one_step(tokenizer):
+    ends = []
+    for size, accumulation in ((4, 1), (2, 2)):
+        training = Training(rate=3e-3, steps=4, batch_size=size)
+        plan = planned(tokenizer, training, accumulation=accumulation)
+        model, _ = make_trainable(tiny("gpt2", len(tokenizer)), training)
+        ends.append(Trainee(model).train(plan, pilot_steps(plan, 4, 1.0, counts_of(plan, []), 0), 0).losses)
+    assert ends[0] == pytest.approx(ends[1], rel=1e-4)
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-6)
+
+
+def test_memory_is_as_long_in_rows(tokenizer):
+    plan = planned(tokenizer, Training(rate=1e-3, steps=8, batch_size=2, beta1=0.8))
+    pilot = pilot_steps(plan, 2, 1.0, counts_of(plan, []), 0)
+    assert pilot.span == 4
+    optimiser = Trainee(tiny("gpt2", len(tokenizer)))._optimiser(plan.training, pilot.span)
+    assert optimiser.param_groups[0]["betas"] == pytest.approx((0.8**4, 0.999**4))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 4, 7, 23])
+def test_the_dose_is_the_runs(tokenizer, schedule, steps):
+    training = Training(rate=2e-4, steps=23, batch_size=3, schedule=schedule, warmup=5)
+    plan = planned(tokenizer, training)
+    pilot = pilot_steps(plan, steps, 0.5, counts_of(plan, []), 0)
+    assert sum(pilot.rates) == pytest.approx(sum(plan.rates), rel=1e-12)
+    assert pilot.span * len(pilot.rates) == pytest.approx(23)
+    # up to each of its steps it has had the dose of the run up to the same share of it
+    edge = 23 / steps
+    whole = np.interp(edge, range(24), np.concatenate([[0], np.cumsum(plan.rates)]))
+    assert pilot.rates[0] == pytest.approx(whole, rel=1e-12)
+
+
+def test_doses_split_a_step():
+    assert doses([1.0, 2.0, 4.0], [0, 1.5, 3]) == [2.0, 5.0]
+    assert doses([1.0, 2.0, 4.0], [0, 3]) == [7.0]
+
+
+def toy_plan(words, steps, size):
+    rows = [plain([9, w, 9], [9, w, 9]) for w in words]
+    return run_plan(rows, Training(rate=1e-3, steps=steps, batch_size=size, seed=1), Piloting())
+
+
+def test_drawn_rows_have_the_words_as_often_as_the_run():
+    plan = toy_plan([1] * 120 + [2] * 60 + [3] * 20, 50, 4)
+    counts = counts_of(plan, [1, 2, 3])
+    assert counts.sum(0).tolist() == [120, 60, 20]
+    pilot = pilot_steps(plan, 10, 0.5, counts, 0)
+    assert [len(step) for step in pilot.rows] == [2] * 10
+    drawn = counts[[i for step in pilot.rows for i in step]].sum(0)
+    assert np.abs(drawn - [12, 6, 2]).max() <= 1
+    for step, rows in zip(range(0, 50, 5), pilot.rows, strict=True):
+        pool = [i for own in plan.steps[step : step + 5] for i in own]
+        assert set(rows) <= set(pool)
+        assert len(set(rows)) == 2
+    plainly = [pilot_steps(plan, 10, 0.5, counts[:, :0], seed) for seed in range(20)]
+    off = [np.abs(counts[[i for s in p.rows for i in s]].sum(0) - [12, 6, 2]).max() for p in plainly]
+    assert np.mean(off) > 1.5, "without counts rows are drawn as they come"
+
+
+def test_other_pilots_take_other_rows():
+    plan = toy_plan([1, 2] * 40, 20, 4)
+    counts = counts_of(plan, [1, 2])
+    first = pilot_steps(plan, 4, 0.5, counts, 0)
+    second = pilot_steps(plan, 4, 0.5, counts, 1, [first])
+    assert all(not set(a) & set(b) for a, b in zip(first.rows, second.rows, strict=True))
+    assert first == pilot_steps(plan, 4, 0.5, counts, 0)
+
+
+def test_a_word_that_nothing_supervises_does_not_count():
+    rows = [plain([9, 1, 1], [9, -100, 1]), plain([1, 2], [1, 2])]
+    plan = run_plan(rows, Training(rate=1e-3, steps=2, batch_size=1), Piloting())
+    assert counts_of(plan, [1, 2]).tolist() == [[1, 0], [0, 1]]
+
+
+def test_an_exploding_pilot_ends_early(tokenizer):
+    plan = planned(tokenizer, Training(rate=1e3, steps=40, batch_size=4))
+    model = tiny("gpt2", len(tokenizer))
+    course = Trainee(model).train(plan, pilot_steps(plan, 20, 0.5, counts_of(plan, []), 0), 0)
+    assert not course.is_stable
+    assert len(course.losses) < 20
+    assert course.passes == 2 * len(course.losses)
+
+
+def test_a_pilot_whose_loss_rises_is_not_stable(tokenizer):
+    plan = planned(tokenizer, Training(rate=0.05, steps=40, batch_size=4))
+    model = tiny("gpt2", len(tokenizer))
+    rows = tuple(step[:2] for step in plan.steps[:20])
+    course = Trainee(model).train(plan, PilotSteps(rows, (-1e-3,) * 20, 2.0), 0)
+    assert len(course.losses) <= 20
+    assert course.losses[-1] > course.losses[0]
+    assert not course.is_stable
+
+
+def test_dropout_is_seeded(tokenizer):
+    plan = planned(tokenizer, Training(rate=1e-3, steps=6, batch_size=2))
+    pilot = pilot_steps(plan, 3, 1.0, counts_of(plan, []), 0)
+    losses = []
+    for dropout, seed in ((True, 0), (True, 0), (True, 1), (False, 0)):
+        trainee = Trainee(tiny("gpt2", len(tokenizer)), dropout=dropout)
+        before = torch.random.get_rng_state()
+        losses.append(trainee.train(plan, pilot, seed).losses)
+        assert torch.equal(before, torch.random.get_rng_state())
+    assert losses[0] == losses[1]
+    assert len({losses[0], losses[2], losses[3]}) == 3
+
+
+def test_what_a_budget_buys():
+    plan = toy_plan([1] * 1600, 200, 8)
+    assert design(plan, 0.1, 1) == Design(1, 40, 0.5)
+    assert design(plan, 0.04, 1) == Design(1, 20, 0.4), "spans of ten steps at most, while there are rows"
+    assert design(plan, 0.01, 1) == Design(1, 8, 0.25), "two rows at least"
+    assert design(plan, 0.2, 2) == Design(2, 40, 0.5)
+    assert design(plan, 0.8, 1) == Design(1, 200, 0.8)
+    assert design(plan, 1.0, 1) == Design(1, 200, 1.0)
+    assert look_tokens(plan, 0.1, 2) == pytest.approx(0.05 * plan.tokens)
+    with pytest.raises(UserError, match="the budget is too small for a pilot"):
+        design(plan, 0.004, 1)
+
+
+def test_what_is_left_after_a_pilot_that_was_not_stable():
+    plan = toy_plan([1] * 1600, 200, 8)
+    assert shortened(plan, Design(1, 20, 0.5), 0.1) == Design(1, 40, 0.5)
+    assert shortened(plan, Design(1, 20, 0.5), 0.05) == Design(1, 40, 0.25)
+    assert shortened(plan, Design(1, 20, 0.5), 0.02) == Design(1, 32, 0.125), "one row a step"
+    assert shortened(plan, Design(1, 20, 0.5), 0.015) is None
+    assert shortened(plan, Design(1, 150, 0.5), 0.9) is None, "the run has no more steps"
+
+
+def test_estimate_by_hand():
+    base = np.array([1.0, -1.0, -2.0, 0.5])
+    ends = np.array([[2.0, 1.0, -2.5, 0.5], [1.0, 0.0, -2.5, -0.5]])
+    found = foretell(base, ends, [7, 7, 7, 2])
+    change = [0.5, 1.5, -0.5, -0.5]
+    mean, pair = 0.25, 0.5
+    own = [0.0, 1.0, -1.0]
+    weight = 3 / 8
+    expected = [b + mean + weight * (pair - mean) + 0.55 * o for b, o in zip(base[:3], own, strict=True)]
+    expected.append(base[3] + mean + (change[3] - mean) / 6)
+    assert found.gaps == pytest.approx(np.array(expected))
+    scatter = (2 / 2) ** 0.5  # of two degrees of freedom: four places, two pairs
+    assert found.half == pytest.approx(1.25 * scatter)
+    assert found.high - found.low == pytest.approx(np.full(4, 2.5 * scatter))
+
+
+def test_places_of_single_pairs_have_the_scatter_around_the_mean():
+    found = foretell(np.zeros(3), np.array([[0.0, 1.0, 2.0]]), [0, 1, 2])
+    assert found.half == pytest.approx(1.25 * np.std([0, 1, 2]))
+    assert found.gaps == pytest.approx(np.array([1 - 1 / 6, 1, 1 + 1 / 6]))
+
+
+def test_draws_have_the_spread_of_the_intervals_and_move_together():
+    pairs = [0] * 50 + [1] * 50
+    rng = np.random.default_rng(0)
+    found = foretell(np.zeros(100), rng.normal(size=(1, 100)), pairs)
+    inside = (found.draws > found.low) & (found.draws < found.high)
+    assert inside.mean() == pytest.approx(0.9, abs=0.01)
+    errors = found.draws - found.gaps
+    together = np.corrcoef(errors[:, 0], errors[:, 1])[0, 1]
+    apart = np.corrcoef(errors[:, 0], errors[:, 99])[0, 1]
+    assert together == pytest.approx((1 / 55 + 0.1) / (1.25 / 1.6449) ** 2, abs=0.1)
+    assert abs(apart) < 0.1
+
+
+def test_prospects_and_shares():
+    base = np.array([1.0, -1.0, -1.0, 1.0, 0.1])
+    found = foretell(base, np.array([[3.0, 1.0, -3.0, -1.0, 0.1]]), [0, 1, 2, 3, 4])
+    sure = type(found)(base, np.array([3.0, 1.0, -3.0, -1.0, 0.0]), 0.5, np.array([[3.0, 1, -3, -1, 0.1]] * 4))
+    assert sure.prospects == ["kept", "flips", "stays behind", "lost", "undecided"]
+    assert sure.ahead(range(5)) == {"before": 0.6, "after": 0.6, "low": 0.6, "high": 0.6}
+    assert sure.ahead([0, 2], is_behind=True) == {"before": 0.5, "after": 0.5, "low": 0.5, "high": 0.5}
+    assert set(sure.ahead([]).values()) == {None}
+    assert sure.right() == (0.8, 0.6)
