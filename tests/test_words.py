@@ -162,9 +162,12 @@ def test_the_thesaurus():
 
 def test_the_thesaurus_is_small_comes_with_its_licence_and_is_read_late():
     folder = files("borngap.words")
-    assert 200_000 < len((folder / "wordnet.xz").read_bytes()) < 600_000
+    assert 200_000 < len((folder / "wordnet.npz").read_bytes()) < 600_000
     assert "WordNet 3.1 Copyright 2011 by Princeton University" in (folder / "wordnet.LICENSE").read_text("utf-8")
-    assert "src/borngap/words/wordnet.LICENSE" in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert len((folder / "lexicon.npz").read_bytes()) < 300_000
+    assert "Copyright (C) 2019 Brad Jascob" in (folder / "lexicon.LICENSE").read_text("utf-8")
+    for name in ("wordnet", "lexicon"):
+        assert f"src/borngap/words/{name}.LICENSE" in (ROOT / "pyproject.toml").read_text("utf-8")
     program = (
         "from borngap.words import relation, thesaurus\nassert thesaurus.english.cache_info().currsize == 0\n"
         "relation.relation('a', 'b')\nassert thesaurus.english.cache_info().currsize == 1"

@@ -1,6 +1,7 @@
 """English inflection: lemmas, forms, and the form of one word that corresponds to a form of another.
 
-The lexicon is that of ``lemminflect`` (NIH's SPECIALIST lexicon, cut to common words); it is read at the first call.
+The lexicon is that of ``lemminflect`` (NIH's SPECIALIST lexicon, cut to common words), packed by
+``docs/make_lexicon.py``; it is read at the first call.
 Words that it lacks (dataset, tokenizer) inflect as their last part does, or else regularly. Whatever is not written in
 English letters has one form, itself.
 """
@@ -9,19 +10,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import chain, takewhile
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from borngap.words.packed import Links, lines, packed_data, unpacked
+
+_FILE = "lexicon.npz"
 Form = Literal[
     "base", "plural", "third person", "past", "past participle", "gerund", "present", "comparative", "superlative"
 ]
 FORMS: tuple[Form, ...] = get_args(Form)
-_TAGS: dict[str, Form] = {
-    "NNS": "plural", "VBZ": "third person", "VBD": "past", "VBN": "past participle", "VBG": "gerund", "VBP": "present",
-    "JJR": "comparative", "RBR": "comparative", "JJS": "superlative", "RBS": "superlative",
+CODES: dict[str, Form] = {
+    "n": "plural", "v": "third person", "d": "past", "p": "past participle", "g": "gerund", "b": "present",
+    "c": "comparative", "s": "superlative",
 }  # fmt: skip
+"""What the forms are called in the packed lexicon."""
 _ENGLISH = re.compile(r"[A-Za-z]+(?:[- ][A-Za-z]+)*")
 _PARTICLE = (
     "about across after ahead along around aside away back by down for forth in into off on out over through to "
@@ -53,11 +59,15 @@ def lemmas(word: str) -> frozenset[str]:
         (first, _, rest), (before, _, last) = word.partition(" "), word.rpartition(" ")
         verbs, nouns = (f"{lemma} {rest}" for lemma in lemmas(first)), (f"{before} {lemma}" for lemma in lemmas(last))
         return frozenset((*verbs, *nouns))
-    for cut in chain((0,), _cuts(word)):
-        found = {lemma.lower() for spelt in _lexicon()[0].get(word[cut:], {}).values() for lemma in spelt}
+    lexicon = _lexicon()
+    found = lexicon.lemmas_of(word)
+    if found:
+        return frozenset(found)
+    for cut in _cuts(word):
+        found = lexicon.lemmas_of(word[cut:])
         if found:
-            return frozenset(word[:cut] + lemma for lemma in found)
-    return frozenset({word})
+            return frozenset([word[:cut] + lemma for lemma in found])
+    return frozenset((word,))
 
 
 @lru_cache(_CACHE)
@@ -117,23 +127,32 @@ def agree(form: str, base: str, other: str) -> str:
     return _cased(_regular(names[0], other) if name is None else theirs[name][0], form, base)
 
 
-_Entries = Mapping[str, Mapping[str, tuple[str, ...]]]
+@dataclass(frozen=True, eq=False)
+class _Lexicon:
+    """The packed lexicon: words in lower case, what they are forms of, and the forms of bases, unread."""
+
+    names: list[str]
+    places: Mapping[str, int]
+    lemmas: Links
+    forms: list[str]
+
+    def lemmas_of(self, word: str) -> list[str]:
+        """Return what a word is a form of; nothing for a word that is not held."""
+        place = self.places.get(word)
+        return [] if place is None else [self.names[lemma] for lemma in self.lemmas.of(place)]
+
+    def forms_of(self, word: str) -> str:
+        """Return the forms of a base as packed; "" for a word that is none."""
+        place = self.places.get(word)
+        return "" if place is None else self.forms[place]
 
 
 @cache
-def _lexicon() -> tuple[_Entries, _Entries]:
-    """The lexicon: word -> its lemmas by part of speech, and base -> its forms by tag."""
-    # by lemminflect's own readers: its look-ups copy each entry, which takes several times as long
-    from lemminflect import config
-    from lemminflect.codecs.InflectionLUCodec import InflectionLUCodec
-    from lemminflect.codecs.LemmaLUCodec import LemmaLUCodec
-    from lemminflect.codecs.OverridesCodec import OverridesCodec
-
-    bases, spelt = LemmaLUCodec.load(config.lemma_lu_fn), InflectionLUCodec.load(config.inflection_lu_fn)
-    for entries, file in ((bases, config.lemma_overrides_fn), (spelt, config.infl_overrides_fn)):
-        for word, entry in OverridesCodec.load(file).items():
-            entries[word] = entries.get(word, {}) | entry
-    return bases, spelt
+def _lexicon() -> _Lexicon:
+    arrays = packed_data(_FILE)
+    names = lines(arrays["words"])
+    places = dict(zip(names, range(len(names)), strict=True))
+    return _Lexicon(names, places, unpacked(arrays, "lemmas"), lines(arrays["forms"]))
 
 
 @lru_cache(_CACHE)
@@ -145,14 +164,17 @@ def _spellings(word: str) -> frozenset[str]:
 def _known(word: str) -> Mapping[Form, tuple[str, ...]]:
     """Forms by the lexicon, the base left out; nothing for a word that it lacks as a base."""
     found: dict[Form, tuple[str, ...]] = {}
-    for tag, written in _lexicon()[1].get(word, {}).items():
-        spelt = tuple(map(str.lower, written))
-        if tag in _TAGS and not (tag == "VBP" and word in spelt):
-            other = tuple(one for one in spelt if one != word) or spelt  # color has itself as a second plural
-            found[_TAGS[tag]] = tuple(dict.fromkeys(found.get(_TAGS[tag], ()) + other))
-    if "past" in found:  # the lexicon leaves out participles that equal the past
+    for entry in filter(None, _lexicon().forms_of(word).split(";")):
+        found[CODES[entry[0]]] = tuple(_changed(word, change) for change in entry[1:].split(","))
+    if "past" in found:  # participles that equal the past are left out
         found.setdefault("past participle", found["past"])
     return found
+
+
+def _changed(word: str, change: str) -> str:
+    """A word less some of its last letters, with others: "1ied" makes query queried."""
+    letters = re.match("[0-9]+", change).group()  # type: ignore[union-attr]
+    return word[: len(word) - int(letters)] + change[len(letters) :]
 
 
 def _unknown(word: str) -> Mapping[Form, tuple[str, ...]]:
@@ -175,8 +197,9 @@ def _cuts(word: str) -> Iterator[int]:
     if hyphen:
         yield hyphen
         return
+    lexicon = _lexicon()
     for cut in range(2, len(word) - _SHORTEST + 1):
-        if word[:cut] in _PREFIXES or (cut > 2 and _known(word[:cut])):
+        if word[:cut] in _PREFIXES or (cut > 2 and lexicon.forms_of(word[:cut])):
             yield cut
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain, repeat
 
-from borngap.words.relation import SYNONYMOUS, bases, relation, word_of
-from borngap.words.spelling import regular_spelling
+from borngap.words.relation import SYNONYMOUS, bases, relation, unlike, word_of
+from borngap.words.spelling import regular_spelling, skeleton
 from borngap.words.thesaurus import Thesaurus, english
 
 
@@ -21,16 +22,15 @@ class Relatives:
             thesaurus: WordNet unless given.
         """
         self._book = english() if thesaurus is None else thesaurus
-        self._words = [word_of(word) for word in words]
-        places: dict[str, list[int]] = defaultdict(list)
-        for place, word in enumerate(self._words):
-            places[word.lower()].append(place)
-        self._forms: dict[str, list[int]] = defaultdict(list)
-        self._spelt: dict[str, list[int]] = defaultdict(list)
-        for word, own in places.items():
-            self._spelt[regular_spelling(word)] += own
+        self._places: dict[str, list[int]] = defaultdict(list)
+        for place, word in enumerate(words):
+            self._places[word_of(word).lower()].append(place)
+        self._forms: dict[str, list[str]] = defaultdict(list)
+        self._alike: dict[str, list[str]] = defaultdict(list)
+        for word in self._places:
+            self._alike[skeleton(word)].append(word)
             for base in bases(word):
-                self._forms[base] += own
+                self._forms[base].append(word)
 
     def of(self, word: str) -> list[int]:
         """Return the places in the list of the words that are a word's synonyms, or the word in another spelling.
@@ -39,10 +39,15 @@ class Relatives:
             word: a word or a token's text.
 
         Returns:
-            All places at which ``relation`` has one of ``SYNONYMOUS``, ascending.
+            All places at which ``relation`` has one of ``SYNONYMOUS``, ascending; these do not depend on case.
         """
-        word = word_of(word)
-        meant = {other for base in bases(word) for other in (base, *self._book.synonyms(base))}
-        found = {place for base in meant for place in self._forms.get(base, ())}
-        found.update(self._spelt.get(regular_spelling(word), ()))
-        return sorted(p for p in found if relation(word, self._words[p], thesaurus=self._book) in SYNONYMOUS)
+        word = word_of(word).lower()
+        own, book, places = bases(word), self._book, self._places
+        meant = frozenset().union(*map(book.synonyms, own)) - own
+        found = set(chain.from_iterable(map(self._forms.get, meant, repeat(()))))
+        same = set(unlike(word, found, book))
+        spelt = regular_spelling(word)
+        found.update(form for form in self._alike.get(skeleton(word), ()) if regular_spelling(form) == spelt)
+        found.update(*(self._forms.get(base, ()) for base in own))
+        same.update(form for form in found - same if relation(word, form, thesaurus=book) in SYNONYMOUS)
+        return sorted(place for form in same for place in places[form])

@@ -9,28 +9,35 @@ from functools import lru_cache
 
 _JOINTS = re.compile(r"[\s\-‐‑'’.]+")
 _ENDING = r"(?=(?:e|ed|es|er|ers|ing|ings|able|ation|ations|ational)?$)"
-# what British and American English do regularly, each towards one of both
-_REGULAR = tuple((re.compile(old), new) for old, new in (
-    (rf"([iy])s{_ENDING}", r"\1z"),  # realise, analyse
-    ("our(?!$)|our$", "or"),  # colour
-    ("([^aeiou])re(s|d)?$", r"\1er\2"),  # centre
-    ("ogue", "og"),  # catalogue
-    ("ll", "l"),  # travelled
-    ("[ao]e", "e"),  # anaesthetic
-    ("dgement", "dgment"),  # judgement
-    ("nce", "nse"),  # defence
+# what British and American English do regularly, each towards one of both; first, what words that it matches contain
+_REGULAR = tuple((part, re.compile(old), new) for part, old, new in (
+    ("s", rf"([iy])s{_ENDING}", r"\1z"),  # realise, analyse
+    ("our", "our(?!$)|our$", "or"),  # colour
+    ("re", "([^aeiou])re(s|d)?$", r"\1er\2"),  # centre
+    ("ogue", "ogue", "og"),  # catalogue
+    ("ll", "ll", "l"),  # travelled
+    ("e", "[ao]e", "e"),  # anaesthetic
+    ("dgement", "dgement", "dgment"),  # judgement
+    ("nce", "nce", "nse"),  # defence
 ))  # fmt: skip
 # what else words of one meaning may differ in and still be one word
-_LOOSE = tuple((re.compile(old), new) for old, new in (
-    ("eing$", "ing"), ("ph", "f"), ("^en", "in"), ("xion", "ction"), ("ough$", "ow"), ("mme", "m"), ("sch", "sh"),
-    ("[kq]u?", "c"), ("y", "i"), ("ei", "ai"), ("ou", "o"), ("s", "z"), ("cz", "z"), ("or$", "er"), ("wardz$", "ward"),
-    ("zt$", ""), ("eabl", "abl"), (r"([b-df-hj-np-tv-xz])\1", r"\1"), ("h", ""), ("e$", ""),
+_LOOSE = tuple((part, re.compile(old), new) for part, old, new in (
+    ("eing", "eing$", "ing"), ("ph", "ph", "f"), ("en", "^en", "in"), ("xion", "xion", "ction"),
+    ("ough", "ough$", "ow"), ("mme", "mme", "m"), ("sch", "sch", "sh"), ("k", "ku?", "c"), ("q", "qu?", "c"),
+    ("y", "y", "i"), ("ei", "ei", "ai"), ("ou", "ou", "o"), ("s", "s", "z"), ("cz", "cz", "z"), ("or", "or$", "er"),
+    ("wardz", "wardz$", "ward"), ("zt", "zt$", ""), ("eabl", "eabl", "abl"), ("", r"([b-df-hj-np-tv-xz])\1", r"\1"),
+    ("h", "h", ""), ("e", "e$", ""),
 ))  # fmt: skip
 _ODD = dict(pair.split("/") for pair in (  # differ in no regular way
     "cheque/check", "kerb/curb", "aluminium/aluminum", "mum/mom", "okay/ok", "doughnut/donut", "draught/draft",
     "gaol/jail", "tonne/ton", "aeroplane/airplane", "through/thru", "though/tho", "storey/story", "cheques/checks",
     "pyjamas/pajamas", "artefact/artifact", "artefacts/artifacts", "storeys/stories", "draughts/drafts",
 ))  # fmt: skip
+# first letters that spellings of one word may have beside equal ones; h is silent
+_EXCHANGED = ("ae", "ao", "ai", "ay", "ei", "eo", "ey", "iy", "io", "oy", "pf", "gj", "ckqx", "cszxkq")
+_ALIKE = {letter: frozenset(letter.join(group for group in _EXCHANGED if letter in group)) | {letter, "h"}
+          for letter in "abcdefgijklmnopqrstuvwxyz"}  # fmt: skip
+_SKELETON = str.maketrans({"c": "z", "s": "z"} | dict.fromkeys("aeoul"))
 _SHORTEST = 5  # letters of words that nothing but a rule makes one
 
 
@@ -74,18 +81,32 @@ def spelling_of(word: str) -> Spelling:
     return Spelling(_solid(word), regular, _rewritten(regular, _LOOSE))
 
 
+def may_begin_alike(first: str, second: str) -> bool:
+    """Return whether words with two first letters, in lower case, can be one word in two spellings: a quick look."""
+    return second not in _ALIKE or second in _ALIKE.get(first, second)
+
+
+@lru_cache(1 << 17)
 def regular_spelling(word: str) -> str:
     """Return ``Spelling.regular`` alone: equal for all words that are one word by rules, without a thesaurus."""
     return _rewritten(_solid(word), _REGULAR)
 
 
+def skeleton(word: str) -> str:
+    """Return what words of equal ``regular_spelling`` have in common, and many others: a quick look at a long list."""
+    return _solid(word).translate(_SKELETON)
+
+
 def _solid(word: str) -> str:
-    letters = unicodedata.normalize("NFKD", word.lower())
-    plain = _JOINTS.sub("", "".join(one for one in letters if not unicodedata.combining(one)))
+    plain = word.lower()
+    if not (plain.isascii() and plain.isalpha()):
+        letters = unicodedata.normalize("NFKD", plain)
+        plain = _JOINTS.sub("", "".join(one for one in letters if not unicodedata.combining(one)))
     return _ODD.get(plain, plain) or word.lower()
 
 
-def _rewritten(word: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:
-    for old, new in rules:
-        word = old.sub(new, word)
+def _rewritten(word: str, rules: tuple[tuple[str, re.Pattern[str], str], ...]) -> str:
+    for part, old, new in rules:
+        if part in word:
+            word = old.sub(new, word)
     return word

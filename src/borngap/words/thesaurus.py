@@ -7,97 +7,109 @@ are synonyms if they are in any sense.
 
 from __future__ import annotations
 
-import lzma
 import re
-from collections.abc import Iterable
-from copy import deepcopy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from borngap.data.textfile import check_text, lines_of
 from borngap.errors import UserError
+from borngap.words.packed import Links, lines, packed_data, unpacked
 
-_DATA = files("borngap.words") / "wordnet.xz"
+_FILE = "wordnet.npz"
 _SEPARATORS = re.compile("[,;\t]")
 _RULE = "two words or more a line, separated by commas, semicolons or tabs"
 _LEAST = 2
-_Numbers = dict[str, list[int]]
-_Links = dict[str, list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class WordNet:
+    """The packed thesaurus: words and groups of them by number.
+
+    Attributes:
+        names: its words, in lower case.
+        places: word -> number.
+        members: group -> words.
+        groups: word -> groups.
+        kinds: word -> direct hypernyms.
+        opposites: word -> its antonyms.
+        derived: word -> words that it is derived from, or that are from it.
+    """
+
+    names: list[str]
+    places: Mapping[str, int]
+    members: Links
+    groups: Links
+    kinds: Links
+    opposites: Links
+    derived: Links
 
 
 class Thesaurus:
-    """Groups of synonyms, kinds of groups, pairs of opposites and of derived words; case makes no difference."""
+    """Groups of synonyms, kinds of words, pairs of opposites and of derived words; case makes no difference."""
 
-    def __init__(self) -> None:
-        """Make an empty one."""
-        self._members: list[str] = []  # of each group, tabs between them
-        self._groups: _Numbers = {}
-        self._kinds: _Numbers = {}
-        self._opposites: _Links = {}
-        self._derived: _Links = {}
+    def __init__(self, data: WordNet) -> None:
+        """Begin with WordNet's."""
+        self._data = data
+        self._added: list[list[str]] = []
+        self._own: dict[str, list[int]] = {}
 
     def __contains__(self, word: object) -> bool:
         """Return whether it holds a base form."""
-        return isinstance(word, str) and word.lower() in self._groups
+        return isinstance(word, str) and bool(self.groups(word))
 
     def groups(self, word: str) -> frozenset[int]:
         """Return the groups of synonyms that a base form is in; their numbers mean nothing else."""
-        return frozenset(self._groups.get(word.lower(), ()))
+        found = self._of(self._data.groups, word)
+        return frozenset((*found, *self._own.get(word.lower(), ())) if self._own else found)
 
     def kinds(self, word: str) -> frozenset[int]:
         """Return the direct hypernyms of a base form; their numbers mean nothing else."""
-        return frozenset(self._kinds.get(word.lower(), ()))
+        return frozenset(self._of(self._data.kinds, word))
 
     def synonyms(self, word: str) -> frozenset[str]:
         """Return the words that share a group with a base form, in lower case, itself left out."""
-        found = {other for group in self.groups(word) for other in self._members[group].split("\t")}
-        return frozenset(found - {word.lower()})
+        names, members = self._data.names, self._data.members
+        found = {names[other] for group in self._of(self._data.groups, word) for other in members.of(group)}
+        for group in self._own.get(word.lower(), ()):
+            found.update(self._added[group - len(members.starts)])
+        found.discard(word.lower())
+        return frozenset(found)
 
     def antonyms(self, word: str) -> frozenset[str]:
         """Return the direct opposites of a base form, in lower case."""
-        return frozenset(self._opposites.get(word.lower(), ()))
+        return frozenset([self._data.names[other] for other in self._of(self._data.opposites, word)])
 
     def derived(self, word: str) -> frozenset[str]:
         """Return the base forms that a base form is derived from, or that are from it: argue, argument."""
-        return frozenset(self._derived.get(word.lower(), ()))
+        return frozenset([self._data.names[other] for other in self._of(self._data.derived, word)])
 
     def add(self, words: Iterable[str]) -> None:
         """Add a group of synonyms."""
-        group, plain = len(self._members), [word.lower() for word in words]
-        self._members.append("\t".join(plain))
+        plain = [word.lower() for word in words]
         for word in plain:
-            self._groups.setdefault(word, []).append(group)
+            self._own.setdefault(word, []).append(len(self._data.members.starts) + len(self._added))
+        self._added.append(plain)
 
-    def rank(self, words: Iterable[str], kind: int) -> None:
-        """Say of words that they are of a kind."""
-        for word in words:
-            self._kinds.setdefault(word.lower(), []).append(kind)
-
-    def link(self, first: str, others: Iterable[str], *, opposite: bool) -> None:
-        """Add pairs of opposites, or of words of which one is derived from the other."""
-        links = self._opposites if opposite else self._derived
-        for other in others:
-            links.setdefault(first, []).append(other)
-            links.setdefault(other, []).append(first)
+    def _of(self, kind: Links, word: str) -> list[int]:
+        place = self._data.places.get(word.lower())
+        return [] if place is None else kind.of(place)
 
 
 @cache
 def english() -> Thesaurus:
     """Return WordNet's single words; read once, at the first call."""
-    found, kind, block = Thesaurus(), 0, ""
-    for line in lzma.decompress(_DATA.read_bytes()).decode("utf-8").splitlines():
-        words = line.split(" ")
-        if not words[0]:
-            block, kind = words[1], kind + 1
-        elif block in {"!", "+"}:
-            found.link(words[0], words[1:], opposite=block == "!")
-        elif block == "=":
-            found.rank((word for word in words if not word.endswith("~")), kind)
-            found.add(word.removesuffix("~") for word in words)
-        else:
-            found.add(words)
-    return found
+    return Thesaurus(_wordnet())
+
+
+@cache
+def _wordnet() -> WordNet:
+    arrays = packed_data(_FILE)
+    names, members = lines(arrays["words"]), unpacked(arrays, "members")
+    places = dict(zip(names, range(len(names)), strict=True))
+    others = (unpacked(arrays, name) for name in ("kinds", "opposites", "derived"))
+    return WordNet(names, places, members, members.reversed(len(names)), *others)
 
 
 def read_thesaurus(file: Path) -> Thesaurus:
@@ -113,7 +125,7 @@ def read_thesaurus(file: Path) -> Thesaurus:
     Raises:
         UserError: the file can't be read, has no group, or a line of it is none; the message says which line.
     """
-    found, before = deepcopy(english()), 0
+    found, before = Thesaurus(_wordnet()), 0
     for number, line in lines_of(file):
         if not line.lstrip("\ufeff ").startswith("#"):
             found.add(_group(line, f"{file}, line {number}"))
