@@ -47,7 +47,7 @@ class Links:
 
     def of(self, number: int) -> list[int]:
         """Return what a number leads to."""
-        return self.ends[self.starts[number] : self.starts[number + 1]].tolist()  # type: ignore[no-any-return]
+        return self.ends[self.starts[number] : self.starts[number + 1]].tolist()
 
     def reversed(self, size: int) -> Links:
         """Return the same links the other way, where they lead to numbers below ``size``."""
