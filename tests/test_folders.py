@@ -9,6 +9,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,19 +119,17 @@ class ReproductionWriter(Writer):
 
     def __init__(self, monkeypatch):
         super().__init__([*self.files, 0, 1, 2, "ends/lora"], [])
-        searches = iter(())
 
         def base(*_):
-            nonlocal searches
-            searches = iter(self.files[1:])
             return self._make("base", {"contexts": [{"context": 0, "gold_overlap": 0.5}], "model": {"tied": True}})
 
-        def critical(*arguments):
-            name = f"critical/lora-{arguments[2].criterion}-collocation"
-            return self._make(name, [{"critical_rate": 1e-3, "gold_overlap": 0.5}])
+        def finder(_name, contexts, training, _device):
+            name = f"critical/lora-{training.criterion}-collocation"
+            entry = {"context": 0, "critical_rate": 1e-3, "gold_overlap": 0.5}
+            return SimpleNamespace(units=lambda _: [[0]], rates=lambda *_: self._make(name, [entry]))
 
         monkeypatch.setattr(campaign, "base_of", lambda *_: base() | {"lora_targets": ["c_attn"]})
-        monkeypatch.setattr(campaign, "critical_of", critical)
+        monkeypatch.setattr(campaign, "RateFinder", finder)
         monkeypatch.setattr(campaign, "ends_of", lambda *_: self._make("ends/lora", []))
         monkeypatch.setattr(campaign, "run_sweep", lambda plan, out, **_: fill_sweep(out, plan.to_json(), self.made))
         monkeypatch.setattr(reproduction, "environment", dict)
@@ -145,7 +144,9 @@ class ReproductionWriter(Writer):
 
     def done(self, folder):
         home = reproduction.home(folder, "tiny")
-        found = {item for item in self.items if isinstance(item, str) and (home / f"{item}.json").exists()}
+        there = [path.relative_to(home) for path in home.rglob("*.json")]
+        # a search is one unit here; its part counts until the whole is written
+        found = {str(path).removesuffix(".json").removesuffix(".parts/0000") for path in there}.intersection(self.items)
         sweep = home / "sweeps" / "lora"
         return found | (read_sweep(sweep).finished if (sweep / "sweep.json").exists() else set())
 

@@ -314,7 +314,7 @@ def test_tables_come_out_the_same_without_training(whole, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a model was loaded")
 
-    for name in ("base_of", "critical_of", "ends_of", "run_sweep"):
+    for name in ("base_of", "RateFinder", "ends_of", "run_sweep"):
         monkeypatch.setattr(campaign, name, refuse)
     reproduce(plan, folder)
     rewrite_results(folder)

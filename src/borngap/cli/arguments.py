@@ -86,12 +86,12 @@ class Keeping:
     """Which contexts of a list a model keeps; the list is the same for every model.
 
     Attributes:
-        keep: ``measurable`` keeps those whose words the tokenizer tells apart; ``rival-ahead`` those of them with one
-            token a word in which the rival leads at the base model.
+        keep: ``measurable``, the default, keeps those whose words the tokenizer tells apart; ``rival-ahead`` those of
+            them with one token a word in which the rival leads at the base model.
         most: how many are kept at most, pairs of words in turn.
     """
 
-    keep: Keep = "measurable"
+    keep: Keep | None = None
     most: int | None = None
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -38,7 +39,7 @@ class Course:
 
     Attributes:
         nodes: steps done at the nodes, from 0 to the length of the run.
-        gradients: loss gradients there, shape (nodes, parameters).
+        gradients: loss gradients there, one a node, each of shape (parameters,).
         margins: the criterion's margins there, as of the last sweep.
         ends: displacement per unit rate at the node that the criterion is judged at.
     """
@@ -49,8 +50,8 @@ class Course:
         self._factors = land.tuner.training.factors
         self._doses = np.concatenate([[0.0], np.cumsum(self._factors)])
         self._grid(pieces)
-        self._state, self._ahead = State.zero(land.base), State.zero(land.base)
-        self.gradients = land.zeros(len(self.nodes))
+        self._state, self._ahead = State.zero(land.base), torch.zeros_like(land.base)
+        self.gradients = [torch.zeros_like(land.base) for _ in self.nodes]
         land.place(self.gradients[0], 0.0)
         logits, hidden = land.gradient(index, self.gradients[0])
         self._base = (logits, hidden)
@@ -87,12 +88,12 @@ class Course:
             see: called at every node but the first with its number, logits and hidden states, weights in place.
         """
         land, eps = self._land, self._land.tuner.training.eps
-        state, ahead = self._state, self._ahead
+        state, ahead = self._state, replace(self._state, displacement=self._ahead)
         state.reset()
         for number, part in enumerate(self._parts, 1):
             pair = self.gradients[number - 1 : number + 1]
             if cold:
-                pair[1] = pair[0]
+                pair[1].copy_(pair[0])
             advance(state, pair, part, eps, ahead, moments=False)
             self._place(ahead.displacement, rate, self.nodes[number])
             logits, hidden = land.gradient(self._index, pair[1])
@@ -145,11 +146,12 @@ class Course:
         """
         if self.pieces == self.nodes[-1]:
             return None
-        state, kept = self._ahead, [*range(0, self.pieces, 2), self.pieces]
+        # the moments of the last sweep are not needed any more
+        state, kept = replace(self._state, displacement=self._ahead), [*range(0, self.pieces, 2), self.pieces]
         state.reset()
         parts = self._pieces_between([self.nodes[k] for k in kept])
-        for pair, part in zip(pairwise(kept), parts, strict=True):
-            advance(state, self.gradients[list(pair)], part, self._land.tuner.training.eps, state)
+        for pair, part in zip(pairwise([self.gradients[k] for k in kept]), parts, strict=True):
+            advance(state, pair, part, self._land.tuner.training.eps, state)
         return state.displacement
 
     def refine(self) -> None:
@@ -174,10 +176,17 @@ class Course:
         return [piece(a, b, self._factors, settings.beta1, settings.beta2) for a, b in pairwise(nodes)]
 
     def _resample(self, where: np.ndarray) -> None:
-        """Interpolate gradients and margins at fractional positions among the present nodes."""
-        below = np.minimum(where.astype(int), len(self.gradients) - 2)
-        share = torch.tensor(where - below, dtype=self.gradients.dtype, device=self.gradients.device)[:, None]
-        self.gradients = torch.lerp(self.gradients[below], self.gradients[below + 1], share)
+        """Interpolate gradients and margins at fractional positions among the present nodes.
+
+        In place, from the last one on: no position is beyond its own number, so that what is read is still there.
+        """
+        old = len(self.gradients)
+        self.gradients += [torch.zeros_like(self._land.base) for _ in where[old:]]
+        for number, position in reversed(list(enumerate(where))):
+            below = min(int(position), old - 2)
+            torch.lerp(
+                self.gradients[below], self.gradients[below + 1], float(position - below), out=self.gradients[number]
+            )
         self.margins = [float(np.interp(x, range(len(self.margins)), self.margins)) for x in where]
 
     def _place(self, displacement: Tensor, rate: float, steps: int) -> None:

@@ -73,6 +73,7 @@ class Landscape:
             raise UserError("trained parameters lie apart", rule="one device and one dtype", found=kinds, fix=fix)
         tuner.restore()
         self.base = torch.cat([p.detach().flatten() for p in self.parameters])
+        tuner.held_elsewhere(self._views(self.base))
         self._now = self.base.clone()
         for view, parameter in zip(self._views(self._now), self.parameters, strict=True):
             parameter.data = view

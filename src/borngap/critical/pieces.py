@@ -90,7 +90,9 @@ def piece(first: int, last: int, schedule: Sequence[float], beta1: float = 0.9, 
     return Piece(_tensor(means), _tensor(squares), _tensor(weights), (1 - beta1**last, 1 - beta2**last))
 
 
-def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State, *, moments: bool = True) -> None:
+def advance(
+    state: State, gradients: Sequence[Tensor], part: Piece, eps: float, out: State, *, moments: bool = True
+) -> None:
     """Do the updates of a piece.
 
     ``displacement -= sum of schedule * m / (sqrt(v) + eps)``. Cost: some 30 passes over the parameters, whatever the
@@ -98,19 +100,20 @@ def advance(state: State, gradients: Tensor, part: Piece, eps: float, out: State
 
     Args:
         state: at the first node; not changed.
-        gradients: at both nodes, shape (2, parameters).
+        gradients: at both nodes, each of shape (parameters,).
         part: the piece.
         eps: AdamW's epsilon.
         out: takes the state at the second node; may be ``state`` itself.
         moments: whether its moments are wanted too; else they are left as they are.
     """
-    size, points = min(_BLOCK, gradients.shape[1]), len(part.means)
-    means, squares, weights = (x.to(gradients.device) for x in (part.means, part.squares, part.weights))
-    buffers = [gradients.new_empty(rows, size) for rows in (3, 4, points, points)]
-    for start in range(0, gradients.shape[1], size):
-        block = slice(start, min(start + size, gradients.shape[1]))
+    before, after = gradients
+    size, points = min(_BLOCK, len(before)), len(part.means)
+    means, squares, weights = (x.to(before.device) for x in (part.means, part.squares, part.weights))
+    buffers = [before.new_empty(rows, size) for rows in (3, 4, points, points)]
+    for start in range(0, len(before), size):
+        block = slice(start, min(start + size, len(before)))
         x, products, m, v = (buffer[:, : block.stop - start] for buffer in buffers)
-        x[0], x[1:] = state.mean[block], gradients[:, block]
+        x[0], x[1], x[2] = state.mean[block], before[block], after[block]
         products[0] = state.square[block]
         torch.mul(x[1:], x[1], out=products[1:3])
         torch.mul(x[2], x[2], out=products[3])

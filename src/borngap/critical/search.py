@@ -57,7 +57,13 @@ class ContextRate:
 
 
 class Searcher:
-    """Critical rates of one model's contexts, one context at a time, by one way."""
+    """Critical rates of one model's contexts, one context at a time, by one way.
+
+    Attributes:
+        solved: critical rates found by collocation so far; their median is where the next context begins.
+        limit: largest rate that counts.
+        training: the settings.
+    """
 
     def __init__(
         self, loaded: Loaded, contexts: Sequence[Context], training: Training, *, limit: float | None = None
@@ -82,7 +88,7 @@ class Searcher:
         self.tuner = FineTune(loaded, contexts, training)
         self.land = Landscape(self.tuner)
         self._class: str | None = None
-        self._solved: list[float] = []
+        self.solved: list[float] = []
         self._geometry = geometry_of(self.tuner.model, training.geometry, self.tuner.tokenizer)
         pairs = torch.tensor([[t.gold_id, t.rival_id] for t in self.tuner.targets])
         self.overlaps: list[float] = self._geometry.overlap(pairs[:, 0], pairs[:, 1]).double().tolist()
@@ -119,19 +125,35 @@ class Searcher:
             raise UserError("unknown way to find a critical rate", rule=f"one of {', '.join(WAYS)}", found=by)
         if rates is not None and by != "grid":
             raise UserError("rates are given", rule="only a grid takes them", found=by, fix="use --by grid")
+        results: dict[int, CriticalRate] = {}
         with self.land.evaluating():
-            waiting, results = [], dict[int, CriticalRate]()
-            for i in self.contexts:
-                known = self._resolved(i, by)
-                if known is None:
-                    waiting.append(i)
-                else:
-                    results[i] = known
-            for i, critical in self._ways(by, waiting, rates):
+            for i, critical in self.each(by, self.contexts, rates):
                 results[i] = critical
                 on_context(len(results))
         scope = self.training.scope
         return [ContextRate(self.tuner.targets[i], self.overlaps[i], results[i], scope) for i in self.contexts]
+
+    def each(
+        self, by: By, contexts: Sequence[int], rates: Sequence[float] | None = None
+    ) -> Iterator[tuple[int, CriticalRate]]:
+        """Find the critical rates of some contexts, within ``land.evaluating()``.
+
+        Args:
+            by: the way.
+            contexts: which.
+            rates: of ``grid``.
+
+        Yields:
+            Context and critical rate as they are found, those first that the base model has resolved.
+        """
+        waiting = []
+        for i in contexts:
+            known = self._resolved(i, by)
+            if known is None:
+                waiting.append(i)
+            else:
+                yield i, known
+        yield from self._ways(by, waiting, rates)
 
     def collocate(self, index: int, start: float | None = None) -> tuple[CriticalRate, Course]:
         """Solve one context by collocation.
@@ -146,10 +168,10 @@ class Searcher:
         before = self.land.spent.copy()
         course = Course(self.land, index, self.training.criterion, pieces_for(self.training.method))
         # contexts of one model are alike: their middle is a better guess than a standard rate
-        guess = statistics.median(self._solved) if self._solved else self._start
+        guess = statistics.median(self.solved) if self.solved else self.start
         solution = solve(course, start or guess, self.limit)
         if solution.rate is not None:
-            self._solved.append(solution.rate)
+            self.solved.append(solution.rate)
         low, high = around(solution.rate, collocation_half_width(solution.error, self.training.method))
         if solution.status == "beyond":
             low = self.limit
@@ -157,7 +179,8 @@ class Searcher:
         return self._booked(critical, before), course
 
     @property
-    def _start(self) -> float:
+    def start(self) -> float:
+        """The rate at which a search begins that knows nothing yet."""
         return min(self.limit, STANDARD_RATES[self.training.method] * _STANDARD_STEPS / sum(self.training.factors))
 
     def _ways(
@@ -227,7 +250,7 @@ class Searcher:
     def _by_dose(self, index: int) -> CriticalRate:
         before, budget = self.land.spent.copy(), self.training.steps
         trials = Trials(self.land, self.training.criterion, self.training.seed)
-        rate = min(self.limit, _FIRST_DOSE * self._start)
+        rate = min(self.limit, _FIRST_DOSE * self.start)
         time = trials.run(index, rate, budget)
         if time is None or math.isnan(time):
             return self._booked(self._unmet(rate, time), before)
@@ -272,7 +295,7 @@ class Searcher:
             if by == "grid":
                 brackets = grid_search(group, trials, rates or self._grid())
             else:
-                brackets = bisection(group, trials, dict.fromkeys(group, self._start), self.limit, self.share, WIDTH)
+                brackets = bisection(group, trials, dict.fromkeys(group, self.start), self.limit, self.share, WIDTH)
             spent = self.land.spent.since(before)
             for i in group:
                 result = found(brackets[i], by, self.limit)
@@ -280,7 +303,7 @@ class Searcher:
                 yield i, replace(result, optimizer_steps=parts[0], forward_passes=parts[1])
 
     def _grid(self) -> list[float]:
-        count = math.ceil(6 * math.log10(self.limit / (self._start / 100)))
+        count = math.ceil(6 * math.log10(self.limit / (self.start / 100)))
         return [self.limit * 10 ** (-k / 6) for k in range(count, -1, -1)]
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from borngap.choices import Keep
+from borngap.choices import Criterion, Keep
 from borngap.context import Context
 from borngap.sweep.plan import SweepPlan, plan_sweep
 from borngap.training import Dtype, Method, Training
@@ -84,6 +84,9 @@ class Scope:
         bisect: whether critical rates are also searched for by real runs.
         pairs: pairs of tokens that the bulk is sampled from.
         dtype: of the weights, as ``Training`` takes it.
+        brackets: whether forecast rates by rank, full and LoRA, are held against two real runs each.
+        ends: whether the ends of runs near the threshold are forecast.
+        criteria: by which critical rates are searched for without training.
         keep: which contexts each model keeps: all that its tokenizer can measure, or those of them in which the rival
             leads.
         most: how many contexts a model keeps at most, pairs of words in turn; all if None.
@@ -96,6 +99,9 @@ class Scope:
     bisect: bool = True
     pairs: int = 1_000_000
     dtype: Dtype | None = None
+    brackets: bool = False
+    ends: bool = True
+    criteria: tuple[Criterion, ...] = ("born", "rank")
     keep: Keep = "measurable"
     most: int | None = None
 

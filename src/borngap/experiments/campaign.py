@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from borngap.choices import Criterion
 from borngap.context import Context
 from borngap.critical.record import By
 from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_of, theta_of
-from borngap.experiments.folder import Plan, entries, home, kept
-from borngap.experiments.measure import base_of, critical_of, ends_of, settings_of
+from borngap.experiments.folder import Plan, entries, home, in_units, is_whole, kept
+from borngap.experiments.measure import base_of, ends_of, settings_of
+from borngap.experiments.ratefinding import RateFinder
 from borngap.files import checked
 from borngap.model.load import quiet
 from borngap.sweep.plan import SweepPlan
@@ -25,6 +27,7 @@ from borngap.training import Method
 # what is done, of how many, and in words
 OnProgress = Callable[[str, str, int, int], None]
 _ENOUGH = 3
+CHECKED: tuple[Method, ...] = ("lora", "full")  # of which forecasts are held against runs
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,27 @@ class Search:
         """Name of its file."""
         return f"{self.method}-{self.criterion}-{self.by}"
 
+    @property
+    def words(self) -> str:
+        """What it is, for whoever watches."""
+        return f"{self.method}, {self.criterion}, {self.by}"
+
 
 def searches(plan: Plan) -> list[Search]:
     """Return the searches that a plan needs: those without training first, since rates are chosen by them."""
     methods = list(dict.fromkeys(ARMS[name].scale for name in plan.scope.arms))
-    found = [Search(m, criterion, "collocation") for m in methods for criterion in _criteria(m)]
+    found = [Search(m, criterion, "collocation") for m in methods for criterion in _criteria(m, plan)]
+    found += [search for search in checked_by_runs(plan) if search not in found]
     if plan.scope.bisect:
         # by rank, full fine-tuning takes as long again and adds no claim of its own
         found += [Search(m, "born", "bisect") for m in methods if m != "readout-only"]
         found += [Search("lora", "rank", "bisect")] if "lora" in methods else []
     return found
+
+
+def checked_by_runs(plan: Plan) -> list[Search]:
+    """Return the searches whose forecasts are held against two real runs each."""
+    return [Search(method, "rank", "collocation") for method in CHECKED] if plan.scope.brackets else []
 
 
 def reproduce_model(
@@ -78,9 +92,11 @@ def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device:
     report(model, "base model", 0, 1)
     base = kept(there / "base.json", lambda: base_of(model, plan.contexts, plan.scope, device))
     contexts = [plan.contexts[row["context"]] for row in base["contexts"]]
-    targets = tuple(base["lora_targets"])
+    work = _Work(there, model, contexts, plan, tuple(base["lora_targets"]), report, device)
     for search in searches(plan):
-        _search(there, model, contexts, plan, search, targets, report, device)
+        work.search(search)
+    for search in checked_by_runs(plan):
+        work.brackets(search)
     for arm, planned in sweeps(there, model, plan, base):
         folder_of = there / "sweeps" / arm.id
         if is_complete(folder_of):
@@ -93,7 +109,7 @@ def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device:
             on_run=lambda done, total, arm=arm: report(model, arm.title, done, total),  # type: ignore[misc]
         )
     for arm, planned in sweeps(there, model, plan, base):
-        if arm.id in MAIN:
+        if arm.id in MAIN and plan.scope.ends:
             _ends(there, model, planned, arm, rates(there, plan, base, arm), report, device)
 
 
@@ -104,10 +120,12 @@ def is_stored(folder: Path, model: str, plan: Plan) -> bool:
         return False
     if not all((there / "critical" / f"{search.name}.json").is_file() for search in searches(plan)):
         return False
+    if not all((there / "brackets" / f"{search.method}.json").is_file() for search in checked_by_runs(plan)):
+        return False
     base = checked(there / "base.json")
     arms = [arm for arm, _ in sweeps(there, model, plan, base)]
     forecast = [arm for arm in arms if arm.id in MAIN and FORECAST in rates(there, plan, base, arm).values()]
-    ends = all((there / "ends" / f"{arm.id}.json").is_file() for arm in forecast)
+    ends = not plan.scope.ends or all((there / "ends" / f"{arm.id}.json").is_file() for arm in forecast)
     return ends and all(is_complete(there / "sweeps" / arm.id) for arm in arms)
 
 
@@ -153,7 +171,7 @@ def theta_by_collocation(there: Path, method: Method) -> tuple[float | None, str
         theta* and the criterion; None where no context has a critical rate.
     """
     found = {}
-    for criterion in _criteria(method):
+    for criterion in ("born", "rank"):
         path = there / "critical" / f"{method}-{criterion}-collocation.json"
         rows = entries([path]) if path.is_file() else []
         found[criterion] = [
@@ -163,29 +181,43 @@ def theta_by_collocation(there: Path, method: Method) -> tuple[float | None, str
     return theta_of(found[best]), best
 
 
-def _criteria(method: Method) -> tuple[Criterion, ...]:
-    return ("born",) if method == "readout-only" else ("born", "rank")
+def _criteria(method: Method, plan: Plan) -> tuple[Criterion, ...]:
+    return ("born",) if method == "readout-only" else plan.scope.criteria
 
 
-def _search(
-    there: Path,
-    model: str,
-    contexts: list[Context],
-    plan: Plan,
-    search: Search,
-    targets: tuple[str, ...],
-    report: OnProgress,
-    device: str,
-) -> None:
-    words = f"critical rates: {search.method}, {search.criterion}, {search.by}"
-    report(model, words, 0, len(contexts))
-    settings = settings_of(search.method, plan.scope, search.criterion, targets)
+@dataclass(frozen=True)
+class _Work:
+    """What searches of one model have in common: where they are stored, of what, and who is told."""
 
-    def make() -> dict[str, Any]:
-        seen: Callable[[int], None] = lambda done: report(model, words, done, len(contexts))  # noqa: E731
-        return {"entries": critical_of(model, contexts, settings, search.by, device, seen)}
+    there: Path
+    model: str
+    contexts: list[Context]
+    plan: Plan
+    targets: tuple[str, ...]
+    report: OnProgress
+    device: str
 
-    kept(there / "critical" / f"{search.name}.json", make)
+    def search(self, search: Search) -> None:
+        """Store the critical rates of a search."""
+        path = self.there / "critical" / f"{search.name}.json"
+        if not is_whole(path):
+            finder, seen = self._begun(search, f"critical rates: {search.words}")
+            in_units(path, finder.units(search.by), partial(finder.rates, search.by), seen)
+
+    def brackets(self, search: Search) -> None:
+        """Store how the forecasts of a search compare with real runs."""
+        path = self.there / "brackets" / f"{search.method}.json"
+        if not is_whole(path):
+            found = entries([self.there / "critical" / f"{search.name}.json"])
+            forecasts = {entry["context"]: entry for entry in found if entry["status"] == "ok"}
+            finder, seen = self._begun(search, f"forecast rates against runs: {search.method}")
+            in_units(path, finder.units("bisect"), lambda unit, _: finder.brackets(forecasts, unit), seen)
+
+    def _begun(self, search: Search, words: str) -> tuple[RateFinder, Callable[[int], None]]:
+        self.report(self.model, words, 0, len(self.contexts))
+        settings = settings_of(search.method, self.plan.scope, search.criterion, self.targets)
+        finder = RateFinder(self.model, self.contexts, settings, self.device)
+        return finder, lambda done: self.report(self.model, words, done, len(self.contexts))
 
 
 def _ends(

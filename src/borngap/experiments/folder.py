@@ -1,14 +1,15 @@
 """The folder of a reproduction: what is stored there, under which names, and how it is read.
 
 ``reproduce.json`` holds the plan. ``models/<name>/`` holds, for each model, ``base.json``, ``critical/*.json``,
-``ends/*.json`` and a SWEEP for each arm under ``sweeps/``. Everything else (``results.json``, ``claims.json``,
-``tables/``, ``figures/``, ``report.*``) is made from these and can be deleted.
+``brackets/*.json``, ``ends/*.json`` and a SWEEP for each arm under ``sweeps/``. Everything else (``results.json``,
+``claims.json``, ``tables/``, ``figures/``, ``report.*``) is made from these and can be deleted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from borngap.results.stored import REPRODUCTION
 from borngap.runfolder import environment
 
 PLAN_FILE = REPRODUCTION.head
+_UNITS = ".parts"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,37 @@ def kept(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     if not path.is_file():
         write_whole(path, json_bytes({"schema": REPRODUCTION.schema} | dict(make())))
     return checked(path, REPRODUCTION.schema)
+
+
+def in_units(
+    path: Path,
+    units: Sequence[Sequence[int]],
+    make: Callable[[Sequence[int], Sequence[Mapping[str, Any]]], list[dict[str, Any]]],
+    on_unit: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Make a file with a list of entries unit by unit; what was made before a stop is not made again.
+
+    Args:
+        path: the file; until it is whole its units lie beside it in a folder.
+        units: numbers of contexts.
+        make: computes the entries of a unit, given the unit and all entries before.
+        on_unit: called with the number of contexts done.
+    """
+    parts, done, seen = path.with_suffix(_UNITS), list[dict[str, Any]](), 0
+    for number, unit in enumerate(units):
+        before = tuple(done)
+        done += kept(parts / f"{number:04}.json", lambda: {"entries": make(unit, before)})["entries"]  # noqa: B023
+        seen += len(unit)
+        on_unit(seen)
+    kept(path, lambda: {"entries": sorted(done, key=lambda entry: entry["context"])})
+    is_whole(path)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a file that is made unit by unit is there; then what a stop may have left of its units goes."""
+    if path.is_file():
+        shutil.rmtree(path.with_suffix(_UNITS), ignore_errors=True)
+    return path.is_file()
 
 
 def entries(paths: Sequence[Path]) -> list[dict[str, Any]]:

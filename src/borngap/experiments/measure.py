@@ -1,8 +1,8 @@
-"""What is measured of one model besides its runs: the base model, its bulk, critical rates, forecast outcomes."""
+"""What is measured of one model besides runs and critical rates: the base model, its bulk, forecast outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 from borngap.choices import KINDS, Criterion, Kind
 from borngap.context import Context
 from borngap.critical.forecast import at_rate
-from borngap.critical.record import By
-from borngap.critical.search import ContextRate, Searcher, critical_entry
+from borngap.critical.search import Searcher
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.experiments.claims.paper import lora_targets
@@ -57,27 +56,6 @@ def base_of(name: str, contexts: Sequence[Context], scope: Scope, device: str = 
     return whole
 
 
-def critical_of(
-    name: str, contexts: Sequence[Context], training: Training, by: By, device: str = "cpu",
-    on_context: Callable[[int], None] = lambda _: None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Find the critical rate of every context.
-
-    Args:
-        name: bundled name, local folder, or hub id.
-        contexts: what would be trained on, each alone.
-        training: method, steps and criterion count.
-        by: the way.
-        device: torch device.
-        on_context: called with the number of contexts done.
-
-    Returns:
-        One JSON-ready entry a context.
-    """
-    found = Searcher(load(name, device, training.dtype), contexts, training).search(by, on_context=on_context)
-    return [clean(_entry(i, threshold, training)) for i, threshold in enumerate(found)]
-
-
 def ends_of(name: str, contexts: Sequence[Context], training: Training, device: str = "cpu") -> list[dict[str, Any]]:
     """Forecast how runs at the settings' rate end, without an optimiser step.
 
@@ -105,12 +83,6 @@ def settings_of(method: Method, scope: Scope, criterion: Criterion, targets: tup
     """Return the settings that critical rates of a method are searched for with."""
     more: dict[str, Any] = {"lora_targets": targets} if method == "lora" else {}
     return Training(method=method, steps=scope.steps, criterion=criterion, dtype=scope.dtype, **more)
-
-
-def _entry(index: int, threshold: ContextRate, training: Training) -> dict[str, Any]:
-    entry = critical_entry(index, threshold)
-    settings = {"method": training.method, "criterion": training.criterion, "seed": training.seed}
-    return settings | {key: entry[key] for key in entry if key not in {"prompt", "gold", "rival"}}
 
 
 def _bulk(model: Any, kind: Kind, tokenizer: Any, pairs: int) -> dict[str, Any]:

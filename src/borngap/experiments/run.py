@@ -18,7 +18,7 @@ from borngap.experiments.campaign import OnProgress, reproduce_model, searches
 from borngap.experiments.claims.claimlist import CLAIMS
 from borngap.experiments.claims.judging import claims_table, judged
 from borngap.experiments.folder import Plan, home, start
-from borngap.experiments.parts import dragging, fields, geometries, heads, ratesweep, regimes, steplevel
+from borngap.experiments.parts import bracketed, dragging, fields, geometries, heads, ratesweep, regimes, steplevel
 from borngap.experiments.parts.concepts import figures as concepts
 from borngap.experiments.processes import end_quietly, end_with_parent, one_model
 from borngap.experiments.study import Study, read_study
@@ -33,6 +33,7 @@ from borngap.sweep.engines import Worker, estimate
 from borngap.sweep.plan import plan_sweep
 from borngap.training import Training
 
+BRACKETS = "brackets"
 EXPERIMENTS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "regimes": (regimes, ("lora", "lora-seeds")),
     "steps": (steplevel, ("full", "lora", "lora-seeds")),
@@ -41,9 +42,13 @@ EXPERIMENTS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "fields": (fields, ("full", "lora")),
     "geometry": (geometries, ("lora",)),
     "heads": (heads, ("full", "lora", "lora-readout", "full-embeddings", "full-readout", "readout-only")),
+    BRACKETS: (bracketed, ()),
 }  # fmt: skip
 QUICK = Scope(steps=30, fields=(1.7, 10.0), further_seeds=False, pairs=200_000)
 QUICK_CONTEXTS = 5
+# what 2 cores can bear of a model of 100 million parameters and more; forecasts are held against two runs, not bisected
+REAL = Scope(further_seeds=False, bisect=False, ends=False, criteria=("rank",), keep="rival-ahead", most=16)
+REAL_EXPERIMENTS = ("regimes", "steps", "boundary", "drag", "fields", "geometry", BRACKETS)
 # measured on docs-gpt2-s and docs-neox-s, 30 steps, as multiples of one run of full fine-tuning: a stacked LoRA run,
 # a critical rate, the forecast end of a run
 _STACKED = 0.12
@@ -73,7 +78,8 @@ def scope_of(experiments: Sequence[str], base: Scope) -> Scope:
         rule = f"one or more of {', '.join(EXPERIMENTS)}"
         raise UserError("unknown experiment", rule=rule, found=unknown or "none")
     needed = {arm for name in experiments for arm in EXPERIMENTS[name][1]}
-    return replace(base, arms=tuple(arm for arm in ARMS if arm in needed))
+    arms = tuple(arm for arm in ARMS if arm in needed)
+    return replace(base, arms=arms, brackets=BRACKETS in experiments)
 
 
 def reproduce(
@@ -183,7 +189,9 @@ def rewrite_results(folder: Path) -> None:
 def _of(study: Study) -> list[Any]:
     # further seeds add runs to an arm, not an experiment
     arms = {*study.plan.scope.arms, "lora-seeds"} if study.plan is not None else set(ARMS)
-    return [module for module, needed in EXPERIMENTS.values() if set(needed) <= arms]
+    named = {name: set(needed) <= arms for name, (_, needed) in EXPERIMENTS.items()}
+    named[BRACKETS] = study.plan is None or study.plan.scope.brackets
+    return [EXPERIMENTS[name][0] for name, there in named.items() if there]
 
 
 def _follow(futures: Sequence[Future[None]], news: Any, report: OnProgress) -> None:

@@ -31,6 +31,12 @@ MODEL_COLUMNS: dict[str, Any] = {
 CRITICAL_COLUMNS: dict[str, Any] = {
     "model": _S, "method": _S, "criterion": _S, "by": _S, "seed": _I, "context": _I, "gold_overlap": _F,
     "critical_rate": _F, "low": _F, "high": _F, "status": _S, "optimizer_steps": _I, "forward_passes": _I,
+    "seconds": _F,
+}  # fmt: skip
+BRACKET_COLUMNS: dict[str, Any] = {
+    "model": _S, "method": _S, "criterion": _S, "seed": _I, "context": _I, "gold_overlap": _F, "forecast": _F,
+    "below": _F, "above": _F, "below_flip": _F, "above_flip": _F, "fails": _B, "resolves": _B, "bisected": _F,
+    "forecast_seconds": _F, "run_seconds": _F, "bisection_seconds": _F,
 }  # fmt: skip
 END_COLUMNS: dict[str, Any] = {
     "model": _S, "group": _S, "context": _I, "rate": _F, "label": _S, "outcome": _S, "by": _S,
@@ -75,6 +81,7 @@ class Study:
         sweeps: (model, arm) -> SWEEP, for figures that need single steps.
         quantiles: model -> geometry -> percentile -> overlap.
         plan: the plan; None for made-up studies.
+        brackets: a row a forecast rate that was held against two real runs.
         memo: what ``once`` has computed.
     """
 
@@ -86,6 +93,7 @@ class Study:
     sweeps: Mapping[tuple[str, str], Sweep]
     quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]
     plan: Plan | None = None
+    brackets: pl.DataFrame = field(default_factory=lambda: frame([], BRACKET_COLUMNS))
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, name: str, make: Callable[[], Kept]) -> Kept:
@@ -132,7 +140,7 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> pl.D
 
 _TABLES = {
     "models": MODEL_COLUMNS, "contexts": BASE_COLUMNS, "critical": CRITICAL_COLUMNS, "ends": END_COLUMNS,
-    "runs": RUN_COLUMNS,
+    "runs": RUN_COLUMNS, "brackets": BRACKET_COLUMNS,
 }  # fmt: skip
 
 
@@ -149,12 +157,14 @@ def _of_model(there: Path, model: str, plan: Plan) -> dict[str, Any]:
             labels = rates(there, plan, base, ARMS[name])
             runs += list(_runs(sweeps[model, name], name, labels, numbers, tied=base["model"]["tied"]))
     critical = entries(sorted((there / "critical").glob("*.json")))
+    brackets = entries(sorted((there / "brackets").glob("*.json")))
     return {
         "model": model,
         "models": [_model_row(there, model, base)],
         "contexts": [{"model": model} | row for row in base["contexts"]],
         "critical": [{"model": model} | row | {"context": numbers[row["context"]]} for row in critical],
         "ends": list(_ends(there, model, plan, base, numbers)),
+        "brackets": [{"model": model} | row | {"context": numbers[row["context"]]} for row in brackets],
         "runs": [{"model": model} | row for row in runs],
         "sweeps": sweeps,
         "quantiles": {kind: bulk["overlap_percentiles"] for kind, bulk in base["bulk"].items()},

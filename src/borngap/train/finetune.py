@@ -138,6 +138,14 @@ class FineTune:
                 parameter.copy_(value)
                 parameter.grad = None
 
+    def held_elsewhere(self, initial: Sequence[Tensor]) -> None:
+        """Take equal values that somebody else holds as the initial weights, so that they are in memory once.
+
+        Args:
+            initial: the weights to restore, in the order of the trained parameters.
+        """
+        self._initial = list(initial)
+
     def _batches(self) -> Iterator[list[int]]:
         settings, count = self._training, len(self.targets)
         generator = torch.Generator().manual_seed(settings.shuffle or 0)

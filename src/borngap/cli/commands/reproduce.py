@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from borngap.cli.arguments import Json, Keeping, Machine, bundled_contexts, name
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say, short_number
 from borngap.errors import UserError
-from borngap.training import Dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,10 +46,16 @@ def reproduce(
         ),
     ] = "",
     experiments: Annotated[
-        str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads.")
+        str, typer.Option(help="Comma-separated: regimes, steps, boundary, drag, fields, geometry, heads, brackets.")
     ] = "",
     quick: Annotated[
         bool, typer.Option("--quick", help="Two models, five contexts, fewer rates, 30 steps: minutes.")
+    ] = False,
+    real: Annotated[
+        bool,
+        typer.Option(
+            "--real", help="For pretrained models: paper120, rival ahead, 16 at most, brackets instead of bisections."
+        ),
     ] = False,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps a run; by default 50, or 30 if quick.")] = None,
     keeping: Keeping,
@@ -71,7 +76,11 @@ def reproduce(
     if steps is not None and steps < 1:
         raise UserError("steps is out of range", rule="at least 1", found=steps)
     quiet()
-    plan = _plan(models, contexts, experiments, steps, machine.dtype, keeping, quick=quick)
+    if quick and real:
+        raise UserError("--quick and --real are given", rule="one of them")
+    changed = {"steps": steps, "dtype": machine.dtype, "keep": keeping.keep, "most": keeping.most}
+    scope = {key: value for key, value in changed.items() if value is not None}
+    plan = _plan(models, contexts, experiments, scope, quick=quick, real=real)
     processes = workers or os.cpu_count() or 1
     if estimate:
         seconds = estimated(plan, out, processes, machine.device)
@@ -91,29 +100,21 @@ def reproduce(
         _show(records, out)
 
 
-def _plan(
-    models: str,
-    contexts: str,
-    experiments: str,
-    steps: int | None,
-    dtype: Dtype | None,
-    keeping: Keeping,
-    *,
-    quick: bool,
-) -> Plan:
-    from dataclasses import asdict, replace
+def _plan(models: str, contexts: str, experiments: str, changed: dict[str, Any], *, quick: bool, real: bool) -> Plan:
+    from dataclasses import replace
 
     from borngap.context import read_contexts
     from borngap.experiments.arms import Scope
     from borngap.experiments.folder import Plan
-    from borngap.experiments.run import EXPERIMENTS, QUICK, QUICK_CONTEXTS, scope_of
+    from borngap.experiments.run import BRACKETS, EXPERIMENTS, QUICK, QUICK_CONTEXTS, REAL, REAL_EXPERIMENTS, scope_of
 
-    chosen = read_contexts(contexts or ("paper10" if models == "paper" else "docs10"))
-    scope = QUICK if quick else Scope()
+    usual = "paper10" if models == "paper" else "paper120" if real else "docs10"
+    chosen = read_contexts(contexts or usual)
     if quick and not contexts:
         chosen = chosen[:: max(1, len(chosen) // QUICK_CONTEXTS)][:QUICK_CONTEXTS]
-    names = [name.strip() for name in experiments.split(",")] if experiments else list(EXPERIMENTS)
-    scope = scope_of(names, replace(scope, steps=steps or scope.steps, dtype=dtype, **asdict(keeping)))
+    names = [name.strip() for name in experiments.split(",")] if experiments else []
+    names = names or list(REAL_EXPERIMENTS if real else [name for name in EXPERIMENTS if name != BRACKETS])
+    scope = scope_of(names, replace(QUICK if quick else REAL if real else Scope(), **changed))
     return Plan(_models(models, quick=quick), tuple(chosen), scope)
 
 

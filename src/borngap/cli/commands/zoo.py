@@ -199,7 +199,7 @@ def _kept(name: str, model: str, keeping: Keeping) -> Sequence[Context]:
     from borngap.zoo.choose import keep
 
     found = read_contexts(name)
-    kept, left_out = keep(load(model), found, keeping.keep, keeping.most)
+    kept, left_out = keep(load(model), found, keeping.keep or "rival-ahead", keeping.most)
     for number, why in left_out.items():
         typer.echo(f"left out, line {number + 1}: {why}", err=True)
     return [found[i] for i in kept]

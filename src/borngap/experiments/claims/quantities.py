@@ -9,6 +9,7 @@ import polars as pl
 
 from borngap.cuts import JUMP, PHANTOM_SHARES
 from borngap.experiments.arms import AT_THRESHOLD, MAIN, STANDARD, WELL_ABOVE
+from borngap.experiments.parts.bracketed import bracketed
 from borngap.experiments.parts.dragging import failures
 from borngap.experiments.parts.heads import paired
 from borngap.experiments.select import IS_CATAPULT, chosen, transitions
@@ -227,3 +228,13 @@ def _area(rows: pl.DataFrame) -> Quantity:
         return area(c["score"].astype(float), c["structural"].astype(bool))
 
     return resampled(statistic, columns)
+
+
+def brackets_hold(study: Study) -> Quantity:
+    """Share of forecast rates by rank of which a run 1.5 % below fails and one 1.5 % above resolves."""
+    return averaged(bracketed(study).with_columns(pl.col("holds").cast(pl.Float64)), "holds")
+
+
+def bracketed_error(study: Study) -> Quantity:
+    """Median factor, less 1, by which a forecast rate by rank misses the bisected one."""
+    return averaged(bracketed(study), "error", np.median)

@@ -1,0 +1,117 @@
+"""Forecast rates held against real runs in a reproduction: what is found, what a stop costs, what the claims say."""
+
+from dataclasses import replace
+
+import pytest
+from tests.studies import study
+
+from borngap.context import read_contexts
+from borngap.experiments import campaign, ratefinding
+from borngap.experiments.arms import Scope
+from borngap.experiments.campaign import is_stored, reproduce_model
+from borngap.experiments.claims.quantities import bracketed_error, brackets_hold
+from borngap.experiments.folder import Plan, entries, home
+from borngap.experiments.parts.bracketed import tables
+from borngap.experiments.ratefinding import BESIDE, RateFinder, evenly
+from borngap.experiments.run import BRACKETS, REAL, planned_runs, scope_of
+from borngap.experiments.study import BRACKET_COLUMNS, frame
+from borngap.model.load import load
+from borngap.train.finetune import FineTune
+from borngap.training import Training
+
+MODEL = "docs-gpt2-s"
+SETTINGS = {method: Training(method=method, steps=6, criterion="rank") for method in ("full", "lora")}
+PLAN = Plan(
+    (MODEL,), tuple(read_contexts("docs10")[:3]), scope_of([BRACKETS], replace(REAL, steps=6, pairs=2000, most=2))
+)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_what_the_two_runs_say_is_what_the_reference_loop_says(method):
+    contexts = read_contexts("docs10")[:2]
+    finder = RateFinder(MODEL, contexts, SETTINGS[method])
+    (unit,) = {"full": [[0]], "lora": finder.units("bisect")}[method]
+    found = [entry for one in finder.units("collocation") for entry in finder.rates("collocation", one, ())]
+    rows = finder.brackets({entry["context"]: entry for entry in found}, unit)
+    assert [row["context"] for row in rows] == unit
+    tuner = FineTune(load(MODEL), contexts, SETTINGS[method])
+    for row in rows:
+        assert (row["below"], row["above"]) == pytest.approx(
+            (row["forecast"] * (1 - BESIDE), row["forecast"] * (1 + BESIDE))
+        )
+        for side, kept in (("below", not row["fails"]), ("above", row["resolves"])):
+            steps = list(tuner.alone(row["context"], rate=row[side], observe="margins"))
+            gaps = [step.records[row["context"]]["logit_gap"] for step in steps]
+            flip = next((i for i, gap in enumerate(gaps) if gap > 0), None)
+            assert (flip is not None) is kept
+            assert (row[f"{side}_flip"] is None) is (flip is None)
+            assert flip is None or flip - 1 < row[f"{side}_flip"] <= flip
+        assert row["bisected"] == pytest.approx(row["forecast"], rel=BESIDE + 1e-6)
+        assert min(row[name] for name in ("forecast_seconds", "run_seconds", "bisection_seconds")) > 0
+
+
+def test_a_forecast_that_is_off_does_not_hold_and_is_bisected_all_the_same():
+    finder = RateFinder(MODEL, read_contexts("docs10")[:1], SETTINGS["full"])
+    (entry,) = finder.rates("collocation", [0], ())
+    true = entry["critical_rate"]
+    for factor, told in ((0.7, (True, False)), (1.4, (False, True))):
+        (row,) = finder.brackets({0: entry | {"critical_rate": factor * true}}, [0])
+        assert (row["fails"], row["resolves"]) == told
+        assert row["bisected"] == pytest.approx(true, rel=0.01)
+    assert finder.brackets({}, [0]) == []
+
+
+def test_a_stop_costs_one_unit_and_changes_no_number(tmp_path, monkeypatch):
+    reproduce_model(tmp_path / "whole", MODEL, PLAN)
+    assert is_stored(tmp_path / "whole", MODEL, PLAN)
+    calls, find = [], RateFinder.rates
+
+    def stopped(self, by, unit, before):
+        calls.append(unit)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return find(self, by, unit, before)
+
+    monkeypatch.setattr(RateFinder, "rates", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce_model(tmp_path / "stopped", MODEL, PLAN)
+    assert not is_stored(tmp_path / "stopped", MODEL, PLAN)
+    reproduce_model(tmp_path / "stopped", MODEL, PLAN)
+    assert calls == [[0], [1], [1], *[[0], [1]]]
+    for kind in ("critical", "brackets"):
+        files = [sorted((home(tmp_path / name, MODEL) / kind).iterdir()) for name in ("whole", "stopped")]
+        assert [path.name for path in files[0]] == [path.name for path in files[1]]
+        for whole, resumed in zip(*files, strict=True):
+            assert [_timeless(e) for e in entries([whole])] == [_timeless(e) for e in entries([resumed])]
+    monkeypatch.setattr(campaign, "RateFinder", None)
+    reproduce_model(tmp_path / "stopped", MODEL, PLAN)
+
+
+def test_brackets_alone_train_nothing_else():
+    assert PLAN.scope.arms == ()
+    assert PLAN.scope.brackets
+    assert planned_runs(PLAN) == 0
+    assert not scope_of(["steps"], Scope()).brackets
+    assert sorted(evenly([3, 5, 7, 9, 11], 3)) == [3, 7, 11]
+    assert evenly([1, 2], 5) == {1, 2}
+    assert evenly([], ratefinding.REFINED) == set()
+
+
+def test_claims_and_table_of_brackets():
+    rows = [
+        {
+            "model": f"m{c % 5}", "method": "full", "context": c, "forecast": 1.01, "bisected": 1.0 if c < 5 else None,
+            "fails": True, "resolves": c != 9, "forecast_seconds": 2.0, "run_seconds": 4.0,
+        }
+        for c in range(10)
+    ]  # fmt: skip
+    made = replace(study(), brackets=frame(rows, BRACKET_COLUMNS))
+    assert brackets_hold(made).value == pytest.approx(0.9)
+    assert bracketed_error(made).value == pytest.approx(0.01)
+    (table,) = tables(made)
+    first = table.rows.row(4, named=True)
+    assert (first["contexts"], first["hold"], first["bisected"], first["forecast_seconds"]) == (2, 0.5, 1, 2.0)
+
+
+def _timeless(entry):
+    return {key: value for key, value in entry.items() if not key.endswith("seconds")}
