@@ -20,7 +20,7 @@ BESIDE = 0.015  # how far below and above a forecast rate the two runs are
 BRACKET_WIDTH = 0.005  # relative width that a bisection inside them ends with
 REFINED = 5  # contexts a method that are bisected
 
-Found = dict[str, Any]
+RateEntry = dict[str, Any]
 
 
 class RateFinder:
@@ -49,7 +49,7 @@ class RateFinder:
         numbers = list(self._searcher.contexts)
         return [numbers] if by == "bisect" and self._trials.stacks else [[i] for i in numbers]
 
-    def rates(self, by: By, unit: Sequence[int], before: Sequence[Found]) -> list[Found]:
+    def rates(self, by: By, unit: Sequence[int], before: Sequence[RateEntry]) -> list[RateEntry]:
         """Find the critical rates of a unit.
 
         Args:
@@ -71,7 +71,7 @@ class RateFinder:
         ]
         return [clean(self._entry(critical_entry(i, rate), seconds)) for i, rate in zip(unit, rates, strict=True)]
 
-    def brackets(self, forecasts: Mapping[int, Found], unit: Sequence[int]) -> list[Found]:
+    def brackets(self, forecasts: Mapping[int, RateEntry], unit: Sequence[int]) -> list[RateEntry]:
         """Hold forecast rates against two real runs each, and some of them against a bisection between these.
 
         Args:
@@ -100,7 +100,7 @@ class RateFinder:
             for i in rates
         ]  # fmt: skip
 
-    def _two_runs(self, rates: Mapping[int, float]) -> tuple[dict[int, Bracket], dict[int, Found], float]:
+    def _two_runs(self, rates: Mapping[int, float]) -> tuple[dict[int, Bracket], dict[int, RateEntry], float]:
         began, brackets, told = self._clock(), {i: Bracket() for i in rates}, {}
         wanted = [(i, rate * (1 + side)) for i, rate in rates.items() for side in (-BESIDE, BESIDE)]
         times = self._trials(wanted)
@@ -130,14 +130,14 @@ class RateFinder:
             open_ = [i for i, _ in wanted]
         return (self._clock() - began) / max(1, len(chosen))
 
-    def _entry(self, found: Found, seconds: float) -> Found:
+    def _entry(self, found: RateEntry, seconds: float) -> RateEntry:
         kept = {key: found[key] for key in found if key not in {"prompt", "gold", "rival"}}
         return self._settings() | kept | {"seconds": seconds}
 
-    def _head(self, index: int) -> Found:
+    def _head(self, index: int) -> RateEntry:
         return self._settings() | {"context": index, "gold_overlap": self._searcher.overlaps[index]}
 
-    def _settings(self) -> Found:
+    def _settings(self) -> RateEntry:
         settings = self._training
         return {"method": settings.method, "criterion": settings.criterion, "seed": settings.seed}
 
