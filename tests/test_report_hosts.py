@@ -6,11 +6,14 @@ import json
 
 import pytest
 from peft import LoraConfig, get_peft_model
+from tests.fits import faults
 from tests.hosts import CONTEXTS, LORA, TIED, trainer
 from tests.runs import make_run
 
 import borngap
 from borngap.context import Context
+from borngap.report.charts.pictures import pictures
+from borngap.report.records import Summary
 from borngap.report.report import report_of
 from borngap.track.callback import BornGapCallback
 
@@ -118,9 +121,26 @@ def test_terms_that_were_watched_get_a_sentence(tmp_path):
     assert said.startswith("Terms from step 0 to 2: success ")
     assert f"over-use {first['over_use']:g} → {last['over_use']:g}; the largest success was " in said
     assert "places" not in {name for name, _ in made["settings"]}
+    _check_chart(reported(tmp_path / "run"), borngap.read_run(tmp_path / "run").usage)
     path = tmp_path / "run" / "run.json"
     head = json.loads(path.read_text())
     head["plan"]["places"][0].pop("term")
     path.write_text(json.dumps(head))
     (damaged,) = reported(tmp_path / "run").summary["runs"]
     assert not any(note.startswith("Terms") for note in damaged["notes"])
+    assert reported(tmp_path / "run").summary["terms"] == []
+    assert 'id="terms"' not in reported(tmp_path / "run").html
+
+
+def _check_chart(made, usage):
+    """The chart of terms shows what the run recorded, on the page, as a picture and as a table."""
+    assert list(faults(made.summary, Summary)) == []
+    (terms,) = made.summary["terms"]
+    assert (terms["run"], terms["series"]["step"]) == (0, usage["step"].to_list())
+    for name in ("success", "first", "over_use"):
+        assert terms["series"][name] == pytest.approx(usage[name].to_list(), abs=1e-4)
+    assert 'id="still-terms-0"' in made.html
+    assert "## Terms over the steps\n\n| step | success | first choice | over-use |" in made.markdown
+    drawn = pictures(made.summary)["run-1-terms"]
+    assert drawn.specification["datasets"]["series"][-1]["success"] == terms["series"]["success"][-1]
+    assert all(name in drawn.svg for name in ("first choice", "over-use", "100%"))

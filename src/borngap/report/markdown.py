@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from borngap.report.anyrecord import Shown
+from borngap.report.charts.charts import TERMS
+from borngap.report.charts.series import thinned
 from borngap.report.markup import escaped, table
 from borngap.report.records import (
     ComparedEntry,
@@ -19,6 +21,7 @@ from borngap.report.records import (
     PhaseRecord,
     ScanSummary,
     Summary,
+    WatchedTerms,
 )
 from borngap.report.scanmarkdown import scan_blocks
 from borngap.report.text import MISSING, number, rate
@@ -26,6 +29,7 @@ from borngap.report.usage.markdown import change_comment, usage_blocks
 from borngap.report.usage.records import UsageSummary
 from borngap.report.wording import needed_text, used_text
 
+_TERM_STEPS = 12
 _ENDS = {
     "logit_gap": "logit gap / nat", "born_gap": "Born gap", "signal": "signal", "drag": "drag",
     "gold_probability": "p gold", "rival_probability": "p rival", "cross_entropy": "cross-entropy / nat",
@@ -66,6 +70,8 @@ def _report(s: Summary) -> list[str]:
     several = len(s["runs"]) > 1
     parts = [f"**{escaped(run['verdict'])}**" + (f" ({escaped(run['label'])})" if several else "") for run in s["runs"]]
     parts += _missing(s)
+    for terms in s["terms"]:
+        parts += [f"## {TERMS.title}" + (f" ({escaped(terms['label'])})" if several else ""), _terms(terms)]
     if s["contexts"]:
         parts += ["## Contexts", _contexts(s, several=several)]
         parts += [
@@ -86,6 +92,14 @@ def _report(s: Summary) -> list[str]:
             _critical(phase),
         ]
     return parts + _forecast(s["forecast"])
+
+
+def _terms(terms: WatchedTerms) -> str:
+    columns = terms["series"]
+    lines = [line for line in TERMS.lines if line.column in columns]
+    shown = thinned([int(step or 0) for step in columns["step"]], _TERM_STEPS, ())
+    rows = [[number(columns[name][at]) for name in ("step", *(line.column for line in lines))] for at in shown]
+    return table(["step", *(line.name for line in lines)], rows)
 
 
 def _missing(s: Summary | ComparisonSummary) -> list[str]:

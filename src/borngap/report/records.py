@@ -248,6 +248,14 @@ class Definitions(TypedDict):
     observables: list[ObservableRecord]
 
 
+class WatchedTerms(TypedDict):
+    """Success, first choice and over-use of terms over the steps of one run; columns without a number are left out."""
+
+    run: int
+    label: str
+    series: Series
+
+
 class Summary(TypedDict):
     """The report of runs and sweeps."""
 
@@ -258,6 +266,7 @@ class Summary(TypedDict):
     contexts: list[ContextRecord]
     notes: list[str]
     phantom: str
+    terms: list[WatchedTerms]
     geometry: list[GeometryRecord]
     phase: list[PhaseRecord]
     forecast: ForecastRecord | None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from borngap.errors import UserError
 from borngap.observables.catalogue import OBSERVABLES
-from borngap.report.charts.series import rounded
+from borngap.report.charts.series import rounded, term_series
 from borngap.report.facts.contexts import context_record, watched
 from borngap.report.facts.entries import RunPlan
 from borngap.report.facts.forecasts import StoredForecast, join
@@ -86,6 +86,11 @@ def summary(
         "contexts": contexts,
         "notes": notes,
         "phantom": phantom_sentence(contexts),
+        "terms": [
+            {"run": number, "label": run["label"], "series": term_series(source.usage, _RECORDS[1])}
+            for number, (source, run) in enumerate(zip(sources, runs, strict=False))
+            if len(source.usage) > 1
+        ],
         "geometry": [_geometry(entry) for entry in geometries],
         "phase": list(phases),
         "forecast": forecast,

@@ -7,8 +7,8 @@ the page draws every context with the same few specifications.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import altair as alt
@@ -54,6 +54,7 @@ class Panel:
         zero: whether a line is drawn at 0.
         peak: whether the caption tells the largest value rather than both ends.
         reach: how far the vertical axis goes to both sides at least, so that what stands still looks still.
+        shares: whether the vertical axis is one of shares, from 0 to 1.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Panel:
     zero: bool = False
     peak: bool = False
     reach: float = 0.0
+    shares: bool = False
 
 
 PANELS = (
@@ -105,6 +107,13 @@ COMPARED = (PANELS[3], PANELS[0], Panel("gold_probability", "Probability of gold
     PANELS[5])  # fmt: skip
 
 
+TERMS = Panel("terms", "Terms over the steps", "share of places",
+    (Line("success", "success"), Line("first", "first choice", "gold", "dashed"),
+     Line("over_use", "over-use", "drag", "dotted")),
+    "Success: the wanted word leads where it is due. Over-use: it leads where the other word is right.",
+    shares=True)  # fmt: skip
+
+
 def panel_chart(
     panel: Panel, colours: Mapping[str, str] = VARIABLES, runs: Sequence[str] = (), named: str = "nearest"
 ) -> Chart:
@@ -122,7 +131,7 @@ def panel_chart(
     lines = _runs(panel.lines[0], runs) if runs else panel.lines
     x = alt.X("step:Q", title="optimiser step", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(nice=False))
     series = alt.Chart(alt.NamedData(name="series"))
-    drawn = _drawn(series, x, lines, panel.axis, colours)
+    drawn = _drawn(series, x, lines, panel, colours)
     zero = [alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color=colours["muted"]).encode(y="zero:Q")]
     if panel.reach:
         ends = alt.InlineData(values=[{"reach": -panel.reach}, {"reach": panel.reach}])
@@ -130,6 +139,11 @@ def panel_chart(
     return alt.layer(
         *(zero if panel.zero else ()), drawn, *_marks(x, colours), *_pointer(series, x, lines, colours, named)
     )
+
+
+def terms_chart(columns: Collection[str], colours: Mapping[str, str] = VARIABLES) -> Chart:
+    """Return the chart of terms over the steps, reading ``series`` and ``marks``, of those columns that are known."""
+    return panel_chart(replace(TERMS, lines=tuple(line for line in TERMS.lines if line.column in columns)), colours)
 
 
 def overview_chart(count: int, colours: Mapping[str, str] = VARIABLES) -> Chart:
@@ -237,7 +251,7 @@ def _runs(line: Line, runs: Sequence[str]) -> tuple[Line, ...]:
     )
 
 
-def _drawn(base: Chart, x: alt.X, lines: Sequence[Line], axis: str, colours: Mapping[str, str]) -> Chart:
+def _drawn(base: Chart, x: alt.X, lines: Sequence[Line], panel: Panel, colours: Mapping[str, str]) -> Chart:
     """All lines of a panel, told apart by colour and dash alike."""
     columns, names = [line.column for line in lines], {line.column: line.name for line in lines}
     beside = sum(map(len, names.values())) < _ROOM  # on a phone a longer legend would be cut
@@ -248,10 +262,12 @@ def _drawn(base: Chart, x: alt.X, lines: Sequence[Line], axis: str, colours: Map
     shown = legend if len(names) > 1 else None
     colour = alt.Scale(domain=columns, range=[colours[line.colour] for line in lines])
     dash = alt.Scale(domain=columns, range=[DASHES[line.dash] for line in lines])
+    scale = alt.Scale(domain=[0, 1], nice=False) if panel.shares else alt.Scale(zero=False)
+    axis = alt.Axis(tickCount=5, format=".0%" if panel.shares else "~g")
     folded = base.transform_fold(columns, as_=["line", "value"]).transform_filter("isValid(datum.value)")
     return folded.mark_line(strokeWidth=2).encode(
         x=x,
-        y=alt.Y("value:Q", title=axis, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format="~g")),
+        y=alt.Y("value:Q", title=panel.axis, scale=scale, axis=axis),
         color=alt.Color("line:N", scale=colour, legend=shown),
         strokeDash=alt.StrokeDash("line:N", scale=dash, legend=shown),
     )

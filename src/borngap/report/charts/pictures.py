@@ -155,6 +155,10 @@ def _of_runs(summary: Summary) -> dict[str, Picture]:
             name = f"run-{context['run'] + 1}-context-{context['number']:03d}"
             found[name] = figure_of(panels, data, title)
             found[f"{name}-phantom"] = figure_of(phantom, data, title)
+    for terms in summary["terms"]:
+        rows_of_terms = {"series": series_rows(terms["series"]), "marks": []}
+        chart = charts.terms_chart(terms["series"], LIGHT)
+        found[f"run-{terms['run'] + 1}-terms"] = _single(chart, rows_of_terms, 420)
     for index, record in enumerate(summary["geometry"], 1):
         if record["matrices"]:
             found[f"geometry-{index}"] = _single(charts.geometry_chart(LIGHT), {"bulk": bulk_rows(record)}, 420)

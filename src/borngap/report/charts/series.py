@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
+from borngap.judge.termshares import TERM_SHARES
 from borngap.judge.trajectory import Trajectory
-from borngap.report.records import Series
+from borngap.report.records import Number, Series
 
 SERIES = (
     "born_gap", "signal", "drag", "gold_probability", "rival_probability", "logit_gap", "cross_entropy",
@@ -36,6 +37,22 @@ def series(path: Trajectory, limit: int, keep: Collection[int] = ()) -> Series:
     columns |= {name: _changes(path.values[of]) for name, of in CHANGES.items() if of in path.values}
     known: Series = {"step": [path.steps[i] for i in chosen]}
     return known | {name: [rounded(column[i]) for i in chosen] for name, column in columns.items()}
+
+
+def term_series(usage: Sequence[Mapping[str, Number]], limit: int) -> Series:
+    """Return how terms went over the steps of a run, for its chart.
+
+    Args:
+        usage: one row a step: ``step`` and shares.
+        limit: how many steps at most; both ends stay.
+
+    Returns:
+        ``step`` and one column a share; those that have no number anywhere are left out.
+    """
+    rows = [usage[at] for at in thinned([int(row["step"] or 0) for row in usage], limit, ())]
+    columns = {name: [rounded(row[name]) for row in rows] for name in TERM_SHARES}
+    known = {name: column for name, column in columns.items() if any(value is not None for value in column)}
+    return {"step": [row["step"] for row in rows]} | known
 
 
 def thinned(steps: Sequence[int], limit: int, keep: Collection[int]) -> list[int]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from borngap.report.anyrecord import Shown
 from borngap.report.charts import charts, scancharts
-from borngap.report.charts.rows import bulk_rows, context_label, overview_rows
+from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.page.pagedata import Column, Item, PageData, Still, still, still_page
 from borngap.report.page.palette import DARK, LIGHT
 from borngap.report.page.usagepage import change_content, usage_content
@@ -106,6 +106,9 @@ def _report(summary: Summary) -> tuple[PageData, dict[str, object]]:
     if contexts:
         rows = overview_rows(summary)
         stills["still-overview"] = still(charts.overview_chart(len(rows)), {"overview": rows})
+    for terms in summary["terms"]:
+        drawn_terms = {"series": series_rows(terms["series"]), "marks": []}
+        stills[f"still-terms-{terms['run']}"] = still(charts.terms_chart(terms["series"]), drawn_terms)
     for index, record in enumerate(summary["geometry"]):
         if record["matrices"]:
             stills[f"still-geometry-{index}"] = still(charts.geometry_chart(), {"bulk": bulk_rows(record)})
@@ -126,6 +129,7 @@ def _report(summary: Summary) -> tuple[PageData, dict[str, object]]:
         "labels": labels,
         "panels": charts.PANELS,
         "phantom": charts.PHANTOM,
+        "terms": charts.TERMS,
         "tallies": sorted(tallies.items(), key=lambda item: (item[0] in AHEAD, -item[1], item[0])),
         "overview_alt": _overview_alt(contexts),
     }
