@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from borngap.report.anyrecord import Shown
-from borngap.report.charts.charts import TERMS
+from borngap.report.charts.charts import TERM_PANEL
 from borngap.report.charts.series import thinned
 from borngap.report.markup import escaped, table
 from borngap.report.records import (
@@ -71,7 +71,7 @@ def _report(s: Summary) -> list[str]:
     parts = [f"**{escaped(run['verdict'])}**" + (f" ({escaped(run['label'])})" if several else "") for run in s["runs"]]
     parts += _missing(s)
     for terms in s["terms"]:
-        parts += [f"## {TERMS.title}" + (f" ({escaped(terms['label'])})" if several else ""), _terms(terms)]
+        parts += [f"## {TERM_PANEL.title}" + (f" ({escaped(terms['label'])})" if several else ""), _terms(terms)]
     if s["contexts"]:
         parts += ["## Contexts", _contexts(s, several=several)]
         parts += [
@@ -96,7 +96,7 @@ def _report(s: Summary) -> list[str]:
 
 def _terms(terms: WatchedTerms) -> str:
     columns = terms["series"]
-    lines = [line for line in TERMS.lines if line.column in columns]
+    lines = [line for line in TERM_PANEL.lines if line.column in columns]
     shown = thinned([int(step or 0) for step in columns["step"]], _TERM_STEPS, ())
     rows = [[number(columns[name][at]) for name in ("step", *(line.column for line in lines))] for at in shown]
     return table(["step", *(line.name for line in lines)], rows)

@@ -107,7 +107,7 @@ COMPARED = (PANELS[3], PANELS[0], Panel("gold_probability", "Probability of gold
     PANELS[5])  # fmt: skip
 
 
-TERMS = Panel("terms", "Terms over the steps", "share of places",
+TERM_PANEL = Panel("terms", "Terms over the steps", "share of places",
     (Line("success", "success"), Line("first", "first choice", "gold", "dashed"),
      Line("over_use", "over-use", "drag", "dotted")),
     "Success: the wanted word leads where it is due. Over-use: it leads where the other word is right.",
@@ -143,7 +143,9 @@ def panel_chart(
 
 def terms_chart(columns: Collection[str], colours: Mapping[str, str] = VARIABLES) -> Chart:
     """Return the chart of terms over the steps, reading ``series`` and ``marks``, of those columns that are known."""
-    return panel_chart(replace(TERMS, lines=tuple(line for line in TERMS.lines if line.column in columns)), colours)
+    return panel_chart(
+        replace(TERM_PANEL, lines=tuple(line for line in TERM_PANEL.lines if line.column in columns)), colours
+    )
 
 
 def overview_chart(count: int, colours: Mapping[str, str] = VARIABLES) -> Chart:

@@ -129,7 +129,7 @@ def _report(summary: Summary) -> tuple[PageData, dict[str, object]]:
         "labels": labels,
         "panels": charts.PANELS,
         "phantom": charts.PHANTOM,
-        "terms": charts.TERMS,
+        "terms": charts.TERM_PANEL,
         "tallies": sorted(tallies.items(), key=lambda item: (item[0] in AHEAD, -item[1], item[0])),
         "overview_alt": _overview_alt(contexts),
     }
