@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from borngap.cli import app, main
 from borngap.cli.options import HELP_PANELS, Takes, from_settings, texts
+from borngap.pilot.settings import Piloting
 from borngap.scanning.settings import Scanning
 from borngap.training import Training
 
@@ -23,7 +24,8 @@ DIFFERENT = {"rate": "--lr"}  # the only option that has another name than its f
 LEFT_OUT = {
     ("finetune", Training): set(),
     ("critical", Training): {"rate", "stop", "forward", "dropout", "lora_dropout"},
-    ("forecast", Training): {"seed", "joint", "batch_size", "shuffle", "dropout", "lora_dropout", "forward", "stop"},
+    ("forecast", Training): {"seed", "joint", "shuffle", "forward", "stop"},
+    ("forecast", Piloting): {"chunk", "seed"},
     ("sweep", Training): {"rate", "seed", "joint", "batch_size", "shuffle", "criterion"},
     ("scan", Scanning): {"pairs", "terms"},
 }

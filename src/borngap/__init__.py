@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from borngap.observables.geometry import Geometry
     from borngap.observables.predictions import measure
     from borngap.pilot.pilotfolder import read_forecast
-    from borngap.pilot.prepare import forecast_run
+    from borngap.pilot.prepare import forecast_run, forecast_trainer
     from borngap.pilot.settings import Piloting
     from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
@@ -64,6 +64,7 @@ _HOME = {
     "finetune": "train.finetune",
     "forecast": "critical.forecast",
     "forecast_run": "pilot.prepare",
+    "forecast_trainer": "pilot.prepare",
     "geometry_of": "model.readout",
     "load": "model.load",
     "measure": "observables.predictions",
@@ -104,6 +105,7 @@ __all__ = [
     "finetune",
     "forecast",
     "forecast_run",
+    "forecast_trainer",
     "geometry_of",
     "load",
     "measure",

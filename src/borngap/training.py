@@ -48,7 +48,7 @@ class Training:
         dtype: dtype of the weights; ``auto`` keeps the checkpoint's. By default float32, unless that takes over half
             of the free memory.
         joint: train all contexts together in batches, instead of each alone from the base weights.
-        batch_size: contexts a batch, if joint.
+        batch_size: contexts a batch, if joint; rows a batch, of a run on a data set.
         shuffle: seed of a new order each epoch, if joint; unless given, the order stays.
         forward: ``last`` computes the logits of the last position only; ``labels`` runs the model's own loss over all
             positions, as a host's training step does.

@@ -10,7 +10,10 @@ from typer.core import TyperCommand
 
 from borngap.zoo import cache_folder
 
-_FOLDERS = {"demo": "out", "finetune": "out", "reproduce": "out", "scan": "out", "sweep": "out", "train": "work"}
+_FOLDERS = {
+    "demo": "out", "finetune": "out", "forecast": "out", "reproduce": "out", "scan": "out", "sweep": "out",
+    "train": "work",
+}  # fmt: skip
 
 
 class Command(TyperCommand):
@@ -45,7 +48,10 @@ def what_is_kept(command: str, options: dict[str, Any]) -> str:
     Returns:
         A sentence without its full stop.
     """
-    if command not in {*_FOLDERS, "fetch"}:
+    alone = (
+        command == "forecast" and options.get("data") is None
+    )  # contexts each alone: of a run only there is a folder
+    if alone or command not in {*_FOLDERS, "fetch"}:
         return "nothing was kept"
     folder = cache_folder() if command == "fetch" else options.get(_FOLDERS[command])
     if folder is None:

@@ -22,12 +22,14 @@ from borngap.errors import UserError
 
 # which options stand where in the help, in this order; what is named nowhere is common and comes first
 HELP_PANELS: dict[str, tuple[str, ...]] = {
+    "Run on a data set": ("budget", "places", "pilots", "epochs", "accumulation", "warmup_ratio", "packing", "order",
+                          "drop_last", "end_of_text", "from_args"),
     "Training": ("joint", "batch_size", "shuffle", "freeze", "dropout", "forward", "stop", "no_lora"),
     "LoRA": ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets"),
     "Optimiser and schedule": ("schedule", "warmup", "clip", "weight_decay", "beta1", "beta2", "eps"),
     "Rivals": ("relations", "thesaurus", "find_by", "percentile", "min_overlap", "pairs", "bulk_pairs"),
-    "Rows": ("text_field", "prompt_field", "completion_field", "messages_field", "split", "loss", "max_length",
-             "window", "strict", "chunk"),
+    "Rows": ("text_field", "prompt_field", "completion_field", "messages_field", "allowed_field", "split", "loss",
+             "max_length", "window", "strict", "chunk"),
     "Measures": ("criterion", "geometry", "top_p"),
     "Machine": ("device", "dtype", "engine", "workers", "ray_address", "threads"),
 }  # fmt: skip

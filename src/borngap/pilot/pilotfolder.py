@@ -68,11 +68,6 @@ class ForecastFolder(Folder):
 
     kind = FORECASTS
 
-    @property
-    def finished(self) -> bool:
-        """Whether everything is written."""
-        return (self.path / FORECAST_SUMMARY).exists()
-
     def kept(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a file holds; what is not there yet is made and written.
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from borngap.context import Context, contexts_of
+from borngap.data.recognise import layout_of
 from borngap.data.source import source_of
+from borngap.data.tokenised import Tokens
 from borngap.errors import UserError
 from borngap.model.length import context_length
 from borngap.model.load import Loaded
 from borngap.model.precision import full_float32, settle
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
+from borngap.pilot.hostargs import of_arguments, of_loader, rows_of_loader
 from borngap.pilot.pilotfolder import RunForecast
 from borngap.pilot.plan import run_plan
 from borngap.pilot.rows import check_lengths, run_data
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked
 from borngap.pilot.wholerun import RunJob, RunProgress, run_job
-from borngap.training import Training
+from borngap.training import Method, Training
 from borngap.usage.allowed import Allowed, marks_of
 from borngap.words.termfile import terms_of
 
@@ -53,8 +56,9 @@ def forecast_run(
     Args:
         model: a Hugging Face causal LM without adapters; its weights end as they began.
         tokenizer: its tokenizer.
-        data: the rows that the run trains on: a path, a hub name, a ``datasets`` object, or a sequence of texts or
-            mappings.
+        data: the rows that the run trains on: a path, a hub name, a ``datasets`` object, a sequence of texts or
+            mappings; or a ``torch`` DataLoader, as a Lightning Trainer is given it, whose rows, batch size and order
+            are taken.
         watch: held-out rows, in the same ways.
         terms: a file of terms, or a sequence of pairs, the wanted word first: their places in ``watch`` are watched.
             Without terms and contexts places with a synonym in front or behind are.
@@ -79,8 +83,67 @@ def forecast_run(
     chosen = replace(settings or Piloting(), **options)
     named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer_of(tokenizer))
     asked = asked_of(watch, terms, contexts, Allowed(marks_of(allowed), chosen.allowed_field), split, language)
-    job = prepare_run(named, source_of(data, split), asked, training or Training(method="lora"), chosen, rates)
+    training = training or Training(method="lora")
+    if hasattr(data, "collate_fn"):
+        job = _of_loader(named, data, asked, *of_loader(data, training, chosen), rates)
+    else:
+        job = prepare_run(named, source_of(data, split), asked, training, chosen, rates)
     return run_job(job, out, on_progress)
+
+
+@full_float32()
+def forecast_trainer(
+    trainer: Any,
+    watch: Any = None,
+    *,
+    terms: Any = None,
+    contexts: Any = None,
+    allowed: Any = None,
+    settings: Piloting | None = None,
+    rates: Sequence[float] = (),
+    out: str | Path | None = None,
+    on_progress: Callable[[RunProgress], None] | None = None,
+    **options: Any,
+) -> RunForecast:
+    """Forecast what a Trainer's own run will do, before ``trainer.train()``: its model, rows, batches and arguments.
+
+    Args:
+        trainer: a ``Trainer`` of transformers or ``SFTTrainer`` of TRL, with its data set and its model, adapters in
+            place; all is left as it was.
+        watch: held-out rows, as for ``forecast_run``; they are read as its own data set is.
+        terms: terms whose places in ``watch`` are watched.
+        contexts: contexts to watch instead.
+        allowed: where words to avoid are right.
+        settings: the budget, and how held-out rows are read.
+        rates: learning rates to forecast; the Trainer's own unless given.
+        out: folder for the results.
+        on_progress: called as it goes on.
+        **options: single settings, as fields of ``Piloting``.
+
+    Returns:
+        The forecast.
+
+    Raises:
+        UserError: the run is of a kind that can't be forecast, or as for ``forecast_run``.
+    """
+    chosen, model = replace(settings or Piloting(), **options), trainer.model
+    tokenizer = tokenizer_of(trainer.processing_class)
+    asked = asked_of(watch, terms, contexts, Allowed(marks_of(allowed), chosen.allowed_field))
+    kind = "" if asked.held_out is None else layout_of(asked.held_out, chosen.fields).kind
+    method: Method = "lora" if hasattr(model, "peft_config") else "full"
+    training, chosen = of_arguments(trainer.args.to_dict(), Training(method=method, dtype="auto"), chosen, kind)
+    named = Loaded(str(model.config._name_or_path or type(model).__name__), model, tokenizer)
+    job = _of_loader(named, trainer.get_train_dataloader(), asked, training, chosen, rates)
+    return run_job(replace(job, is_prepared=True), out, on_progress)
+
+
+def _of_loader(
+    loaded: Loaded, loader: Any, asked: Asked, training: Training, settings: Piloting, rates: Sequence[float]
+) -> RunJob:
+    rows, stamp = rows_of_loader(loader)
+    facts = {"name": type(loader.dataset).__name__, "stamp": stamp, "layout": "a loader's batches",
+             "supervised": "tokens whose label is not -100", "rows": len(rows), "malformed": 0}  # fmt: skip
+    return _planned(loaded, rows, asked, training, settings, rates, facts)
 
 
 def asked_of(
@@ -128,15 +191,21 @@ def prepare_run(
     Returns:
         The job.
     """
-    model, tokenizer = loaded.model.eval(), loaded.tokenizer
-    training = replace(training, dtype=settle(model, training.dtype))
-    size = vocabulary_of(tokenizer, model.get_output_embeddings().weight.shape[0]).size
-    found = run_data(source, tokenizer, settings, size)
-    check_lengths(found.rows, context_length(model))
+    size = vocabulary_of(loaded.tokenizer, loaded.model.get_output_embeddings().weight.shape[0]).size
+    found = run_data(source, loaded.tokenizer, replace(settings, seed=training.seed), size)
     facts = {
         "name": found.name, "stamp": source.stamp(), "layout": found.layout, "supervised": found.supervised,
         "rows": len(found.rows), "malformed": found.malformed,
     }  # fmt: skip
-    plan = run_plan(found.rows, training, replace(settings, seed=training.seed))
-    chosen = tuple(rates) or (training.learning_rate,)
-    return RunJob(loaded, plan, asked, replace(settings, seed=training.seed), chosen, facts)
+    return _planned(loaded, found.rows, asked, training, settings, rates, facts)
+
+
+def _planned(
+    loaded: Loaded, rows: Sequence[Tokens], asked: Asked, training: Training, settings: Piloting,
+    rates: Sequence[float], facts: Mapping[str, Any],
+) -> RunJob:  # fmt: skip
+    chosen = replace(settings, seed=training.seed)
+    training = replace(training, dtype=settle(loaded.model, training.dtype))
+    check_lengths(rows, context_length(loaded.model))
+    plan = run_plan(rows, training, chosen)
+    return RunJob(loaded, plan, asked, chosen, tuple(rates) or (training.learning_rate,), facts)

@@ -19,7 +19,7 @@ from borngap.pilot.design import FORWARD_BACKWARD, Design, design, look_tokens, 
 from borngap.pilot.draw import Counts, PilotSteps, counts_of, pilot_steps
 from borngap.pilot.estimates import PlaceForecasts, foretell
 from borngap.pilot.look import Look, check_finite
-from borngap.pilot.pilotfolder import ForecastFolder, RunForecast, place_table, read_forecast
+from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.record import best_rate, place_entries, shares_entry, term_entries
 from borngap.pilot.run import PilotCourse, Trainee
@@ -108,10 +108,12 @@ def run_job(job: RunJob, out: str | Path | None, see: Callable[[RunProgress], No
         with tempfile.TemporaryDirectory() as folder:
             found = run_job(job, folder, see)
             return RunForecast(None, found.summary, found.places)
-    with ForecastFolder(out, job.head, environment()) as folder:
-        if not folder.finished:
-            _Forecasting(job, folder, see or (lambda _: None)).run()
-    return read_forecast(out)
+    if not (Path(out) / FORECAST_SUMMARY).exists():
+        forecasting = _Forecasting(job, see or (lambda _: None))  # what is refused here leaves no folder
+        with ForecastFolder(out, job.head, environment()) as folder:
+            forecasting.run(folder)
+    with ForecastFolder(out, job.head, environment()):
+        return read_forecast(out)
 
 
 @dataclass(frozen=True)
@@ -127,26 +129,39 @@ class _Pilots:
 class _Forecasting:
     """Makes one forecast in a folder."""
 
-    def __init__(self, job: RunJob, folder: ForecastFolder, see: Callable[[RunProgress], None]) -> None:
-        self._job, self._folder, self._see, self._plan = job, folder, see, job.plan
-        self._tokens = self._passes = 0
-        self._forwards, self._seconds = 0.0, 0.0
+    _folder: ForecastFolder
 
-    def run(self) -> None:
-        """Watch, train pilots, foretell."""
-        job = self._job
+    def __init__(self, job: RunJob, see: Callable[[RunProgress], None]) -> None:
+        """Choose what is watched, and check that the budget buys a pilot.
+
+        Args:
+            job: the job.
+            see: called as it goes on.
+
+        Raises:
+            UserError: nothing can be watched, or the budget is too small.
+        """
+        self._job, self._see, self._plan = job, see, job.plan
+        self._tokens = self._passes = 0
         looks = job.settings.pilots * len(job.rates) + 2
-        self._see(RunProgress("finding places to watch"))
+        see(RunProgress("finding places to watch"))
         started = time.perf_counter()
-        found = find(job.loaded, job.asked, job.plan.training, job.settings,
-                     look_tokens(self._plan, job.settings.budget, looks))  # fmt: skip
-        self._forwards, self._seconds = float(found.read), time.perf_counter() - started
-        self._left = FORWARD_BACKWARD * job.settings.budget * self._plan.tokens - found.read
-        self._left -= (looks - 1) * found.lookout.tokens
-        self._left *= _SLACK
-        design(self._plan, self._share(), job.settings.pilots)  # refused before anything is trained
-        with _prepared(job) as trainee:
-            self._foretell(found, trainee)
+        room = look_tokens(job.plan, job.settings.budget, looks)
+        self._found = find(job.loaded, job.asked, job.plan.training, job.settings, room)
+        self._forwards, self._seconds = float(self._found.read), time.perf_counter() - started
+        self._left = FORWARD_BACKWARD * job.settings.budget * self._plan.tokens - self._found.read
+        self._left = _SLACK * (self._left - (looks - 1) * self._found.lookout.tokens)
+        design(self._plan, self._share(), job.settings.pilots)
+
+    def run(self, folder: ForecastFolder) -> None:
+        """Train pilots, and foretell.
+
+        Args:
+            folder: what is in it already is not done again.
+        """
+        self._folder = folder
+        with _prepared(self._job) as trainee:
+            self._foretell(self._found, trainee)
 
     def _foretell(self, found: WatchList, trainee: Trainee) -> None:
         base = self._folder.kept("base.json", lambda: self._looked(found, trainee))

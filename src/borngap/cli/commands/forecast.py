@@ -1,18 +1,21 @@
-"""``borngap forecast``: what a planned fine-tuning does to each context, before any training."""
+"""``borngap forecast``: what a planned fine-tuning comes to, before it: of contexts each alone, or of a whole run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import Contexts, Json, ModelPlace
-from borngap.cli.commands.critical import NOT_SEARCHED, Largest, opening
+from borngap.cli.arguments import Json, ModelPlace, bundled_contexts
+from borngap.cli.commands.critical import Largest, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
+from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, run_forecast
 from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
+from borngap.pilot.settings import Piloting
 from borngap.report.text import MISSING, word
 from borngap.training import Training
 
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
     from borngap.critical.forecast import Forecast
 
 
-# each context is forecast alone; seeds are given as a list
-_NOT_FORECAST = (*NOT_SEARCHED, "seed", "joint", "batch_size", "shuffle")
+# what a forecast of single contexts has no use for; seeds are given as a list
+_NOT_FORECAST = ("forward", "stop", "seed", "joint", "shuffle")
+_OF_A_RUN = "Run on a data set"
 _PROSPECTS = {
     "will resolve": "resolves",
     "at risk": "at risk",
@@ -34,30 +38,86 @@ _PROSPECTS = {
 def forecast(
     *,
     source: ModelPlace,
-    contexts: Contexts = "docs10",
+    data: Annotated[
+        str | None,
+        typer.Option(help="Rows that the run trains on, as for `scan`: forecasts this run, not contexts each alone."),
+    ] = None,
+    watch: Annotated[str | None, typer.Option(help="With --data: held-out rows, whose places are watched.")] = None,
+    terms: Annotated[
+        Path | None, typer.Option("--terms", "-t", help="With --watch: words to use and to avoid, as for `terms`.")
+    ] = None,
+    contexts: Annotated[
+        str | None,
+        typer.Option(
+            "--contexts",
+            "-c",
+            help="JSON Lines or CSV, `-` for standard input, or a bundled list; without --data docs10 unless given.",
+            autocompletion=bundled_contexts,
+        ),
+    ] = None,
     training: Annotated[Training, Takes(without=_NOT_FORECAST)],
+    piloting: Annotated[Piloting, Takes(without=("chunk", "seed"))],
+    lrs: Annotated[
+        str | None,
+        typer.Option(help="Rates to compare, such as 5e-5:2e-3:6; they share the budget.", rich_help_panel=_OF_A_RUN),
+    ] = None,
+    from_args: Annotated[
+        Path | None,
+        typer.Option(help="JSON of TrainingArguments or SFTConfig, in place of the options for them."),
+    ] = None,
+    allowed: Annotated[
+        Path | None,
+        typer.Option(help="Rows in which words to avoid are right, as for `terms`.", rich_help_panel=_OF_A_RUN),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of TBX with several, such as `en`.", rich_help_panel=_OF_A_RUN)
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder; an unfinished forecast there goes on.", rich_help_panel=_OF_A_RUN),
+    ] = None,
     by: Annotated[
         Literal["collocation", "class-mean"],
         typer.Option(help="`class-mean` shows the paper's rule next to the forecast; `critical` has more ways."),
     ] = "collocation",
     seeds: Annotated[
-        tuple[int, ...], typer.Option(help="Seeds of LoRA's initial matrices; intervals carry their spread.")
+        tuple[int, ...],
+        typer.Option(
+            help="Seeds of LoRA's initial matrices; intervals carry their spread. A run has one, of its rows' "
+            "order too."
+        ),
     ] = (0,),
     no_lora: Annotated[bool, typer.Option("--no-lora", help="Leave out whether LoRA is enough.")] = False,
     max_lr: Largest = None,
     json: Json = False,
 ) -> None:
-    """Say, without training, which contexts a plan resolves, each trained alone, and which rate each needs.
+    """Say before training what a plan comes to: for contexts each trained alone, or with --data for a whole run.
 
-    The forecast is of each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
+    Without --data: which contexts a plan resolves, and which rate each needs, all steps on its one prompt; a run on a
+    data set moves it far less. With --data: at which share of held-out places your words will lead after this run.
     """
+    training = replace(training, seed=seeds[0])
+    given = RunOptions(data, watch, terms, contexts, allowed, lrs, from_args, language, split, out)
+    if data is not None:
+        check_run_options(seeds, by, max_lr, no_lora=no_lora)
+        run_forecast(source, given, training, piloting, json=json)
+    else:
+        check_contexts_alone(given, training, piloting)
+        _alone(source, contexts or "docs10", training, seeds, by, max_lr, no_lora=no_lora, json=json)
+
+
+def _alone(
+    source: ModelPlace, contexts: str, training: Training, seeds: tuple[int, ...], by: str, max_lr: float | None, *,
+    no_lora: bool, json: bool,
+) -> None:  # fmt: skip
+    """Forecast contexts each alone."""
     from borngap.context import read_contexts
     from borngap.critical.forecast import forecast as look_ahead
     from borngap.critical.forecast import forecast_entry, rate_to_use
     from borngap.model.precision import precision_notes, precision_of
     from borngap.runfolder import environment
 
-    training = replace(training, seed=seeds[0])
     wanted = read_contexts(contexts)
     total = len(wanted) * (len(seeds) if training.method == "lora" else 1)
     loaded = source.load()

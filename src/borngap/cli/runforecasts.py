@@ -1,0 +1,273 @@
+"""``borngap forecast --data``: what a run on a data set will do to the watched words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from borngap.cli.arguments import ModelPlace
+from borngap.cli.progress import Progress, spoken
+from borngap.cli.show import fitted_table, print_json, print_table, say
+from borngap.errors import UserError
+from borngap.pilot.settings import Piloting
+from borngap.report.text import MISSING
+from borngap.shown import visible
+from borngap.training import Training
+
+if TYPE_CHECKING:
+    from borngap.pilot.wholerun import RunProgress
+
+_TERMS, _PLACES = 40, 5  # rows of the table, places of each kind
+_KINDS = {
+    "flips": "will come ahead",
+    "stays behind": "will stay behind",
+    "lost": "will be lost",
+    "undecided": "undecided, nearest to even first",
+}
+_WATCHED = {"terms": "your words", "synonyms": "the data's words", "contexts": "the gold words"}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a forecast of a run is given, beside settings.
+
+    Attributes:
+        data: rows to train on.
+        watch: held-out rows.
+        terms: file of terms.
+        contexts: file or bundled list of contexts.
+        allowed: file of rows in which words to avoid are right.
+        lrs: learning rates.
+        from_args: file of a host's arguments.
+        language: of TBX with several.
+        split: of a hub data set.
+        out: folder of the results.
+    """
+
+    data: str | None
+    watch: str | None
+    terms: Path | None
+    contexts: str | None
+    allowed: Path | None
+    lrs: str | None
+    from_args: Path | None
+    language: str | None
+    split: str
+    out: Path | None
+
+
+def check_run_options(seeds: tuple[int, ...], by: str, max_lr: float | None, *, no_lora: bool) -> None:
+    """Refuse options that only a forecast of contexts each alone has.
+
+    Args:
+        seeds: of the run.
+        by: how it is forecast.
+        max_lr: largest rate that counts.
+        no_lora: whether LoRA is left out.
+
+    Raises:
+        UserError: one is given.
+    """
+    alone = {"--seeds": len(seeds) > 1, "--by": by != "collocation", "--max-lr": max_lr is not None,
+             "--no-lora": no_lora}  # fmt: skip
+    for name, is_given in alone.items():
+        if is_given:
+            rule = "with --data a whole run is forecast; contexts each alone without it"
+            found = "several" if name == "--seeds" else None
+            raise UserError(f"{name} is for contexts each trained alone", rule=rule, found=found)
+
+
+def check_contexts_alone(given: RunOptions, training: Training, piloting: Piloting) -> None:
+    """Refuse options that only a forecast of a run has.
+
+    Args:
+        given: its data and more.
+        training: settings of the training.
+        piloting: settings of a run.
+
+    Raises:
+        UserError: one is given.
+    """
+    names = [f.name for f in fields(given) if f.name != "contexts" and getattr(given, f.name) != _OF_A_RUN[f.name]]
+    names += [f.name for f in fields(piloting) if getattr(piloting, f.name) != getattr(Piloting(), f.name)
+              and f.name != "max_length"]  # fmt: skip
+    names += ["max_length"] * (piloting.max_length is not None)
+    names += ["batch_size"] * (training.batch_size != Training.batch_size)
+    if names:
+        rule = "rows to train on: --data TRAIN, with --watch HELD_OUT or --contexts FILE"
+        raise UserError(f"--{names[0].replace('_', '-')} is for the forecast of a run", rule=rule, found="no --data")
+
+
+_OF_A_RUN = {f.name: "train" if f.name == "split" else None for f in fields(RunOptions)}
+
+
+def run_forecast(source: ModelPlace, given: RunOptions, training: Training, piloting: Piloting, *, json: bool) -> None:
+    """Forecast a run, and print what comes of it.
+
+    Args:
+        source: the model.
+        given: data, what is watched.
+        training: settings of the training.
+        piloting: settings of the run and of the forecast.
+        json: whether JSON is printed.
+    """
+    from borngap.data.recognise import layout_of
+    from borngap.data.source import source_of
+    from borngap.pilot.hostargs import of_arguments, read_arguments
+    from borngap.pilot.prepare import forecast_run
+    from borngap.rates import read_rates
+
+    rates = () if given.lrs is None else read_rates(given.lrs)
+    rows = source_of(given.data, given.split)
+    if given.from_args is not None:
+        kind = layout_of(rows, piloting.fields).kind
+        training, piloting = of_arguments(read_arguments(given.from_args), training, piloting, kind)
+    loaded = source.load()
+    with Progress("reading rows") as bar:
+        found = forecast_run(
+            loaded.model, loaded.tokenizer, rows, given.watch, terms=given.terms, contexts=given.contexts,
+            allowed=given.allowed, training=training, settings=piloting, rates=rates, out=given.out,
+            split=given.split, language=given.language, name=source.model, on_progress=_seen(bar),
+        )  # fmt: skip
+    if json:
+        print_json(found.summary)
+    else:
+        _report(found.summary, given.out)
+
+
+def _seen(bar: Progress) -> Callable[[RunProgress], None]:
+    def see(state: RunProgress) -> None:
+        bar.show(state.done, state.total, what=state.doing)
+
+    return see
+
+
+def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
+    for line in (_headline(summary), *_about(summary)):
+        say(line)
+    for note in summary["notes"]:
+        say(f"note: {note}")
+    if len(summary["curve"]) > 1:
+        _curve(summary)
+    if summary["terms"]:
+        _terms(summary["terms"])
+    for line in _places(summary["places"]):
+        say(line)
+    for line in _costs(summary, folder):
+        say(line)
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    entry, words = summary["all"], _WATCHED[summary["run"]["watched"]]
+    at = f" at {entry['rate']:g}" if len(summary["curve"]) > 1 else ""
+    places = "places" if summary["run"]["watched"] == "contexts" else "held-out places"
+    if entry["ahead_after"] is None:
+        return f"No forecast{at}: {entry['why']}. Before the run {words} lead at {_percent(entry['ahead_before'])}."
+    share = f"{_percent(entry['ahead_after'])} ({_between(entry['low'], entry['high'])})"
+    before = _percent(entry["ahead_before"])
+    return f"After this run{at} {words} will lead at {share} of {entry['places']} {places}; before: {before}."
+
+
+def _about(summary: Mapping[str, Any]) -> Iterator[str]:
+    entry = summary["all"]
+    if entry["ahead_after"] is None:
+        return
+    yield (
+        f"{entry['flips']} will come ahead, {entry['kept']} stay ahead, {entry['stays_behind']} stay behind, "
+        f"{entry['lost']} will be lost, {entry['undecided']} are undecided."
+    )
+    if entry["right_avoid"]:
+        yield (
+            f"Over-use, your word leading where the other is right: {_percent(entry['over_use_after'])} "
+            f"({_between(entry['over_use_low'], entry['over_use_high'])}) of {entry['right_avoid']} "
+            f"places; before: {_percent(entry['over_use_before'])}."
+        )
+    elif summary["run"]["watched"] == "terms":
+        yield "Over-use is not known: nothing says where the words to avoid are right (--allowed, --allowed-field)."
+    if entry["held_out_loss"] is not None:
+        yield f"Held-out loss: {entry['held_out_loss']:.3f}; before: {entry['held_out_loss_before']:.3f} nat a token."
+    right, otherwise = (_percent(entry[name]) for name in ("right_expected", "right_if_nothing_changes"))
+    yield f'By its own lights {right} of the orders are right; of "nothing changes" {otherwise} would be.'
+    yield "The intervals (90 %) are provisional: docs/forecast-runs.md says what they were fitted on."
+
+
+def _curve(summary: Mapping[str, Any]) -> None:
+    rows = [
+        [f"{e['rate']:g}", _percent(e["ahead_after"]), _between(e["low"], e["high"]), _percent(e["over_use_after"]),
+         _loss(e["held_out_loss"]), f"{e['pilot']['span']:.3g}", _verdict(e, summary["rate_to_use"])]
+        for e in summary["curve"]
+    ]  # fmt: skip
+    first = summary["curve"][0]
+    now = [
+        _percent(first["ahead_before"]),
+        "",
+        _percent(first["over_use_before"]),
+        _loss(first["held_out_loss_before"]),
+    ]
+    headings = ["rate", "lead", "90 % interval", "over-use", "loss", "span", ""]
+    print_table(fitted_table("\nBy learning rate", headings, [["before", *now, "", ""], *rows], 1, keys=1))
+
+
+def _verdict(entry: Mapping[str, Any], use: float | None) -> str:
+    if entry["ahead_after"] is None:
+        return "unstable"
+    return "to use" if entry["rate"] == use else ""
+
+
+def _terms(terms: list[dict[str, Any]]) -> None:
+    worst = sorted(terms, key=lambda e: (-1.0 if e["ahead_after"] is None else e["ahead_after"], -e["places"]))
+    rows = [
+        [e["use"], e["avoid"], e["places"], _percent(e["ahead_before"]), _percent(e["ahead_after"]),
+         _between(e["low"], e["high"]), e["right_avoid"], _percent(e["over_use_before"]), _percent(e["over_use_after"])]
+        for e in worst[:_TERMS]
+    ]  # fmt: skip
+    headings = ["use", "instead of", "places", "lead before", "after", "90 % interval", "right", "over-use before",
+                "after"]  # fmt: skip
+    print_table(fitted_table(f"\nTerms, worst first ({len(rows)} of {len(terms)})", headings, rows, 2, keys=2))
+
+
+def _places(places: list[dict[str, Any]]) -> Iterator[str]:
+    due = [place for place in places if place["kind"] != "right" and place["forecast_gap"] is not None]
+    for kind, title in _KINDS.items():
+        own = sorted((p for p in due if p["prospect"] == kind), key=_rank)
+        if own:
+            yield f"\n{title}: {len(own)}" + (f", of which {_PLACES}" if len(own) > _PLACES else "")
+        yield from map(_place_line, own[:_PLACES])
+
+
+def _place_line(place: Mapping[str, Any]) -> str:
+    numbers = "{base_gap:+.2f} to {forecast_gap:+.2f} ({low:+.2f} to {high:+.2f}) nat".format(**place)
+    before = " ".join(visible(place["before"]).split())[-60:]
+    gold, rival = (visible(place[side].strip()) for side in ("gold", "rival"))
+    return f"{numbers}  ...{before} [{gold}] against {rival!r}; {visible(place['where'])}"
+
+
+def _rank(place: Mapping[str, Any]) -> float:
+    size = abs(place["forecast_gap"])
+    return size if place["prospect"] == "undecided" else -size
+
+
+def _costs(summary: Mapping[str, Any], folder: Path | None) -> Iterator[str]:
+    cost, pilot, run = summary["cost"], summary["all"]["pilot"], summary["run"]
+    what = f"{pilot['pilots']} pilots" if pilot["pilots"] > 1 else "a pilot"
+    rates = f" at each of {len(summary['curve'])} rates" if len(summary["curve"]) > 1 else ""
+    yield (
+        f"\nIt took {cost['of_run']:.1%} of the run ({run['steps']} steps, {run['passes']} rows): {what} of "
+        f"{pilot['steps']} steps{rates}, each for {pilot['span']:.3g} of the run's; {spoken(cost['seconds'])}."
+    )
+    if folder is not None:
+        yield f"written to {folder}: every place in places.parquet"
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.0f} %"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return MISSING if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f}"
+
+
+def _loss(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3f}"
