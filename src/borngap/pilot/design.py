@@ -45,13 +45,14 @@ def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:
     return _WATCHING * FORWARD_BACKWARD * budget * plan.tokens / looks
 
 
-def design(plan: StepPlan, budget: float, pilots: int) -> Design:
+def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design:
     """Say what pilots a budget buys: as short spans as it goes with half batches, and no more than whole ones.
 
     Args:
         plan: the run.
         budget: share of the run's gradients that the pilots may take together.
         pilots: how many.
+        rates: how many rates share the whole budget, for the message.
 
     Returns:
         The design.
@@ -61,17 +62,21 @@ def design(plan: StepPlan, budget: float, pilots: int) -> Design:
     """
     full = plan.passes / len(plan.steps)
     least = min(1.0, _FEWEST_ROWS / full)
-    each = budget / pilots
+    each = max(0.0, budget) / pilots
     share = max(least, min(SHARE, each * LONGEST_SPAN), min(1.0, each))
     steps = min(len(plan.steps), int(len(plan.steps) * each / share + 1e-9))
-    if steps < min(FEWEST_STEPS, len(plan.steps)):
-        needed = min(FEWEST_STEPS, len(plan.steps)) * least * pilots / len(plan.steps)
+    fewest = min(FEWEST_STEPS, len(plan.steps))
+    if steps < fewest:
+        needed = fewest * least * pilots * rates / len(plan.steps) / (1 - _WATCHING)
+        much = "" if needed > 1 else f"--budget {needed:.2g} or more; "
+        shared = f" at each of {rates} rates" if rates > 1 else ""
         raise UserError(
             "the budget is too small for a pilot",
-            rule=f"{FEWEST_STEPS} steps of {max(1, round(least * full))} rows at least",
-            found=f"a run of {len(plan.steps)} steps of {full:.3g} rows, of which {budget:.2g} is left for "
-            f"{'the pilot' if pilots == 1 else f'{pilots} pilots'}",
-            fix=f"a budget larger by {needed / budget:.2g} times or more, or fewer pilots or rates",
+            rule=f"{fewest} steps of {max(1, round(least * full))} rows at least",
+            found=f"a run of {len(plan.steps)} steps of {full:.3g} rows, of which {max(0.0, budget):.2g} is left for "
+            f"{'the pilot' if pilots == 1 else f'{pilots} pilots'}"
+            + (f" at each of {rates} rates" if rates > 1 else ""),
+            fix=f"{much}fewer pilots, rates or contexts; so short a run is as quickly run",
         )
     return Design(pilots, steps, share)
 

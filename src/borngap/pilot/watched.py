@@ -149,17 +149,26 @@ class _Search:
         )  # fmt: skip
         job = job_of(self._loaded, self._source(), scanning)
         self._window, spots = job.window, list[Spot]()
-        for start in range(0, len(rows), _CHUNK):
-            more, read = spots_of_scan(job.scanner, rows[start : start + _CHUNK], job.search.words)
+        left = list(rows)
+        while left and len(spots) < s.places and self._read < self._room:
+            part = self._next(left)
+            more, read = spots_of_scan(job.scanner, part, job.search.words)
             self._read += read
             spots += more
-            if len(spots) >= s.places or self._read > self._room:
-                break
         if not spots:
             rule = "words with a synonym in the nucleus of the model's prediction"
             fix = "give --terms, --contexts, or more held-out rows"
             raise UserError(f"no place to watch in {self._source().name}", rule=rule, found="none", fix=fix)
         return spots
+
+    def _next(self, rows: list[Row]) -> list[Row]:
+        """Take rows to scan together: few enough that they read no more than the budget buys."""
+        supervision, part, room = self._supervision(self._source()), list[Row](), self._room - self._read
+        while rows and len(part) < _CHUNK and room > 0:
+            part.append(rows.pop(0))
+            examples, _ = examples_of(part[-1:], supervision, self._size())
+            room -= sum(len(example.ids) for example in examples)
+        return part
 
     def _held_out(self, rows: Sequence[Row]) -> list[Example]:
         """Rows whose loss is measured: as many as what is set apart for it buys, at least one."""

@@ -151,7 +151,7 @@ class _Forecasting:
         self._forwards, self._seconds = float(self._found.read), time.perf_counter() - started
         self._left = FORWARD_BACKWARD * job.settings.budget * self._plan.tokens - self._found.read
         self._left = _SLACK * (self._left - (looks - 1) * self._found.lookout.tokens)
-        design(self._plan, self._share(), job.settings.pilots)
+        design(self._plan, self._share(), job.settings.pilots, len(job.rates))
 
     def run(self, folder: ForecastFolder) -> None:
         """Train pilots, and foretell.
@@ -180,7 +180,7 @@ class _Forecasting:
 
     def _share(self) -> float:
         """What is left for the gradients at one rate, as a share of the run's."""
-        return max(1e-9, self._left / len(self._job.rates) / (FORWARD_BACKWARD * self._plan.tokens))
+        return self._left / len(self._job.rates) / (FORWARD_BACKWARD * self._plan.tokens)
 
     def _looked(self, found: WatchList, trainee: Trainee) -> dict[str, Any]:
         self._see(RunProgress("looking at the places before training"))

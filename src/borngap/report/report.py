@@ -35,6 +35,7 @@ from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 from borngap.usage.usagefolder import TERMS
 
 FORMATS = ("html", "md", "json")
+_REPORTED = "RUN, SWEEP, scan or TERMS folders, and forecasts of contexts as JSON"
 _COMPARED = "RUN folders, as `borngap finetune` or a callback writes them, or only scan folders, or only TERMS folders"
 
 
@@ -145,6 +146,10 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     alone = [path for path in map(Path, inputs) if is_scan(path) or kind_of(path) == TERMS.name]
     if alone:
         return _alone(alone[0], inputs)
+    foretold = next((path for path in map(Path, inputs) if kind_of(path) == "FORECAST"), None)
+    if foretold is not None:
+        fix = "the same borngap forecast command prints it again; its numbers are in summary.json and places.parquet"
+        raise UserError("the forecast of a run has no page", rule=_REPORTED, found=str(foretold), fix=fix)
     files = [path for path in map(Path, inputs) if path.is_file()]
     folders = [path for path in map(Path, inputs) if path not in files]
     sweeps = [path for path in folders if (path / SWEEP_FILE).is_file()]
