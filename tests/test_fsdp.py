@@ -25,11 +25,14 @@ from borngap.context import Context
 from borngap.track.tracker import Tracker
 from torch.distributed.fsdp import fully_shard
 
+TEXTS = ["Call this method.", "The method raises an exception.", "No exception is raised.", "It raises an error."]
+
 def run(name, out, shard):
     loaded = borngap.load(name)
     model = shard(loaded.model)
     contexts = [Context("The function raises an", " error", " exception"), Context("Call this", " method", " function")]
-    tracker = Tracker(model, loaded.tokenizer, contexts, every=1, out=Path(out) / name)
+    words = {"terms": [("method", "function"), ("exception", "error")], "dataset": TEXTS, "allowed": [3]}
+    tracker = Tracker(model, loaded.tokenizer, contexts, every=1, out=Path(out) / name, **words)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
     row = torch.tensor([loaded.tokenizer("The function returns a list of keys.")["input_ids"]])
     for step in range(1, 4):
@@ -73,7 +76,10 @@ def test_fsdp2_in_two_processes_gives_the_observables_of_the_unsharded_run(tmp_p
         assert process.returncode == 0, errors.decode()[-3000:]
     for name in (TIED, UNTIED):
         sharded, whole = read_run(tmp_path / "sharded" / name), read_run(tmp_path / "whole" / name)
-        assert sharded.steps["step"].to_list() == whole.steps["step"].to_list() == [0, 1, 2, 3] * 2
+        assert sharded.steps["step"].to_list() == whole.steps["step"].to_list() == [0, 1, 2, 3] * 7  # contexts and places
+        shares = [run.usage.select("step", "success", "first", "over_use") for run in (sharded, whole)]
+        assert shares[0].equals(shares[1])
+        assert set(whole.usage["success"]) <= {0.0, 0.25, 0.5, 0.75, 1.0}
         assert abs(whole.steps["overlap_drift"][3]) > 1e-5
         for column in sharded.steps.columns[2:]:
             a, b = sharded.steps[column].to_list(), whole.steps[column].to_list()

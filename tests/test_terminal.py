@@ -93,6 +93,7 @@ def test_the_line_comes_though_nothing_moves(monkeypatch, capsys):
         ("report", {"out": "report.html"}, "nothing was kept"),
         ("scan", {"out": None}, "nothing was kept; with --out FOLDER the same command goes on where it was"),
         ("scan", {"out": "there"}, "what is finished is in there; the same command goes on from there"),
+        ("terms", {"out": "there"}, "what is finished is in there; the same command goes on from there"),
         ("finetune", {"out": "there"}, "what is finished is in there; the same command goes on from there"),
         ("sweep", {"out": "there", "plan": True}, "nothing was kept yet; give the same command again"),
         ("sweep", {"out": "new"}, "nothing was kept yet; give the same command again"),

@@ -12,7 +12,7 @@ from borngap.zoo import cache_folder
 
 _FOLDERS = {
     "demo": "out", "finetune": "out", "forecast": "out", "reproduce": "out", "scan": "out", "sweep": "out",
-    "train": "work",
+    "terms": "out", "train": "work",
 }  # fmt: skip
 
 
