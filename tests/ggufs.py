@@ -40,6 +40,8 @@ def write_gguf(path, tokenizer, model=None, kind=Kind.Q8_0, architecture="qwen2"
     for key, value in KEYS.items():
         writer.add_uint32(f"{architecture}.{key}", value)
     writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", 1e-6)
+    writer.add_array("test.flags", [True, False, True])
+    writer.add_array("test.none", [""])
     writer.add_float32(f"{architecture}.rope.freq_base", 10000.0)
     for key, value in more.items():
         writer.add_uint16(key.replace("__", "."), value)
@@ -66,5 +68,6 @@ def _add_tokenizer(writer, tokenizer, split):
     writer.add_tokenizer_pre(split)
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.CONTROL if t in special else gguf.TokenType.NORMAL for t in tokens])
+    writer.add_token_scores([0.5 * i for i in range(len(tokens))])
     writer.add_token_merges([" ".join(pair) for pair in spec["model"]["merges"]])
     writer.add_eos_token_id(tokenizer.eos_token_id)

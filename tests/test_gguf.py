@@ -12,6 +12,8 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from tests.conftest import PROSE
 from tests.ggufs import model_of, write_gguf
+from transformers import modeling_gguf_pytorch_utils
+from transformers.integrations.ggml import _gguf_parse_value
 
 from borngap.cli import main
 from borngap.errors import UserError
@@ -109,6 +111,13 @@ def test_the_quick_reader_reads_what_gguf_reads(stored):
         again = quick.fields[key]
         assert (again.data, again.types, again.contents()) == (field.data, field.types, field.contents())
         assert [part.tolist() for part in again.parts] == [part.tolist() for part in field.parts]
+        with _quick():
+            values = [_gguf_parse_value(again.parts[i], again.types) for i in again.data]
+            quick_values = [
+                modeling_gguf_pytorch_utils._gguf_parse_value(again.parts[i], again.types) for i in again.data
+            ]
+        assert values == quick_values
+        assert list(map(type, values)) == list(map(type, quick_values))
     for tensor, again in zip(slow.tensors, quick.tensors, strict=True):
         assert (again.name, again.tensor_type, again.data_offset) == (
             tensor.name,

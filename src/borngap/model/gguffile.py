@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from tokenizers import pre_tokenizers
-from transformers import modeling_gguf_pytorch_utils
 
 from borngap.errors import UserError
 from borngap.model.sources import ModelSource, is_gguf, read
@@ -30,6 +30,21 @@ _INSIDE = "model.gguf"
 _GROUP = 1 << 18  # bytes that are unpacked at once: as many as the processor's cache holds with what comes of them
 _ROWS_AT_ONCE = 16  # gguf's own number
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a GGUF file says of itself.
+
+    Attributes:
+        formats: how its numbers are stored, by ggml's names; the one that holds most of them first.
+        parts: how many files the model is in.
+        split: how llama.cpp splits text for a byte-level tokenizer; None where it is of another kind.
+    """
+
+    formats: tuple[str, ...]
+    parts: int
+    split: str | None
 
 
 @contextmanager
@@ -54,23 +69,26 @@ def reading_from(source: ModelSource, revision: str | None) -> Iterator[tuple[Mo
         yield Path(folder), options | {"gguf_file": _INSIDE}
 
 
-def describe(source: Path, config: Any) -> None:
+def describe(source: Path, config: Any) -> dict[str, Any]:
     """Write into a configuration what the weights of its GGUF file are stored in.
 
     Args:
         source: the GGUF file.
         config: its configuration; changed. ``dequantised_from`` names the block formats, such as ``Q4_K, Q6_K``, the
             one that holds most weights first; a file of plain floats has its ``dtype`` instead.
+
+    Returns:
+        Options with which ``from_pretrained`` unpacks the weights, whatever could be done without.
     """
-    sizes: dict[str, int] = {}
-    for tensor in _opened(source).tensors:
-        sizes[tensor.tensor_type.name] = sizes.get(tensor.tensor_type.name, 0) + int(tensor.n_elements)
-    by_size = sorted(sizes, key=lambda kind: -sizes[kind])
-    blocks = [kind for kind in by_size if kind not in _FLOATS]
+    from transformers import GgufConfig
+
+    formats = _facts_of(source).formats
+    blocks = [kind for kind in formats if kind not in _FLOATS]
     if blocks:
         config.dequantised_from = ", ".join(blocks)
-    elif by_size:
-        config.dtype = _FLOATS[by_size[0]]
+    elif formats:
+        config.dtype = _FLOATS[formats[0]]
+    return {"config": config, "quantization_config": GgufConfig(dequantize=True)}
 
 
 def make_ordinary(model: Any, source: Path) -> None:
@@ -90,7 +108,7 @@ def split_as_stored(tokenizer: Any, source: Path) -> None:
         tokenizer: as transformers made it from the file; changed.
         source: the GGUF file.
     """
-    if _way_of_splitting(source) in _DIGITS_ALONE:
+    if _facts_of(source).split in _DIGITS_ALONE:
         parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
 
@@ -99,16 +117,10 @@ def splitting_notes(source: Path) -> tuple[str, ...]:
     """Return what the user must know of a GGUF file's tokenizer: that its way of splitting text is not known."""
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
-    way = _way_of_splitting(source)
+    way = _facts_of(source).split
     if way in {None, *_LIKE_GPT2, *_DIGITS_ALONE, *GGUF_PRE_TOKENIZER_SPLITS}:
         return ()
     return (f"text is split before tokens are looked for as by GPT-2: the file says {way!r}, which is not known",)
-
-
-def _way_of_splitting(source: Path) -> str | None:
-    """Name of the way in which llama.cpp splits text for a byte-level tokenizer; None where it is of another kind."""
-    file = _opened(source)
-    return str(_value(file, _SPLIT, "")) if _value(file, _KIND, "") == "gpt2" else None
 
 
 def need_gguf() -> None:
@@ -121,22 +133,33 @@ def need_gguf() -> None:
         raise UserError("GGUF files need the package gguf", fix="pip install 'borngap[gguf]'")
 
 
-def _opened(path: Path) -> Any:
-    """Read all of a GGUF file but its weights, which are mapped."""
+def _facts_of(path: Path) -> _Facts:
+    """Read what is needed of a GGUF file besides what transformers reads; of one file once."""
+    state = path.stat()
+    return _facts(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache
+def _facts(path: Path, *_state: int) -> _Facts:
     import gguf
 
     with _quick():
-        return read(str(path), lambda: gguf.GGUFReader(str(path)))
+        file = read(str(path), lambda: gguf.GGUFReader(str(path)))
 
+    def value(key: str, default: Any) -> Any:
+        field = file.get_field(key)
+        return default if field is None else field.contents()
 
-def _value(file: Any, key: str, default: Any) -> Any:
-    field = file.get_field(key)
-    return default if field is None else field.contents()
+    sizes: dict[str, int] = {}
+    for tensor in file.tensors:
+        sizes[tensor.tensor_type.name] = sizes.get(tensor.tensor_type.name, 0) + int(tensor.n_elements)
+    split = str(value(_SPLIT, "")) if value(_KIND, "") == "gpt2" else None
+    return _Facts(tuple(sorted(sizes, key=lambda kind: -sizes[kind])), int(value("split.count", 1)), split)
 
 
 def _check_one_file(path: Path) -> None:
     shard = _SHARD.search(path.name)
-    parts = max(int(_value(_opened(path), "split.count", 1)), int(shard[1]) if shard else 1)
+    parts = max(_facts_of(path).parts, int(shard[1]) if shard else 1)
     if parts > 1:
         rule, fix = "a model in one file", f"join its {parts} parts: llama-gguf-split --merge FIRST OUT"
         raise UserError(f"{path} is one part of a GGUF model", rule=rule, found=path.name, fix=fix)
@@ -146,16 +169,21 @@ def _check_one_file(path: Path) -> None:
 def _quick() -> Iterator[None]:
     """Let transformers read what gguf reads, sooner: the same values, by the same routines, in fewer and larger steps.
 
-    Of a vocabulary of 262,144 tokens gguf's reader makes a million memory maps, and transformers has it read three
-    times, and makes the table of tensor names anew for each module.
+    Of a vocabulary of 262,144 tokens gguf's reader makes a million memory maps; transformers has it read three times,
+    and makes the table of tensor names anew for each module.
     """
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as host
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)))
-        stack.enter_context(patch.object(gguf, "GGUFReader", _quick_reader(gguf.GGUFReader)))
-        stack.enter_context(patch.object(gguf, "dequantize", _wider(gguf.dequantize)))
-        stack.enter_context(patch.object(modeling_gguf_pytorch_utils, "tqdm", lambda items, **_: items))
+        for owner, name, quick in (
+            (gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)),
+            (gguf, "GGUFReader", _quick_reader(gguf.GGUFReader)),
+            (gguf, "dequantize", _wider(gguf.dequantize)),
+            (host, "_gguf_parse_value", _quick_values(host._gguf_parse_value)),
+            (host, "tqdm", lambda items, **_: items),
+        ):
+            stack.enter_context(patch.object(owner, name, quick))
         yield
 
 
@@ -176,28 +204,42 @@ def _quick_reader(slow: Any) -> Any:
             if raw_type != GGUFValueType.ARRAY or self.byte_order != "I":
                 return super()._get_field_parts(orig_offs, raw_type)
             kind, count = struct.unpack_from("<IQ", self.data, orig_offs)
-            head = [self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)]
+            head, start = [self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)], orig_offs + 12
             number = self.gguf_scalar_to_np.get(GGUFValueType(kind))
             if kind == GGUFValueType.STRING:
-                parts, first, step = [*head, *_strings(self.data, orig_offs + 12, count)], 3, 2
+                items, end = _strings(self.data, start, count)
+                indices = range(3, 3 + 2 * count, 2)  # each has its length before it
             elif number is not None:
-                parts, first, step = [*head, *self._get(orig_offs + 12, number, count).reshape(-1, 1)], 2, 1
+                values = self._get(start, number, count)
+                items, end, indices = list(values.reshape(-1, 1)), start + values.nbytes, range(2, 2 + count)
             else:
                 return super()._get_field_parts(orig_offs, raw_type)
-            types = [GGUFValueType.ARRAY, *[GGUFValueType(kind)][:count]]
-            return sum(part.nbytes for part in parts), parts, list(range(first, len(parts), step)), types
+            return end - orig_offs, head + items, list(indices), [GGUFValueType.ARRAY, *[GGUFValueType(kind)][:count]]
 
     return Quick
 
 
-def _strings(data: Any, at: int, count: int) -> Iterator[Any]:
-    """Yield length and bytes of each of so many strings, as views."""
+def _strings(data: Any, at: int, count: int) -> tuple[list[Any], int]:
+    """Return length and bytes of each of so many strings, as views, and where the last of them ends."""
     length_at = struct.Struct("<Q").unpack_from
+    parts = []
     for _ in range(count):
-        end = at + 8 + length_at(data, at)[0]
-        yield data[at : at + 8].view("<u8")
-        yield data[at + 8 : end]
+        start, end = at + 8, at + 8 + length_at(data, at)[0]
+        parts += [data[at:start].view("<u8"), data[start:end]]
         at = end
+    return parts, at
+
+
+def _quick_values(slow: Any) -> Any:
+    """Return transformers' way from a part to its value, but of items of an array at once, not by a list of bytes."""
+    from gguf import GGUFValueType
+
+    def value(part: Any, types: Any) -> Any:
+        if len(types) != 2:
+            return slow(part, types)
+        return part.tobytes().decode() if types[1] == GGUFValueType.STRING else part.item()
+
+    return value
 
 
 def _wider(dequantize: Any) -> Any:

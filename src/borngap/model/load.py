@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer, GgufConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
 from transformers.models.auto import modeling_auto
 
 from borngap.errors import UserError
@@ -202,10 +202,9 @@ def _checkpoint(
         config = read(name, lambda: AutoConfig.from_pretrained(place, **options))
         host = _host_of(name, config)
         if is_gguf(source):
-            describe(Path(source), config)
-            options |= {"config": config, "quantization_config": GgufConfig(dequantize=True)}
-        options |= {"dtype": dtype or read(name, lambda: _dtype(host, config, device)), "use_safetensors": True}
-        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            options.update(describe(Path(source), config))
+        options.update(dtype=dtype or read(name, lambda: _dtype(host, config, device)), use_safetensors=True)
+        options.update(output_loading_info=True, ignore_mismatched_sizes=True)
         model, info = read(name, lambda: host.from_pretrained(place, **options))
     if is_gguf(source):
         make_ordinary(model, Path(source))
