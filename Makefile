@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup browser demo test quick check bench docs notebooks release-check corpus clean
+.PHONY: setup browser demo real test quick check bench docs notebooks release-check corpus clean
 
 setup: $(READY)
 
@@ -26,6 +26,18 @@ browser:
 
 demo: setup
 	$(BIN)/borngap demo
+
+# A pretrained model: fetched once, then four prompts in which it has the wrong word in front. What it fetches: docs/models.md.
+real: setup
+	$(BIN)/borngap zoo fetch smollm2-135m
+	mkdir -p borngap-real
+	$(BIN)/borngap zoo contexts paper120 $(REAL) --most 4 2>borngap-real/left-out.txt >borngap-real/contexts.part
+	mv borngap-real/contexts.part borngap-real/contexts.jsonl
+	$(BIN)/borngap probe $(REAL) --contexts borngap-real/contexts.jsonl
+	$(BIN)/borngap forecast $(REAL) --contexts borngap-real/contexts.jsonl --method lora
+	$(BIN)/borngap finetune $(REAL) --contexts borngap-real/contexts.jsonl --method lora --out borngap-real/run
+	$(BIN)/borngap report borngap-real/run --out borngap-real/page.html
+real: REAL = --model smollm2-135m
 
 check: setup
 	$(BIN)/ruff check

@@ -180,7 +180,7 @@ def _quick() -> Iterator[None]:
             (gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map)),
             (gguf, "GGUFReader", _quick_reader(gguf.GGUFReader)),
             (gguf, "dequantize", _wider(gguf.dequantize)),
-            (host, "_gguf_parse_value", _quick_values(host._gguf_parse_value)),
+            (host, "_gguf_parse_value", _quick_values(host._gguf_parse_value)),  # type: ignore[attr-defined]
             (host, "tqdm", lambda items, **_: items),
         ):
             stack.enter_context(patch.object(owner, name, quick))
