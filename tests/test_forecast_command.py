@@ -47,7 +47,7 @@ def test_the_run_is_foretold_in_the_users_words(files):
     assert re.match(
         r"After this run your words will lead at \d+ % \(\d+ to \d+\) of \d+ held-out places; before: ", first
     )
-    for part in ("will come ahead", "Over-use", "Held-out loss", '"nothing changes"', "provisional",
+    for part in ("will come ahead", "Over-use", '"nothing changes"', "provisional",
                  "Terms, worst first", "It took", "30 steps, 240 rows"):  # fmt: skip
         assert part in text, part
     found = borngap.read_forecast(files / "out")
@@ -58,6 +58,7 @@ def test_the_run_is_foretold_in_the_users_words(files):
     assert {"schema", "places", "all", "cost"} <= found.summary.keys()
     assert {"gradients", "of_run", "seconds"} <= found.summary["cost"].keys()
     assert {"ahead_before", "ahead_after", "low", "high", "held_out_loss"} <= entry.keys()
+    assert "loss" not in text, "a pilot's is no forecast"
 
 
 def test_the_options_are_the_run(files):

@@ -57,7 +57,8 @@ def test_a_forecast_of_terms(tokenizer):
     assert found.summary["terms"][0]["places"] == entry["places"]
     assert 0.15 < cost["of_run"] <= 0.3
     assert cost["gradients"] == 2 * entry["pilot"]["steps"]
-    assert entry["held_out_loss"] != entry["held_out_loss_before"]
+    assert entry["held_out_loss"] is None, "a pilot's loss is no forecast of the run's"
+    assert entry["pilot_loss"] != entry["held_out_loss_before"]
     first = found.summary["places"][0]
     assert {"row", "offset", "gold", "rival", "base_gap", "forecast_gap", "low", "high", "prospect"} <= first.keys()
     assert first["low"] < first["forecast_gap"] < first["high"]
@@ -160,7 +161,7 @@ def test_contexts_are_watched(tokenizer):
     assert [(p["gold"], p["rival"], p["kind"]) for p in found.summary["places"]] == [
         (" shame", " guilt", "context"), (" guilt", " shame", "context"),
     ]  # fmt: skip
-    assert found.summary["all"]["held_out_loss"] is None
+    assert found.summary["all"]["held_out_loss_before"] is None
     logits = tiny("llama-tied", len(tokenizer))(
         input_ids=torch.tensor([tokenizer("A mind of")["input_ids"]])
     ).logits.detach()
@@ -221,16 +222,14 @@ def test_rates_share_the_budget(tokenizer):
     assert len(found.places) == 3 * len(found.summary["places"])
 
 
-def entry(rate, ahead, over=None, loss=1.0):
-    return {"rate": rate, "ahead_after": ahead, "over_use_after": over, "held_out_loss_before": 2.0,
-            "held_out_loss": loss}  # fmt: skip
+def entry(rate, ahead, over=None):
+    return {"rate": rate, "ahead_after": ahead, "over_use_after": over}
 
 
 def test_the_rate_to_use():
     assert best_rate([entry(1, 0.5), entry(2, 0.8), entry(3, 0.805)]) == 2
     assert best_rate([entry(1, 0.5, 0.1), entry(2, 0.8, 0.7)]) == 1, "over-use counts against it"
-    assert best_rate([entry(1, 0.5), entry(2, 0.9, loss=2.1)]) == 1, "a loss that rises is not taken"
-    assert best_rate([entry(1, 0.5, loss=3.0), entry(2, 0.9, loss=2.1)]) == 2
+    assert best_rate([entry(1, None), entry(2, 0.2)]) == 2
     assert best_rate([entry(1, None)]) is None
 
 

@@ -212,14 +212,15 @@ def test_estimate_by_hand():
     expected.append(base[3] + mean + (change[3] - mean) / 6)
     assert found.gaps == pytest.approx(np.array(expected))
     scatter = (2 / 2) ** 0.5  # of two degrees of freedom: four places, two pairs
-    assert found.half == pytest.approx(1.25 * scatter)
-    assert found.high - found.low == pytest.approx(np.full(4, 2.5 * scatter))
+    moved = found.gaps - base
+    assert found.half == pytest.approx(np.sqrt((1.25 * scatter) ** 2 + (0.3 * moved) ** 2))
+    assert found.high - found.low == pytest.approx(2 * found.half)
 
 
 def test_places_of_single_pairs_have_the_scatter_around_the_mean():
     found = foretell(np.zeros(3), np.array([[0.0, 1.0, 2.0]]), [0, 1, 2])
-    assert found.half == pytest.approx(1.25 * np.std([0, 1, 2]))
     assert found.gaps == pytest.approx(np.array([1 - 1 / 6, 1, 1 + 1 / 6]))
+    assert found.half == pytest.approx(np.hypot(1.25 * np.std([0, 1, 2]), 0.3 * found.gaps))
 
 
 def test_draws_have_the_spread_of_the_intervals_and_move_together():
@@ -235,10 +236,20 @@ def test_draws_have_the_spread_of_the_intervals_and_move_together():
     assert abs(apart) < 0.1
 
 
+def test_all_changes_may_be_too_small_alike():
+    found = foretell(np.zeros(2), np.array([[10.0, 10.0]]), [0, 1])
+    assert found.half == pytest.approx([3.0, 3.0])
+    inside = (found.draws > found.low) & (found.draws < found.high)
+    assert inside.mean() == pytest.approx(0.9, abs=0.03)
+    assert np.corrcoef(found.draws.T)[0, 1] == pytest.approx(1)
+
+
 def test_prospects_and_shares():
     base = np.array([1.0, -1.0, -1.0, 1.0, 0.1])
     found = foretell(base, np.array([[3.0, 1.0, -3.0, -1.0, 0.1]]), [0, 1, 2, 3, 4])
-    sure = type(found)(base, np.array([3.0, 1.0, -3.0, -1.0, 0.0]), 0.5, np.array([[3.0, 1, -3, -1, 0.1]] * 4))
+    sure = type(found)(
+        base, np.array([3.0, 1.0, -3.0, -1.0, 0.0]), np.full(5, 0.5), np.array([[3.0, 1, -3, -1, 0.1]] * 4)
+    )
     assert sure.prospects == ["kept", "flips", "stays behind", "lost", "undecided"]
     assert sure.ahead(range(5)) == {"before": 0.6, "after": 0.6, "low": 0.6, "high": 0.6}
     assert sure.ahead([0, 2], is_behind=True) == {"before": 0.5, "after": 0.5, "low": 0.5, "high": 0.5}

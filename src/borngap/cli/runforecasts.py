@@ -186,8 +186,6 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     elif summary["run"]["watched"] == "terms":
         yield "Over-use is not known: nothing says where the words to avoid are right (--allowed, --allowed-field)."
-    if entry["held_out_loss"] is not None:
-        yield f"Held-out loss: {entry['held_out_loss']:.3f}; before: {entry['held_out_loss_before']:.3f} nat a token."
     right, otherwise = (_percent(entry[name]) for name in ("right_expected", "right_if_nothing_changes"))
     yield f'By its own lights {right} of the orders are right; of "nothing changes" {otherwise} would be.'
     yield "The intervals (90 %) are provisional: docs/forecast-runs.md says what they were fitted on."
@@ -196,17 +194,12 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
 def _curve(summary: Mapping[str, Any]) -> None:
     rows = [
         [f"{e['rate']:g}", _percent(e["ahead_after"]), _between(e["low"], e["high"]), _percent(e["over_use_after"]),
-         _loss(e["held_out_loss"]), f"{e['pilot']['span']:.3g}", _verdict(e, summary["rate_to_use"])]
+         f"{e['pilot']['span']:.3g}", _verdict(e, summary["rate_to_use"])]
         for e in summary["curve"]
     ]  # fmt: skip
     first = summary["curve"][0]
-    now = [
-        _percent(first["ahead_before"]),
-        "",
-        _percent(first["over_use_before"]),
-        _loss(first["held_out_loss_before"]),
-    ]
-    headings = ["rate", "lead", "90 % interval", "over-use", "loss", "span", ""]
+    now = [_percent(first["ahead_before"]), "", _percent(first["over_use_before"])]
+    headings = ["rate", "lead", "90 % interval", "over-use", "span", ""]
     print_table(fitted_table("\nBy learning rate", headings, [["before", *now, "", ""], *rows], 1, keys=1))
 
 
@@ -267,7 +260,3 @@ def _percent(value: float | None) -> str:
 
 def _between(low: float | None, high: float | None) -> str:
     return MISSING if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f}"
-
-
-def _loss(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.3f}"

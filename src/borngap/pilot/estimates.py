@@ -5,9 +5,10 @@ the change of place i of pair t, which has n_t places, m_t the pair's mean and M
 
     forecast change  =  M  +  n_t / (n_t + 5) (m_t - M)  +  0.55 (d_i - m_t)
 
-an empirical-Bayes shrinkage with fixed shares (Efron and Morris, JASA 70, 1975). The half-width of the 90 % interval is
-1.25 times the scatter, the root of the mean of (d_i - m_t)^2. Where these constants come from, and that they are
-provisional: docs/forecast-runs.md.
+an empirical-Bayes shrinkage with fixed shares (Efron and Morris, JASA 70, 1975). The half-width of a place's 90 %
+interval is the root of the sum of two squares: 1.25 times the scatter, the root of the mean of (d_i - m_t)^2; and 0.3
+of its change, since all changes of a pilot may be too small or too large alike. Where these constants come from, and
+that they are provisional: docs/forecast-runs.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ PROSPECTS: tuple[PlaceProspect, ...] = get_args(PlaceProspect)
 OWN_SHARE = 0.55  # of a place's own change, against its pair's
 PAIR_PLACES = 5.0  # places of a pair at which half of its own mean counts, against the mean of all
 HALF_WIDTH = 1.25  # half-width of the 90 % interval over the scatter
+BIAS = 0.3  # half-width of the 90 % interval of what all changes are too small or too large by, as a share of them
 SHARED = 0.1  # variance of a pair's common error, beside 1 / (n_t + 5), over the squared scatter
 _NORMAL_90 = 1.6449  # half-width of the 90 % interval of a normal distribution over its standard deviation
 _DRAWS = 1000
@@ -38,13 +40,13 @@ class PlaceForecasts:
     Attributes:
         base: logit gaps before the run, unit nat, shape (n,).
         gaps: forecast logit gaps after it.
-        half: half-width of the 90 % interval, of every place.
+        half: half-widths of the 90 % intervals, shape (n,).
         draws: ends that the forecast deems as likely as one another, shape (draws, n).
     """
 
     base: Floats
     gaps: Floats
-    half: float
+    half: Floats
     draws: Floats
 
     @property
@@ -117,9 +119,11 @@ def foretell(base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0) ->
     free = len(change) - len(numbers)
     # where no pair has two places their scatter is that around the mean of all
     scatter = float(np.sqrt((own**2).sum() / free)) if free else float(change.std())
-    half = HALF_WIDTH * scatter
-    draws = gaps + _errors(scatter, half / _NORMAL_90, count, index, np.random.default_rng(seed))
-    return PlaceForecasts(base, gaps, half, draws)
+    half, change = HALF_WIDTH * scatter, gaps - base
+    random = np.random.default_rng(seed)
+    draws = gaps + _errors(scatter, half / _NORMAL_90, count, index, random)
+    draws += BIAS / _NORMAL_90 * random.standard_normal((_DRAWS, 1)) * change
+    return PlaceForecasts(base, gaps, np.hypot(half, BIAS * change), draws)
 
 
 def _errors(

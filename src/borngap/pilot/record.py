@@ -86,31 +86,25 @@ def term_entries(
 def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:
     """Return the forecast of some places."""
     own = list(places)
-    return PlaceForecasts(found.base[own], found.gaps[own], found.half, found.draws[:, own])
+    return PlaceForecasts(found.base[own], found.gaps[own], found.half[own], found.draws[:, own])
 
 
 def best_rate(curve: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the smallest rate that does as well as any: most places ahead, less over-use, without a larger loss.
+    """Return the smallest rate that does as well as any: most places ahead, less over-use.
 
     Args:
         curve: ``all`` of each rate, with its ``rate``, in the order of the rates.
 
     Returns:
-        A rate; None where all abstain. A rate whose held-out loss is foretold to rise is taken only if all do.
+        A rate; None where all abstain.
     """
     known = [entry for entry in curve if entry["ahead_after"] is not None]
-    kept = [entry for entry in known if not _loses(entry)] or known
-    best = max((_worth(entry) for entry in kept), default=0.0)
-    return next((float(entry["rate"]) for entry in kept if _worth(entry) >= best - _ENOUGH), None)
+    best = max(map(_worth, known), default=0.0)
+    return next((float(entry["rate"]) for entry in known if _worth(entry) >= best - _ENOUGH), None)
 
 
 def _worth(entry: Mapping[str, Any]) -> float:
     return float(entry["ahead_after"] - (entry["over_use_after"] or 0.0))
-
-
-def _loses(entry: Mapping[str, Any]) -> bool:
-    before, after = entry["held_out_loss_before"], entry["held_out_loss"]
-    return before is not None and after is not None and after > before
 
 
 def _before_only(base: Sequence[float], places: Sequence[int], sign: int) -> dict[str, float | None]:

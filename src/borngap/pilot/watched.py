@@ -28,7 +28,7 @@ from borngap.words.occurrences import Finder
 from borngap.words.term import TermList
 
 _CHUNK = 16  # rows that are scanned at once: no more than needed are read
-_OF_LOSS = 0.25  # of what one look may read, for the held-out loss
+_OF_LOSS = 0.1  # of what one look may read, for the held-out loss
 _FEW_TOKENS = 32  # of a look that are never too dear: a budget must buy some place
 
 

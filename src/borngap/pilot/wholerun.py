@@ -160,7 +160,7 @@ class _Forecasting:
             folder: what is in it already is not done again.
         """
         self._folder = folder
-        with _prepared(self._job) as trainee:
+        with prepared(self._job) as trainee:
             self._foretell(self._found, trainee)
 
     def _foretell(self, found: WatchList, trainee: Trainee) -> None:
@@ -256,8 +256,9 @@ class _Forecasting:
         return {
             "rate": rate, **shares_entry(spots, base["gaps"], ended),
             "right_expected": right[0], "right_if_nothing_changes": right[1],
-            "held_out_loss_before": base["loss"],
-            "held_out_loss": float(np.mean(losses)) if losses and None not in losses else None,
+            # a pilot's own loss is too high for the run's (docs/forecast-runs.md)
+            "held_out_loss_before": base["loss"], "held_out_loss": None,
+            "pilot_loss": float(np.mean(losses)) if losses and None not in losses else None,
             "why": pilots.why, "terms": [] if terms is None else term_entries(terms.terms, spots, base["gaps"], ended),
             "pilot": asdict(pilots.design) | {"span": len(self._plan.steps) / pilots.design.steps},
         }  # fmt: skip
@@ -302,8 +303,15 @@ def _end(course: PilotCourse, found: WatchList, trainee: Trainee) -> dict[str, A
 
 
 @contextmanager
-def _prepared(job: RunJob) -> Iterator[Trainee]:
-    """The model as it is trained; put back at the end."""
+def prepared(job: RunJob) -> Iterator[Trainee]:
+    """Prepare a job's model for training, and put it back at the end.
+
+    Args:
+        job: the job.
+
+    Yields:
+        What trains it: adapters in place, ``requires_grad`` set.
+    """
     training, model = job.plan.training, job.loaded.model
     needed = [(p, p.requires_grad) for p in model.parameters()]
     trained = model if job.is_prepared else make_trainable(model, training)[0]
