@@ -6,14 +6,19 @@ import hashlib
 import json
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from zipfile import ZipFile
 
+import polars as pl
 import pytest
 from tests.ggufs import write_gguf
 
 from borngap.cli import main
 from borngap.errors import UserError
+from borngap.model.adapters import Adapter
 from borngap.model.load import load, model_facts
+from borngap.report.facts.bulk import geometries
+from borngap.report.facts.hosts import stand_ins
 from borngap.zoo import FETCHABLE, Fetchable, Wheel, cache_folder, fetch, fetched_names, fetched_path, wheels
 from borngap.zoo.fetch import fetch_model, proof
 
@@ -193,6 +198,18 @@ def test_a_folder_without_a_card_is_not_taken_for_a_model(kept):
         load(NAME)
     fetch_model(NAME)
     assert load(NAME).stored == "Q8_0"
+
+
+def test_reports_and_adapters_know_a_fetched_model(kept, tmp_path):
+    folder = fetch_model(NAME)
+    told = geometries([SimpleNamespace(model=NAME, weights=None, dtype=None)])
+    assert told[0]["missing"] == ""
+    assert told[0]["matrices"]["readout"]["crowding"] > 0
+    host = {"model": {"name": str(folder)}}
+    run = SimpleNamespace(plan={"command": "track"}, environment={"host": host}, steps=pl.DataFrame({"step": [1]}))
+    assert stand_ins(run)["model"] == NAME
+    adapter = Adapter("a", tmp_path, SimpleNamespace(base_model_name_or_path=f"/of/another/machine/models/{NAME}"))
+    assert adapter.base == NAME
 
 
 # trouble

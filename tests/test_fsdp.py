@@ -76,7 +76,9 @@ def test_fsdp2_in_two_processes_gives_the_observables_of_the_unsharded_run(tmp_p
         assert process.returncode == 0, errors.decode()[-3000:]
     for name in (TIED, UNTIED):
         sharded, whole = read_run(tmp_path / "sharded" / name), read_run(tmp_path / "whole" / name)
-        assert sharded.steps["step"].to_list() == whole.steps["step"].to_list() == [0, 1, 2, 3] * 7  # contexts and places
+        assert (
+            sharded.steps["step"].to_list() == whole.steps["step"].to_list() == [0, 1, 2, 3] * 7
+        )  # contexts and places
         shares = [run.usage.select("step", "success", "first", "over_use") for run in (sharded, whole)]
         assert shares[0].equals(shares[1])
         assert set(whole.usage["success"]) <= {0.0, 0.25, 0.5, 0.75, 1.0}

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from borngap.errors import UserError
 from borngap.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelSource, file_of, read
 from borngap.model.vocabulary import vocabulary_of
-from borngap.zoo import bundled_names
+from borngap.zoo import FETCHABLE, bundled_names
 
 _TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.txt")  # configurations and tokenizers
 _TASKS = (None, "CAUSAL_LM")
@@ -40,8 +40,8 @@ class Adapter:
             return base
         if (self.folder / base).is_dir():
             return str(self.folder / base)
-        # a bundled model of another installation
-        return Path(base).name if Path(base).name in bundled_names() else base
+        # a model by name, of another installation
+        return Path(base).name if Path(base).name in {*bundled_names(), *FETCHABLE} else base
 
     @property
     def has_tokenizer(self) -> bool:

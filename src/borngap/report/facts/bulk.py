@@ -33,10 +33,10 @@ def geometries(plans: Iterable[RunPlan]) -> list[ModelGeometry]:
 
 
 def _measured(name: str, weights: str | None, dtype: str | None) -> ModelGeometry:
-    from borngap.zoo import bundled_names
+    from borngap.zoo import local_names
 
-    if name not in bundled_names() and not Path(name).is_dir():
-        why = f"{name} is not bundled and no local folder, and a report asks no network"
+    if name not in local_names() and not Path(name).exists():
+        why = f"{name} is neither bundled nor fetched and no local folder or file, and a report asks no network"
         return _nothing(name, f"{why}: `borngap geometry --model {name}` measures its geometry.")
     try:
         found = _of_model(name, weights, dtype)

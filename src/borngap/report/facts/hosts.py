@@ -7,7 +7,7 @@ from pathlib import Path
 
 from borngap.report.facts.typed import as_table, as_text
 from borngap.runfolder import Run
-from borngap.zoo import MODELS
+from borngap.zoo import MODELS, fetched_path
 
 _METHODS = {"LORA": "lora"}  # PEFT's name of the kind of adapter
 
@@ -40,12 +40,13 @@ def stand_ins(run: Run) -> dict[str, object]:
 
 
 def _model(model: Mapping[str, object]) -> str | None:
-    """Its name; of one that has none, its class. Bundled models are named so, wherever they are installed."""
+    """Its name; of one that has none, its class. Models by name are named so, wherever they lie."""
     name, kind = _text(model.get("name")), _text(model.get("class"))
     if name is None:
         return None if kind is None else f"a {kind}"
     path = Path(name)
-    return path.name if path.parent == MODELS or path.parts[-3:-1] == ("zoo", "models") else name
+    bundled = path.parent == MODELS or path.parts[-3:-1] == ("zoo", "models")
+    return path.name if bundled or path == fetched_path(path.name) else name
 
 
 def _method(model: Mapping[str, object]) -> str | None:
