@@ -3,17 +3,19 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from tests.studies import study
 
 from borngap.context import read_contexts
-from borngap.experiments import campaign, ratefinding
+from borngap.experiments import campaign, estimating, ratefinding
 from borngap.experiments.arms import Scope
 from borngap.experiments.campaign import is_stored, reproduce_model
 from borngap.experiments.claims.quantities import bracketed_error, brackets_hold
+from borngap.experiments.estimating import estimated, planned_runs
 from borngap.experiments.folder import Plan, entries, home
 from borngap.experiments.parts.bracketed import tables
 from borngap.experiments.ratefinding import BESIDE, RateFinder, evenly
-from borngap.experiments.run import BRACKETS, REAL, planned_runs, scope_of
+from borngap.experiments.run import BRACKETS, REAL, scope_of
 from borngap.experiments.study import BRACKET_COLUMNS, frame
 from borngap.model.load import load
 from borngap.train.finetune import FineTune
@@ -115,3 +117,33 @@ def test_claims_and_table_of_brackets():
 
 def _timeless(entry):
     return {key: value for key, value in entry.items() if not key.endswith("seconds")}
+
+
+def test_the_estimate_adds_up_what_is_run(monkeypatch, tmp_path):
+    """By hand: 2 contexts; runs alone 1 s, in a stack 0.1 s; and one thread while it measures."""
+    threads = []
+
+    def costs(_plan, _model, _contexts, method, _device):
+        threads.append(torch.get_num_threads())
+        return estimating._Costs(1.0, 0.1 if method == "lora" else 1.0)
+
+    monkeypatch.setattr(estimating, "_costs", costs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    # collocation 2 and 1 runs; two runs each, and two bisections of 3.4
+    assert estimated(PLAN, tmp_path / "none", 1) == pytest.approx(2 * (2 + 1) + 2 * (2 + 3.4) * 1.1)
+    runs = replace(PLAN, scope=replace(PLAN.scope, arms=("full", "lora"), brackets=False))
+    assert planned_runs(runs) == 2 * (7 + 8)
+    assert estimated(runs, tmp_path / "none", 1) == pytest.approx(2 * (7 + 8 * 0.1) + 2 * (2 + 1))
+    assert estimated(replace(runs, models=(MODEL, "docs-gptneo")), tmp_path, 2) == pytest.approx(21.6)
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
+    assert set(threads) == {1}
+
+
+def test_a_step_is_timed_once_it_is_warm():
+    """Clock before and after each step of three entries: the first two steps are slow."""
+    now = iter([0, 50, 50, 60, 60, 61, 61, 62, 62, 63, 63, 64, 64, 65])
+    assert estimating._step(iter(range(100)), 3, lambda: next(now)) == 1
+    now = iter([0, 50, 50, 60])
+    assert estimating._step(iter(range(4)), 3, lambda: next(now)) == 50

@@ -17,8 +17,9 @@ from borngap.experiments import campaign
 from borngap.experiments.arms import ARMS, GROUPS, Scope, plan_of, rates_of, theta_of
 from borngap.experiments.campaign import is_stored, reproduce_model, searches
 from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
+from borngap.experiments.estimating import planned_runs
 from borngap.experiments.folder import Plan, home, read_plan, start
-from borngap.experiments.run import EXPERIMENTS, planned_runs, reproduce, rewrite_results, scope_of
+from borngap.experiments.run import EXPERIMENTS, reproduce, rewrite_results, scope_of
 from borngap.experiments.study import movements, read_study
 from borngap.model.load import load, new_model
 from borngap.model.probe import probe

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.experiments.arms import ARMS, Arm, Scope
-from borngap.experiments.campaign import OnProgress, reproduce_model, searches
+from borngap.experiments.arms import ARMS, Scope
+from borngap.experiments.campaign import OnProgress, reproduce_model
 from borngap.experiments.claims.claimlist import CLAIMS
 from borngap.experiments.claims.judging import claims_table, judged
-from borngap.experiments.folder import Plan, home, start
+from borngap.experiments.folder import Plan, start
 from borngap.experiments.parts import bracketed, dragging, fields, geometries, heads, ratesweep, regimes, steplevel
 from borngap.experiments.parts.concepts import figures as concepts
 from borngap.experiments.processes import end_quietly, end_with_parent, one_model
@@ -29,9 +29,6 @@ from borngap.results.figures import Figure
 from borngap.results.stored import Results
 from borngap.results.tables import Table
 from borngap.runfolder import clean
-from borngap.sweep.engines import Worker, estimate
-from borngap.sweep.plan import plan_sweep
-from borngap.training import Training
 
 BRACKETS = "brackets"
 EXPERIMENTS: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -49,14 +46,6 @@ QUICK_CONTEXTS = 5
 # what 2 cores can bear of a model of 100 million parameters and more; forecasts are held against two runs, not bisected
 REAL = Scope(further_seeds=False, bisect=False, ends=False, criteria=("rank",), keep="rival-ahead", most=16)
 REAL_EXPERIMENTS = ("regimes", "steps", "boundary", "drag", "fields", "geometry", BRACKETS)
-# measured on docs-gpt2-s and docs-neox-s, 30 steps, as multiples of one run of full fine-tuning: a stacked LoRA run,
-# a critical rate, the forecast end of a run
-_STACKED = 0.12
-_SEARCH = {
-    "full": {"collocation": 2.2, "bisect": 2.6}, "lora": {"collocation": 0.5, "bisect": 1.3},
-    "readout-only": {"collocation": 0.6},
-}  # fmt: skip
-_ENDS = {"full": 2.0, "lora": 0.5}
 _POLL = 0.5
 
 
@@ -122,33 +111,6 @@ def _in_processes(plan: Plan, folder: Path, count: int, device: str, report: OnP
             raise
 
 
-def planned_runs(plan: Plan) -> int:
-    """Return how many fine-tuning runs a plan has at most: every field has a rate and every context can be used."""
-    return sum(_runs_of(ARMS[name], plan) for name in plan.scope.arms) * len(plan.models)
-
-
-def estimated(plan: Plan, folder: Path, workers: int, device: str = "cpu") -> float:
-    """Time a few steps of each model that nothing is stored of, and reckon how long the whole will take.
-
-    Args:
-        plan: the plan.
-        folder: the reproduction; models that have been begun are taken for half done.
-        workers: processes.
-        device: torch device.
-
-    Returns:
-        Unit s, of this machine as busy as it is now; a rough figure.
-    """
-    total = 0.0
-    for model in plan.models:
-        settings = Training(method="full", steps=plan.scope.steps, dtype=plan.scope.dtype)
-        sweep = plan_sweep(model, plan.contexts[:1], [settings.learning_rate], training=settings)
-        one = estimate(Worker(sweep, device), sweep.runs, "sequential", 1)
-        share = 0.5 if home(folder, model).exists() else 1.0
-        total += share * one * _weight(plan)
-    return total / min(workers, len(plan.models))
-
-
 def all_tables(study: Study) -> list[Table]:
     """Return every table that a study's arms have runs for."""
     return [found for module in _of(study) for found in module.tables(study)]
@@ -206,19 +168,3 @@ def _follow(futures: Sequence[Future[None]], news: Any, report: OnProgress) -> N
                 break
         for future in done:
             future.result()
-
-
-def _runs_of(arm: Arm, plan: Plan) -> int:
-    scope = plan.scope
-    chosen = [f for f in arm.fields if not scope.fields or f in scope.fields]
-    seeds = len(arm.seeds) if scope.further_seeds or arm.seeds == (0,) else 0
-    return (len(chosen) + len(arm.rates)) * seeds * len(plan.contexts)
-
-
-def _weight(plan: Plan) -> float:
-    """What one model takes, in runs of full fine-tuning."""
-    arms = [ARMS[name] for name in plan.scope.arms]
-    runs = sum(_runs_of(arm, plan) * (_STACKED if arm.training["method"] == "lora" else 1.0) for arm in arms)
-    searched = sum(_SEARCH[search.method][search.by] for search in searches(plan))
-    ends = sum(_ENDS.get(name, 0.0) for name in plan.scope.arms)
-    return runs + len(plan.contexts) * (searched + ends)

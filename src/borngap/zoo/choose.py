@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def keep(
     """
     if most is not None and most < 1:
         raise UserError("the number of contexts is out of range", rule="at least 1", found=most)
-    left_out = dict(_unmeasurable(contexts, loaded.tokenizer, whole=rule == "rival-ahead"))
+    left_out = dict(unmeasurable(contexts, loaded.tokenizer, whole=rule == "rival-ahead"))
     if rule == "rival-ahead":
         left_out |= _gold_leads(loaded, contexts, [i for i in range(len(contexts)) if i not in left_out])
     fit = [i for i in range(len(contexts)) if i not in left_out]
@@ -113,7 +113,17 @@ def keep(
     return kept, dict(sorted(left_out.items()))
 
 
-def _unmeasurable(contexts: Sequence[Context], tokenizer: Any, *, whole: bool) -> Iterable[tuple[int, str]]:
+def unmeasurable(contexts: Sequence[Context], tokenizer: Any, *, whole: bool = False) -> Iterator[tuple[int, str]]:
+    """Tell contexts that a tokenizer can't measure.
+
+    Args:
+        contexts: the contexts.
+        tokenizer: of the model.
+        whole: whether both words must be one token each.
+
+    Yields:
+        Number and reason.
+    """
     for i, context in enumerate(contexts):
         try:
             if named(context, tokenizer).fragment and whole:

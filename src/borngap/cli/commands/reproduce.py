@@ -67,7 +67,8 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Run the paper's experiments, write every table and figure, and judge every claim; an interrupted run goes on."""
-    from borngap.experiments.run import estimated, planned_runs, reproduce, rewrite_results
+    from borngap.experiments.estimating import estimated, planned_runs
+    from borngap.experiments.run import reproduce, rewrite_results
     from borngap.model.load import quiet
     from borngap.report.reproduction import write_report
 
@@ -145,8 +146,10 @@ def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) 
         head = {"schema": 1, "plan": plan.to_json(), "runs": runs, "processes": processes}
         print_json(head | {"estimate_seconds": seconds})
         return
-    text = f"{len(plan.models)} models, {len(plan.contexts)} contexts, up to {runs} runs of {plan.scope.steps} steps"
-    say(f"{text}: about {spoken(seconds)} with {processes} processes on this machine as busy as it is now")
+    kept = min(len(plan.contexts), plan.scope.most or len(plan.contexts))
+    text = f"{len(plan.models)} models, {kept} contexts at most, up to {runs} runs of {plan.scope.steps} steps"
+    count = min(processes, len(plan.models))
+    say(f"{text}: about {spoken(seconds)} if {count} of the processors have nothing else to do")
 
 
 def _seen(bar: Progress, total: int) -> Callable[[str, str, int, int], None]:
