@@ -207,9 +207,9 @@ def test_estimate_by_hand():
     change = [0.5, 1.5, -0.5, -0.5]
     mean, pair = 0.25, 0.5
     own = [0.0, 1.0, -1.0]
-    weight = 3 / 8
+    weight = 14 / 23
     expected = [b + mean + weight * (pair - mean) + 0.55 * o for b, o in zip(base[:3], own, strict=True)]
-    expected.append(base[3] + mean + (change[3] - mean) / 6)
+    expected.append(base[3] + mean + 12 / 21 * (change[3] - mean))
     assert found.gaps == pytest.approx(np.array(expected))
     scatter = (2 / 2) ** 0.5  # of two degrees of freedom: four places, two pairs
     moved = found.gaps - base
@@ -219,7 +219,7 @@ def test_estimate_by_hand():
 
 def test_places_of_single_pairs_have_the_scatter_around_the_mean():
     found = foretell(np.zeros(3), np.array([[0.0, 1.0, 2.0]]), [0, 1, 2])
-    assert found.gaps == pytest.approx(np.array([1 - 1 / 6, 1, 1 + 1 / 6]))
+    assert found.gaps == pytest.approx(np.array([1 - 12 / 21, 1, 1 + 12 / 21]))
     assert found.half == pytest.approx(np.hypot(1.25 * np.std([0, 1, 2]), 0.3 * found.gaps))
 
 

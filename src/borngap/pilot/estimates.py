@@ -3,12 +3,13 @@
 A pilot's change of one place holds noise of the few rows that it saw; places of one pair of words move alike. With d_i
 the change of place i of pair t, which has n_t places, m_t the pair's mean and M the mean of all::
 
-    forecast change  =  M  +  n_t / (n_t + 5) (m_t - M)  +  0.55 (d_i - m_t)
+    forecast change  =  M  +  (n_t + 11) / (n_t + 20) (m_t - M)  +  0.55 (d_i - m_t)
 
-an empirical-Bayes shrinkage with fixed shares (Efron and Morris, JASA 70, 1975). The half-width of a place's 90 %
-interval is the root of the sum of two squares: 1.25 times the scatter, the root of the mean of (d_i - m_t)^2; and 0.3
-of its change, since all changes of a pilot may be too small or too large alike. Where these constants come from, and
-that they are provisional: docs/forecast-runs.md.
+the mean of a place's true change given the pilot's, where pairs differ with variance v, places of a pair with 11 v and
+the pilot's noise has 9 v (11 / 20 = 0.55); an empirical-Bayes shrinkage with fixed shares (Efron and Morris, JASA 70,
+1975). The half-width of a place's 90 % interval is the root of the sum of two squares: 1.25 times the scatter, the root
+of the mean of (d_i - m_t)^2; and 0.3 of its change, since all changes of a pilot may be too small or too large alike.
+Where these constants come from, and that they are provisional: docs/forecast-runs.md.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ PlaceProspect = Literal["kept", "flips", "stays behind", "lost", "undecided"]
 PROSPECTS: tuple[PlaceProspect, ...] = get_args(PlaceProspect)
 # docs-gpt2-s and docs-llama, full and LoRA, 160 steps, 300 places, 2026-11-29; to be calibrated on more runs
 OWN_SHARE = 0.55  # of a place's own change, against its pair's
-PAIR_PLACES = 5.0  # places of a pair at which half of its own mean counts, against the mean of all
+PAIR_PLACES = 20.0  # variance of changes within pairs, noise included, over that between pairs
 HALF_WIDTH = 1.25  # half-width of the 90 % interval over the scatter
 BIAS = 0.3  # half-width of the 90 % interval of what all changes are too small or too large by, as a share of them
-SHARED = 0.1  # variance of a pair's common error, beside 1 / (n_t + 5), over the squared scatter
+SHARED, _SHARED_PLACES = 0.1, 5.0  # variance of a pair's common error over the squared scatter: 0.1 + 1 / (n_t + 5)
 _NORMAL_90 = 1.6449  # half-width of the 90 % interval of a normal distribution over its standard deviation
 _DRAWS = 1000
 
@@ -114,7 +115,7 @@ def foretell(base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0) ->
     count = np.bincount(index)
     of_pair, mean = np.bincount(index, change) / count, change.mean()
     own = change - of_pair[index]
-    weight = count / (count + PAIR_PLACES)
+    weight = (count + OWN_SHARE * PAIR_PLACES) / (count + PAIR_PLACES)
     gaps = base + mean + (weight * (of_pair - mean))[index] + OWN_SHARE * own
     free = len(change) - len(numbers)
     # where no pair has two places their scatter is that around the mean of all
@@ -130,7 +131,7 @@ def _errors(
     scatter: float, deviation: float, count: NDArray[Any], index: NDArray[Any], random: np.random.Generator
 ) -> Floats:
     """Errors as they may be: in part the same for all places of a pair."""
-    shared = np.minimum(scatter**2 * (1 / (count + PAIR_PLACES) + SHARED), deviation**2)
+    shared = np.minimum(scatter**2 * (1 / (count + _SHARED_PLACES) + SHARED), deviation**2)
     rest = np.sqrt(deviation**2 - shared)
     together = random.standard_normal((_DRAWS, len(count))) * np.sqrt(shared)
     return together[:, index] + random.standard_normal((_DRAWS, len(index))) * rest[index]
