@@ -138,6 +138,13 @@ def test_a_trainer_and_its_saved_arguments_foretell_the_same(padded, tmp_path):
     assert one["places"] == other["places"]
 
 
+def test_a_trainer_without_a_tokenizer_is_refused(padded, tmp_path):
+    trainer = trainer_of(padded, tmp_path)
+    trainer.processing_class = None
+    with pytest.raises(UserError, match="the Trainer has no tokenizer"):
+        forecast_trainer(trainer, HELD_OUT)
+
+
 class Module(lightning.LightningModule):
     def __init__(self, model):
         super().__init__()

@@ -127,14 +127,25 @@ def forecast_trainer(
         UserError: the run is of a kind that can't be forecast, or as for ``forecast_run``.
     """
     chosen, model = replace(settings or Piloting(), **options), trainer.model
+    _check_trainer(trainer)
     tokenizer = tokenizer_of(trainer.processing_class)
     asked = asked_of(watch, terms, contexts, Allowed(marks_of(allowed), chosen.allowed_field))
     kind = "" if asked.held_out is None else layout_of(asked.held_out, chosen.fields).kind
     method: Method = "lora" if hasattr(model, "peft_config") else "full"
-    training, chosen = of_arguments(trainer.args.to_dict(), Training(method=method, dtype="auto"), chosen, kind)
+    values = trainer.args.to_dict() | {"per_device_train_batch_size": trainer.args.train_batch_size}
+    training, chosen = of_arguments(values, Training(method=method, dtype="auto"), chosen, kind)
     named = Loaded(str(model.config._name_or_path or type(model).__name__), model, tokenizer)
     job = _of_loader(named, trainer.get_train_dataloader(), asked, training, chosen, rates)
     return run_job(replace(job, is_prepared=True), out, on_progress)
+
+
+def _check_trainer(trainer: Any) -> None:
+    if trainer.processing_class is None:
+        fix = "Trainer(..., processing_class=tokenizer)"
+        raise UserError("the Trainer has no tokenizer", rule="held-out rows are read by one", fix=fix)
+    if trainer.args.world_size > 1:
+        rule, fix = "one process", "save its arguments, and use borngap forecast --from-args with the whole batch size"
+        raise UserError("a run of several processes", rule=rule, found=trainer.args.world_size, fix=fix)
 
 
 def _of_loader(
