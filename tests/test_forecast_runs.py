@@ -103,6 +103,10 @@ def test_it_foretells_what_the_run_does(tokenizer):
     foretold = np.array([place["forecast_gap"] - place["base_gap"] for place in places])
     assert np.abs(moved).mean() > 0.3
     assert np.corrcoef(moved, foretold)[0, 1] > 0.8
+    right = np.array([place["kind"] == "right" for place in places])
+    assert moved[right].mean() < 0 < moved[~right].mean()
+    assert np.abs(foretold[right].mean() / moved[right].mean() - 1) < 0.4
+    assert np.abs(foretold[~right].mean() / moved[~right].mean() - 1) < 0.4
     assert np.abs(moved - foretold).mean() < 0.5 * np.abs(moved).mean()
     held = [place["low"] < end < place["high"] for place, end in zip(places, ended, strict=True)]
     assert np.mean(held) > 0.7

@@ -217,6 +217,16 @@ def test_estimate_by_hand():
     assert found.high - found.low == pytest.approx(2 * found.half)
 
 
+def test_kinds_that_move_apart_have_a_mean_each():
+    """Where the other word is right its lead falls as the wanted word's rises: neither tells of the other."""
+    base, ends = np.zeros(4), np.array([[2.0, 3.0, -2.0, -3.0]])
+    apart = foretell(base, ends, [0, 1, 2, 3], kinds=[0, 0, 1, 1])
+    assert apart.gaps == pytest.approx(np.array([2.5 - 12 / 42, 2.5 + 12 / 42, -2.5 + 12 / 42, -2.5 - 12 / 42]))
+    assert apart.half == pytest.approx(np.hypot(1.25 * 0.5, 0.3 * apart.gaps))
+    together = foretell(base, ends, [0, 1, 2, 3])
+    assert np.abs(together.gaps).max() < np.abs(apart.gaps).min()
+
+
 def test_places_of_single_pairs_have_the_scatter_around_the_mean():
     found = foretell(np.zeros(3), np.array([[0.0, 1.0, 2.0]]), [0, 1, 2])
     assert found.gaps == pytest.approx(np.array([1 - 12 / 21, 1, 1 + 12 / 21]))

@@ -1,7 +1,8 @@
 """From a pilot to a forecast: how far each watched place moves, and how sure that is.
 
 A pilot's change of one place holds noise of the few rows that it saw; places of one pair of words move alike. With d_i
-the change of place i of pair t, which has n_t places, m_t the pair's mean and M the mean of all::
+the change of place i of pair t, which has n_t places, m_t the pair's mean, and M the mean of all places of its kind
+(where the wanted word is due, or where the other is right)::
 
     forecast change  =  M  +  (n_t + 11) / (n_t + 20) (m_t - M)  +  0.55 (d_i - m_t)
 
@@ -98,7 +99,9 @@ class PlaceForecasts:
         return float((after == (self.gaps > 0)).mean()), float((after == (self.base > 0)).mean())
 
 
-def foretell(base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0) -> PlaceForecasts:
+def foretell(
+    base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0, kinds: Sequence[int] | None = None
+) -> PlaceForecasts:
     """Forecast places from pilots.
 
     Args:
@@ -106,6 +109,8 @@ def foretell(base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0) ->
         ends: logit gaps at the end of each pilot, shape (pilots, n).
         pairs: number of the pair of words of each place.
         seed: seeds the draws.
+        kinds: number of the kind of each place: what the run drives up at one kind it may drive down at another, so
+            each kind has a mean of its own; all places of a pair are of one kind, and without it all of the same.
 
     Returns:
         The forecasts.
@@ -113,18 +118,27 @@ def foretell(base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0) ->
     change = ends.mean(0) - base
     numbers, index = np.unique(np.asarray(pairs), return_inverse=True)
     count = np.bincount(index)
-    of_pair, mean = np.bincount(index, change) / count, change.mean()
-    own = change - of_pair[index]
-    weight = (count + OWN_SHARE * PAIR_PLACES) / (count + PAIR_PLACES)
-    gaps = base + mean + (weight * (of_pair - mean))[index] + OWN_SHARE * own
+    of_pair, mean = (np.bincount(index, change) / count)[index], _means(change, kinds)
+    own = change - of_pair
+    weight = ((count + OWN_SHARE * PAIR_PLACES) / (count + PAIR_PLACES))[index]
+    gaps = base + mean + weight * (of_pair - mean) + OWN_SHARE * own
     free = len(change) - len(numbers)
     # where no pair has two places their scatter is that around the mean of all
-    scatter = float(np.sqrt((own**2).sum() / free)) if free else float(change.std())
+    scatter = float(np.sqrt((own**2).sum() / free)) if free else float((change - mean).std())
     half, change = HALF_WIDTH * scatter, gaps - base
     random = np.random.default_rng(seed)
     draws = gaps + _errors(scatter, half / _NORMAL_90, count, index, random)
     draws += BIAS / _NORMAL_90 * random.standard_normal((_DRAWS, 1)) * change
     return PlaceForecasts(base, gaps, np.hypot(half, BIAS * change), draws)
+
+
+def _means(change: Floats, kinds: Sequence[int] | None) -> Floats:
+    """The mean change of all places of a place's kind."""
+    if kinds is None:
+        return np.full(len(change), change.mean())
+    _, index = np.unique(np.asarray(kinds), return_inverse=True)
+    means: Floats = np.bincount(index, change) / np.bincount(index)
+    return means[index]
 
 
 def _errors(

@@ -242,10 +242,11 @@ class _Forecasting:
     def _estimate(self, found: WatchList, base: Sequence[float], pilots: _Pilots) -> PlaceForecasts | None:
         if not pilots.ends:
             return None
-        names = sorted({spot.pair for spot in found.lookout.spots})
-        pairs = [names.index(spot.pair) for spot in found.lookout.spots]
+        spots = found.lookout.spots
+        names, kinds = sorted({spot.pair for spot in spots}), sorted({spot.kind for spot in spots})
+        pairs, kind = [names.index(spot.pair) for spot in spots], [kinds.index(spot.kind) for spot in spots]
         ends = np.array([end["gaps"] for end in pilots.ends], dtype=np.float64)
-        return foretell(np.array(base, dtype=np.float64), ends, pairs, self._job.plan.training.seed)
+        return foretell(np.array(base, dtype=np.float64), ends, pairs, self._job.plan.training.seed, kind)
 
     def _entry(
         self, rate: float, found: WatchList, base: Mapping[str, Any], ended: PlaceForecasts | None, pilots: _Pilots
