@@ -1,10 +1,10 @@
 """Targets a second of a scan against the bare forward of the same batches, and its memory at 1x and 10x the data.
 
 Run ``.venv/bin/python benchmarks/scan.py``; ``--small`` is a smoke test, ``--gpt2`` adds a model of GPT-2 small's size
-with random weights. The text is prose of docstrings of installed packages. The floor computes all logits of the same
-windows in the same batches and does nothing with them; the scan reads rows, makes tokens, finds rivals, measures them
-and writes its chunks. What it does once, before the first row (the bulk, the vocabulary), is left out and given apart.
-Rounds alternate between both.
+with random weights, ``--model FOLDER`` another one. Times are processor times. The text is prose of docstrings of
+installed packages. The floor computes all logits of the same windows in the same batches and does nothing with them;
+the scan reads rows, makes tokens, finds rivals, measures them and writes its chunks. What it does once, before the
+first row (the bulk, the vocabulary), is left out and given apart. Rounds alternate between both.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def speed(name: str, tokens: int, rounds: int) -> list[str]:
     """Compare a scan with the floor."""
     loaded: Loaded = load_sized(name)
     rows = texts(tokens, loaded.tokenizer)
-    begin = time.perf_counter()
+    begin = time.process_time()
     job = job_of(loaded, source_of(rows), Scanning())
-    once = time.perf_counter() - begin
+    once = time.process_time() - begin
     engine = partial(_exhaust, job)
     tasks = {"bare": partial(bare, loaded.model, batches(job)), "scan": partial(whole, job), "engine": engine}
-    seconds = interleaved(tasks, rounds)
+    seconds = interleaved(tasks, rounds, time.process_time)
     counts = borngap.scan(loaded.model, loaded.tokenizer, rows).summary["counts"]
     rates = {key: counts["targets"] / statistics.median(times) for key, times in seconds.items()}
     share = {key: ratio(seconds["bare"], seconds[key]) for key in ("engine", "scan")}
@@ -136,8 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--gpt2", action="store_true")
+    parser.add_argument("--model", help="a folder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=1_000, help="for the model of GPT-2 small's size")
+    parser.add_argument("--tokens", type=int, default=1_000, help="for these models")
     parser.add_argument("--skip-bundled", action="store_true")
     parser.add_argument("--skip-memory", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -150,6 +151,8 @@ def main() -> None:
     sizes = [] if options.skip_bundled else sizes
     if options.gpt2:
         sizes.append(("gpt2-small-size", options.tokens, 3))
+    if options.model:
+        sizes.append((options.model, options.tokens, options.rounds))
     print(machine())
     rates, shares = ["bare (targets/s)", "engine", "scan"], ["engine / bare", "scan / bare"]
     heads = ["model", "targets", "with rival", *rates, *shares, "once (s)"]

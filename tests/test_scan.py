@@ -18,10 +18,10 @@ from borngap.model.readout import geometry_of, observing
 from borngap.model.words import words_of
 from borngap.observables.geometry import Geometry
 from borngap.observables.predictions import measure
-from borngap.observables.sorting import nucleus, ranking
+from borngap.observables.sorting import _by_sorting, nucleus, ranking
 from borngap.scanning import batches as batching
 from borngap.scanning.candidates import Candidates, Rule
-from borngap.scanning.rivals import NUMBERS, Rivals
+from borngap.scanning.rivals import NUMBERS, Rivals, background_at_once, background_by_row
 from borngap.scanning.scan import scan
 from borngap.words.relation import relation
 from borngap.words.thesaurus import read_thesaurus
@@ -175,12 +175,27 @@ def test_the_edge_is_the_nucleus(size, spread, top_p):
     logits[0, :size] = logits[0, 0]  # ties
     logits[1, 5] = -torch.inf
     probs = logits.softmax(1)[:, :size]
-    found = ranking(logits[:, :size], logits[:, size:], top_p)
-    assert torch.equal(logits[:, :size] >= found.edge[:, None], nucleus(probs, top_p))
-    torch.testing.assert_close(found.log_normaliser, logits.double().logsumexp(1))
+    for way in (ranking, _by_sorting):
+        found = way(logits[:, :size], logits[:, size:], top_p)
+        assert torch.equal(logits[:, :size] >= found.edge[:, None], nucleus(probs, top_p))
+        torch.testing.assert_close(found.log_normaliser, logits.double().logsumexp(1))
     for token in (0, 5, size - 1):
         ranks = 1 + (logits[:, :size] > logits[:, token : token + 1]).sum(1)
         assert found.ranks(torch.arange(20), logits[:, token : token + 1]).squeeze(1).tolist() == ranks.tolist()
+
+
+def test_the_background_is_the_same_row_by_row_and_at_once():
+    logits, table, pair = case(3, vocabulary=50, batch=9).logits.float(), torch.rand(12, 50), torch.randint(50, (2, 9))
+    edge, normaliser = logits.quantile(0.6, dim=1), logits.double().logsumexp(1)
+    given = (logits, edge, normaliser, pair, table, torch.randint(12, (2, 9)), [4, 17])
+    for one, other in zip(background_by_row(*given), background_at_once(*given), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_in_which_no_target_has_a_rival(tokenizer):
+    found = scan(tiny("gpt2", len(tokenizer)), tokenizer, TEXTS, pairs=(("shame", "guilt"),), top_p=1e-9)
+    assert found.summary["counts"]["with_neighbours"] > 0
+    assert len(found.positions) == found.summary["counts"]["with_rival"] == 0
 
 
 def test_the_rival_is_the_nearest_word_of_the_nucleus_that_is_no_variant():

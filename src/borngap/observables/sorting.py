@@ -1,15 +1,17 @@
-"""Predictions sorted: ranks of any token, and the nucleus.
+"""Predictions in order: ranks of any token, and the nucleus.
 
-Two ways lead to the edge of the nucleus: of few predictions the largest probabilities are enough (``nucleus``); where
-all ranks are wanted too, whole rows are sorted once (``ranking``).
+The edge of the nucleus is found among the largest probabilities alone. Whole rows are sorted on devices other than a
+CPU, where that is quick.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from borngap.errors import UserError
@@ -17,25 +19,30 @@ from borngap.observables.topk import largest
 
 _COLUMNS_A_GROUP = 64
 _FIRST_TOKENS = 64  # looked at first: most nuclei are no larger
+_SLACK = 1e-3  # for rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Predictions in ascending order.
+    """Predictions with what says which of their tokens are in the nucleus.
 
     Attributes:
-        ascending: the logits of the tokens, shape (batch, V), unit nat.
+        logits: the logits of the tokens, float32, shape (batch, V), unit nat; -inf where there is no token.
         log_normaliser: log sum exp of all the model's logits, padding rows included, float64, shape (batch,).
         edge: the smallest logit in the nucleus, shape (batch,).
     """
 
-    ascending: Tensor
+    logits: Tensor
     log_normaliser: Tensor
     edge: Tensor
 
     def ranks(self, rows: Tensor, logits: Tensor) -> Tensor:
         """Return 1 + the number of tokens with a larger logit, for m logits in each of some rows; int64, (rows, m)."""
-        return 1 + self.ascending.shape[1] - torch.searchsorted(self.ascending[rows], logits.contiguous(), right=True)
+        if self.logits.device.type != "cpu":
+            return 1 + (self.logits[rows].unsqueeze(1) > logits.unsqueeze(2)).sum(2)
+        table, wanted = self.logits.numpy(), zip(rows.tolist(), logits.tolist(), strict=True)
+        above = [[np.count_nonzero(table[row] > value) for value in own] for row, own in wanted]
+        return 1 + torch.tensor(above, dtype=torch.int64).reshape(logits.shape)
 
 
 def sorted_rows(rows: Tensor) -> Tensor:
@@ -73,7 +80,7 @@ def nucleus(probs: Tensor, top_p: float) -> Tensor:
 
 
 def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
-    """Sort a batch of predictions.
+    """Find the nucleus of a batch of predictions.
 
     The edge is that of ``nucleus``: the most probable tokens up to and including the first at which the
     cumulative probability reaches ``top_p``, with every token tied with that one.
@@ -91,18 +98,44 @@ def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
         >>> round(float(found.edge.exp()), 6)
         0.3
     """
-    ascending = sorted_rows(logits)
+    if logits.device.type != "cpu":
+        return _by_sorting(logits, rest, top_p)
+    others = rest.double().logsumexp(1).tolist()
+    found = [_edge(row, own, top_p) for row, own in zip(logits.numpy(), others, strict=True)]
+    normaliser, edge = torch.tensor(found, dtype=torch.float64).reshape(-1, 2).T
+    return Ranking(logits, normaliser, edge.to(logits.dtype))
+
+
+def _edge(row: NDArray[np.float32], rest: float, top_p: float) -> tuple[float, float]:
+    """Find the log normaliser of a prediction, and the smallest logit in its nucleus."""
+    # a token with less than 1 / V of the mass that is left out is left out, for it and all below it hold less than that
+    top = row.max()
+    weights = np.exp(row - top)
+    mass = float(weights.sum(dtype=np.float64))
+    total = mass + math.exp(rest - top)
+    if not 0 < total < math.inf:
+        return math.nan, math.nan
+    outside = (mass - top_p * total) / len(row)
+    near = row[np.flatnonzero(weights >= outside * (1 - _SLACK))] if top_p < 1 and outside > 0 else row
+    largest_first = np.sort(near)[::-1]
+    running = np.exp(largest_first - top).cumsum(dtype=np.float64)
+    # a token is kept if those above it hold less than top_p
+    last = min(int(running.searchsorted(top_p * total)), len(running) - 1) if top_p < 1 else -1
+    return math.log(total) + float(top), float(largest_first[last])
+
+
+def _by_sorting(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
+    """The same, of all rows at once."""
+    ascending = logits.sort(-1).values
     top = ascending[:, -1:].float()
     groups = _grouped((ascending - top).exp_())
     running = groups.sum(2).double().cumsum(1)
     tokens = running[:, -1]
     total = tokens + (rest - top).exp().sum(1, dtype=torch.float64)
-    # a token is kept if those above it hold less than top_p: if those up to it hold more than the rest
     missed = tokens - top_p * total
     last = logits.shape[1] - 1
     edge = _passing(groups, running, missed).clamp(max=last) if top_p < 1 else torch.zeros_like(missed).long()
-    edges = ascending.gather(1, edge.unsqueeze(1)).squeeze(1)
-    return Ranking(ascending, total.log() + top.squeeze(1).double(), edges)
+    return Ranking(logits, total.log() + top.squeeze(1).double(), ascending.gather(1, edge.unsqueeze(1)).squeeze(1))
 
 
 def _grouped(weights: Tensor) -> Tensor:

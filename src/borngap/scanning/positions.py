@@ -182,4 +182,5 @@ class Scanner:
         return pl.DataFrame(columns, schema=POSITION_COLUMNS)
 
     def _before(self, ids: list[list[int]]) -> list[str]:
-        return [text[-_BEFORE_CHARACTERS:] for text in self._tokenizer.batch_decode(ids)]
+        texts = self._tokenizer.batch_decode(ids) if ids else []  # of no ids transformers makes one text
+        return [text[-_BEFORE_CHARACTERS:] for text in texts]

@@ -6,9 +6,10 @@ sorted once, and the overlaps of a word with the vocabulary are kept, since data
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from borngap.scanning.candidates import Candidates
 
 _TABLE_ELEMENTS = 1 << 26
 _OVERLAP_ELEMENTS = 1 << 22
-_DOT_ELEMENTS = 1 << 17  # what a core's cache holds
 NUMBERS = (
     "gold_overlap", "gold_probability", "rival_probability", "gold_rank", "rival_rank", "logit_gap",
     "born_gap", "signal", "drag",
@@ -118,27 +118,47 @@ class Rivals:
     ) -> tuple[Tensor, Tensor]:
         """Mass and unnormalised drag of the nucleus without gold and rival, float64, shape (batch,) each."""
         table, slots = self._squares.of(torch.stack([gold, rival]))
-        mass, drag = normaliser.new_zeros(len(logits)), normaliser.new_zeros(len(logits))
-        step = max(1, _DOT_ELEMENTS // logits.shape[1])
-        for start in range(0, len(logits), step):
-            part = slice(start, start + step)
-            x = logits[part]
-            kept = (x - normaliser[part, None].to(x.dtype)).exp_().mul_(x >= edge[part, None])
-            kept.scatter_(1, torch.stack([gold[part], rival[part]], 1), 0)
-            if self._blank:
-                kept[:, self._blank] = 0  # in no pool
-            mass[part] = kept.sum(1).double()
-            drag[part] = _differences(kept, table, slots[:, part]).double()
-        return mass, drag
+        background = background_at_once if logits.device.type != "cpu" else background_by_row
+        return background(logits, edge, normaliser, torch.stack([gold, rival]), table, slots, self._blank)
 
 
-def _differences(kept: Tensor, table: Tensor, slots: Tensor) -> Tensor:
-    """Sums of each row with the first of its two rows of the table, less those with the second, shape (rows,)."""
-    if kept.device.type != "cpu":
-        return (kept * (table[slots[0]] - table[slots[1]]).to(kept)).sum(1)
-    # on a CPU row by row: that copies no row of the table, and takes half the time
-    pairs = zip(kept, slots.T.tolist(), strict=True)
-    return torch.stack([torch.dot(row, table[a].to(row)) - torch.dot(row, table[b].to(row)) for row, (a, b) in pairs])
+def background_at_once(
+    logits: Tensor, edge: Tensor, normaliser: Tensor, pair: Tensor, table: Tensor, slots: Tensor, blank: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Mass and unnormalised drag of the nucleus without gold and rival, of all predictions together.
+
+    Args:
+        logits: shape (batch, V).
+        edge: the smallest logit in the nucleus, shape (batch,).
+        normaliser: log sum exp of all logits, shape (batch,).
+        pair: token ids of gold and rival, shape (2, batch).
+        table: squared overlaps of words with all tokens, shape (words, V).
+        slots: where ``pair`` stands in the table, shape (2, batch).
+        blank: tokens that are in no pool.
+
+    Returns:
+        Mass and drag, float64, shape (batch,) each.
+    """
+    kept = (logits - normaliser[:, None].to(logits.dtype)).exp_().mul_(logits >= edge[:, None])
+    kept.scatter_(1, pair.T, 0)
+    kept[:, blank] = 0
+    return kept.sum(1).double(), (kept * (table[slots[0]] - table[slots[1]]).to(kept)).sum(1).double()
+
+
+def background_by_row(
+    logits: Tensor, edge: Tensor, normaliser: Tensor, pair: Tensor, table: Tensor, slots: Tensor, blank: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """The same on a CPU, prediction by prediction: only the nucleus is looked at."""
+    squares, sums = table.numpy(), []
+    columns = (edge.tolist(), normaliser.tolist(), pair.T.tolist(), slots.T.tolist())
+    for row, smallest, log_total, tokens, (first, second) in zip(logits.numpy(), *columns, strict=True):
+        kept = np.flatnonzero(row >= smallest)
+        weights = np.exp(row[kept] - np.float32(log_total))
+        for token in (*tokens, *blank):
+            weights[kept == token] = 0
+        sums.append((float(weights.sum()), float(weights @ (squares[first][kept] - squares[second][kept]))))
+    mass, drag = torch.tensor(sums, dtype=torch.float64).reshape(-1, 2).T
+    return mass, drag
 
 
 class _Squares:
