@@ -216,9 +216,9 @@ def test_many_pairs_are_cut_with_a_note(tmp_path):
     made = report_of(make_scan(tmp_path / "mine", words, tuple((0.01 * i - 1.0,) for i in range(130))))
     assert len(made.summary["pairs"]) == 100
     assert len(made.summary["points"]) == 130
-    assert made.summary["notes"] == [
-        "The table shows the worst 100 of 130 pairs; all are in the folder (pairs.parquet)."
-    ]
+    senses, cut = made.summary["notes"]
+    assert senses.startswith("Synonyms are so in any sense of the two words; ")
+    assert cut == "The table shows the worst 100 of 130 pairs; all are in the folder (pairs.parquet)."
 
 
 def test_pairs_that_were_left_out_are_told(tmp_path):

@@ -21,7 +21,7 @@ from borngap.model.words import Words
 from borngap.observables.geometry import Geometry
 from borngap.report.scanwording import rule_sentence, scan_sentence
 from borngap.scanning.candidates import Candidates, Rule
-from borngap.scanning.pairs import headline_of, pairs_of
+from borngap.scanning.pairs import headline_of, notes_of, pairs_of
 from borngap.scanning.rivals import Rivals
 from borngap.scanning.scan import scan
 from borngap.words.packed import lines, packed_data
@@ -200,6 +200,12 @@ def test_a_pair_of_the_headline_comes_before_worse_ones(tmp_path):
     assert pairs_of(tmp_path / "p.parquet")["gold_id"].to_list() == [5, 3, 1]
     assert pairs_of(tmp_path / "p.parquet", ("antonym",))["gold_id"].to_list() == [1, 5, 3]
     assert headline_of([], SYNONYMOUS)["share_ahead"] is None
+
+
+def test_the_note_on_senses_is_there_where_synonyms_count():
+    rows = [{"relation": "synonym"}, {"relation": "inflection"}]
+    assert len(notes_of(rows, SYNONYMOUS)) == 1
+    assert notes_of(rows, ("inflection",)) == notes_of(rows[1:], SYNONYMOUS) == notes_of([], SYNONYMOUS) == []
 
 
 @pytest.mark.parametrize(("options", "message"), [

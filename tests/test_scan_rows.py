@@ -206,12 +206,13 @@ def test_command(run, data, tmp_path):  # noqa: F811
     code, shown, err = run("scan", str(data), "-m", MODEL, "--out", str(out), "--export-contexts", "3", "--limit", "11")
     assert (code, err) == (0, "")
     assert "plain text (text); 11 rows" in shown
-    assert "(centered rows), the 99th percentile of the model's random token pairs" in shown
+    assert "(centered rows), the 99.8th percentile of the model's random token pairs" in shown
     assert f"written to {out}; 3 contexts in contexts.jsonl, each pair's next to its median logit gap" in shown
     summary = json.loads((out / "summary.json").read_text())
     assert f"{summary['counts']['targets']} supervised targets" in shown
     assert f"it is in front at {summary['counts']['rival_ahead']}, by the Born gap" in shown
     assert scan_sentence(summary) in shown
+    assert [f"note: {note}" in shown for note in summary["notes"]] == [True]
     worst = summary["worst"][0]
     named = f"{worst['gold'].strip()} < {worst['rival'].strip()} ({worst['relation']}): {worst['targets']} target"
     assert named in shown

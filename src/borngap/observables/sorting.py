@@ -20,6 +20,7 @@ from borngap.observables.topk import largest
 _COLUMNS_A_GROUP = 64
 _FIRST_TOKENS = 64  # looked at first: most nuclei are no larger
 _SLACK = 1e-3  # for rounding
+_FIRST_LOOK = 4  # of 300 predictions of two models with V 8,192 and 49,152 enough for 99 and 100 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,20 +109,29 @@ def ranking(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:
 
 def _edge(row: NDArray[np.float32], rest: float, top_p: float) -> tuple[float, float]:
     """Find the log normaliser of a prediction, and the smallest logit in its nucleus."""
-    # a token with less than 1 / V of the mass that is left out is left out, for it and all below it hold less than that
     top = row.max()
     weights = np.exp(row - top)
     mass = float(weights.sum(dtype=np.float64))
     total = mass + math.exp(rest - top)
     if not 0 < total < math.inf:
         return math.nan, math.nan
-    outside = (mass - top_p * total) / len(row)
-    near = row[np.flatnonzero(weights >= outside * (1 - _SLACK))] if top_p < 1 and outside > 0 else row
-    largest_first = np.sort(near)[::-1]
+    if top_p == 1:
+        return math.log(total) + float(top), float(row.min())
+    largest_first = np.sort(row[_holding(weights, mass, top_p * total)])[::-1]
     running = np.exp(largest_first - top).cumsum(dtype=np.float64)
     # a token is kept if those above it hold less than top_p
-    last = min(int(running.searchsorted(top_p * total)), len(running) - 1) if top_p < 1 else -1
+    last = min(int(running.searchsorted(top_p * total)), len(running) - 1)
     return math.log(total) + float(top), float(largest_first[last])
+
+
+def _holding(weights: NDArray[np.float32], mass: float, wanted: float) -> NDArray[np.intp] | slice:
+    """Tokens that hold a mass together, some more than needed; the first look leaves out more, and may do with less."""
+    # a token with less than 1 / V of what is left out is left out, for it and all below it hold less than that
+    least = (mass - wanted) / len(weights) * (1 - _SLACK)
+    few = np.flatnonzero(weights >= _FIRST_LOOK * least)
+    if weights[few].sum(dtype=np.float64) >= wanted * (1 + _SLACK):
+        return few
+    return np.flatnonzero(weights >= least) if least > 0 else slice(None)
 
 
 def _by_sorting(logits: Tensor, rest: Tensor, top_p: float) -> Ranking:

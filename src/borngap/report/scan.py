@@ -7,7 +7,7 @@ from typing import Any
 
 from borngap.report.charts.series import rounded
 from borngap.report.facts.scanfacts import ScanFacts
-from borngap.report.facts.typed import as_items, as_table, as_text, as_whole
+from borngap.report.facts.typed import as_items, as_table, as_text, as_texts, as_whole
 from borngap.report.records import Made, ScanSummary
 from borngap.report.scanrecords import ExampleRecord, Malformed, PairPoint, PairRecord, ScanBulk
 from borngap.report.scanwording import (
@@ -66,7 +66,7 @@ def scan_summary(source: ScanFacts) -> ScanSummary:
         "malformed": _malformed(told),
         "rule": visible(rule_sentence(told)),
         "bulk": _bulk(told, model),
-        "notes": _notes(len(source.pairs)),
+        "notes": [*map(visible, as_texts(told.get("notes"))), *_notes(len(source.pairs))],
         "definitions": definitions(SCAN_GLOSSARY, NUMBERS),
     }
 

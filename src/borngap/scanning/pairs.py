@@ -12,6 +12,7 @@ from borngap.data.rows import open_source
 from borngap.errors import UserError
 from borngap.words.relation import RELATIONS, SYNONYMOUS
 
+_SENSES = "Synonyms are so in any sense of the two words; in a given sentence they may not mean the same."
 _AT_ONCE = 1_000_000  # positions that are grouped in memory
 _EXAMPLES = 2
 _PLACE = ["row", "start", "offset", "logit_gap"]
@@ -171,6 +172,20 @@ def relations_of(positions: Path) -> list[dict[str, Any]]:
     counted = frame.agg(pl.len().alias("targets"), _AHEAD.sum().alias("rival_ahead")).collect(engine="streaming")
     ranks = {name: rank for rank, name in enumerate(RELATIONS)}
     return sorted(counted.to_dicts(), key=lambda row: ranks.get(row["relation"], len(ranks)))
+
+
+def notes_of(relations: Sequence[Mapping[str, Any]], counted: Collection[str]) -> list[str]:
+    """Return what a reader of the headline must know.
+
+    Args:
+        relations: what ``relations_of`` returned.
+        counted: the relations that count.
+
+    Returns:
+        Sentences; none where no synonym is among what counts.
+    """
+    held = any(row["relation"] == "synonym" for row in relations if row["relation"] in counted)
+    return [_SENSES] if held else []
 
 
 def headline_of(relations: Sequence[Mapping[str, Any]], counted: Collection[str]) -> dict[str, Any]:

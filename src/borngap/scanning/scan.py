@@ -21,7 +21,7 @@ from borngap.model.precision import full_float32, precision_of
 from borngap.model.vocabulary import tokenizer_digest
 from borngap.runfolder import clean, environment
 from borngap.scanning.exports import exported, written
-from borngap.scanning.pairs import ORDERS, headline_of, relations_of
+from borngap.scanning.pairs import ORDERS, headline_of, notes_of, relations_of
 from borngap.scanning.positions import Chunk, Scanner
 from borngap.scanning.scanfolder import CONTEXTS_FILE, PAIRS_FILE, POSITIONS_FILE, Scan, ScanFolder, read_scan
 from borngap.scanning.search import RivalSearch, rival_search, thesaurus_digest
@@ -242,6 +242,7 @@ def _finish(folder: ScanFolder, job: Job, counts: dict[str, int], export_context
     body = _summary(job, counts | totals, folder) | {
         "headline": headline_of(kinds, job.settings.counted),
         "relations": kinds,
+        "notes": notes_of(kinds, job.settings.counted),
         "pairs": len(pairs),
         "worst": pairs.head(_WORST_PAIRS).to_dicts(),
         "contexts": told if export_contexts else None,

@@ -43,7 +43,7 @@ class Scanning(Reading):
     thesaurus: str | None = None
     terms: tuple[tuple[str, str], ...] | None = None
     find_by: Kind = "centered"
-    percentile: float = 99.9
+    percentile: float = 99.8
     min_overlap: float | None = None
     pairs: tuple[tuple[str, str], ...] | None = None
     geometry: Kind = "readout"

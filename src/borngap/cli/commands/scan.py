@@ -155,6 +155,7 @@ def _report(summary: dict[str, Any], pairs: list[dict[str, Any]], folder: Path |
     for line in (*_data_lines(summary), _bulk_line(summary), rule_sentence(summary)):
         say(line)
     say(f"\n{scan_sentence(summary)}\n{nucleus_sentence(summary)}")
+    say_notes(summary["notes"])
     if summary["relations"]:
         print_table(_relations_table(summary))
     if pairs:

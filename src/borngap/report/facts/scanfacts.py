@@ -10,7 +10,7 @@ import polars as pl
 
 from borngap.report.facts.runfacts import read_json
 from borngap.report.facts.typed import as_items, as_table
-from borngap.scanning.pairs import PAIR_COLUMNS, headline_of, pairs_of, relations_of, totals_of
+from borngap.scanning.pairs import PAIR_COLUMNS, headline_of, notes_of, pairs_of, relations_of, totals_of
 from borngap.scanning.parts import PARTS, SUMMARY_FILE
 from borngap.scanning.scanfolder import PAIRS_FILE, POSITIONS_FILE, SCAN, SCAN_FILE
 from borngap.words.relation import SYNONYMOUS
@@ -75,6 +75,7 @@ def read_scan_facts(folder: str | Path) -> ScanFacts:
     if whole:
         kinds = relations_of(positions)
         made: dict[str, object] = {"relations": kinds, "headline": headline_of(kinds, counted)}
+        made["notes"] = notes_of(kinds, counted)
         told = {**told, **made, "counts": totals_of(positions) | as_table(told.get("counts"))}
     gaps = distribution(positions) if whole else []
     return ScanFacts(path, as_table(head.get("plan")), as_table(head.get("environment")), told, pairs, gaps, missing)
