@@ -141,6 +141,16 @@ def test_synonyms_are_found_where_the_thesaurus_has_them():
     assert sum(found for found, _ in due) >= 0.7 * len(due)  # all, with those that WordNet lacks
 
 
+def test_few_synonyms_mean_the_same_in_their_sentence_and_the_docs_say_how_many():
+    with (ROOT / "tests" / "data" / "senses.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["same"] != "unclear"]
+    assert all(relation(row["gold"], row["rival"]) == "synonym" for row in rows)
+    same = sum(row["same"] == "yes" for row in rows)
+    assert f"{same} of {len(rows)}" in (ROOT / "docs" / "scan.md").read_text(encoding="utf-8")
+    near = [row["same"] == "yes" for row in rows if int(row["sense"]) <= 3]
+    assert f"{sum(near)} of {len(near)}" in (ROOT / "docs" / "log.md").read_text(encoding="utf-8")
+
+
 def test_the_docs_show_the_table():
     text = (ROOT / "docs" / "terms.md").read_text(encoding="utf-8")
     assert table() in text, "python -c 'from tests.test_words import table; print(table())' makes it"
