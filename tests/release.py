@@ -93,7 +93,10 @@ def test_wheel_holds_its_data(built):
     models = [name for name in names if re.fullmatch(r"borngap/zoo/models/[^/]+/model\.safetensors", name)]
     cards = [name for name in names if re.fullmatch(r"borngap/zoo/models/[^/]+/(README\.md|card\.json)", name)]
     assert (len(models), len(cards)) == (7, 14)
-    contexts = {f"borngap/contexts/{name}.jsonl" for name in ("docs10", "docs40", "paper10", "paper120", "candidates")}
+    contexts = {
+        f"borngap/contexts/{name}.jsonl"
+        for name in ("docs10", "docs40", "paper10", "paper120", "natural100", "candidates")
+    }
     others = {"borngap/py.typed", "borngap/critical/calibration.json", "borngap/zoo/packages.json"}
     assert contexts | others <= set(names)
     assert any(name.startswith("borngap/report/page/") and not name.endswith(".py") for name in names)

@@ -23,7 +23,7 @@ _WORD_FIELDS = _TEXT_FIELDS[1:]
 _ID_FIELDS = ("prompt_ids", "gold_id", "rival_id")
 FIELDS = (*_TEXT_FIELDS, *_ID_FIELDS, "note")
 _Rule = tuple[bool, Callable[[Any], bool], str]
-BUNDLED = ("docs10", "docs40", "paper10", "paper120")
+BUNDLED = ("docs10", "docs40", "paper10", "paper120", "natural100")
 _BUNDLED_FOLDER = Path(__file__).parent / "contexts"
 _OTHER_NAMES = {"competitor": "rival", "target": "gold", "word": "gold", "text": "prompt", "answer": "gold"}
 _DATA = {
@@ -140,9 +140,9 @@ def read_contexts(source: str | Path) -> list[Context]:
     """Read contexts from a file, from standard input (``-``) or by bundled name.
 
     Args:
-        source: a bundled name (``docs10``, ``docs40``, ``paper10``, ``paper120``), ``-``, or the path of a JSON Lines
-            or CSV file with the fields ``prompt``, ``gold`` and, optionally, ``rival``, ``note``, and the token ids
-            ``prompt_ids``, ``gold_id`` and ``rival_id``.
+        source: a bundled name (one of ``BUNDLED``), ``-``, or the path of a JSON Lines or CSV file with the fields
+            ``prompt``, ``gold`` and, optionally, ``rival``, ``note``, and the token ids ``prompt_ids``, ``gold_id``
+            and ``rival_id``.
 
     Returns:
         The contexts, at least one.
