@@ -73,3 +73,13 @@ def test_sweeps_are_not_compared(tmp_path):
 def test_too_few_and_too_many_runs_are_refused(folder, count):
     with pytest.raises(UserError, match="that many RUN folders can't be compared"):
         comparison_of(*[folder] * count)
+
+
+def test_a_name_that_holds_nothing_is_no_run_of_another_kind(tmp_path):
+    scan, empty = tmp_path / "scan", tmp_path / "empty"
+    for path in (scan, empty):
+        path.mkdir()
+    (scan / "scan.json").write_text("{}")
+    for nothing, found in ((tmp_path / "nosuch", "no such folder"), (empty, "a folder without a result")):
+        with pytest.raises(UserError, match=f"^no result at {re.escape(str(nothing))}\n.*\n  found: {found}"):
+            comparison_of(scan, nothing)

@@ -60,5 +60,7 @@ def test_the_command_refuses_what_it_can_not_judge(files, tmp_path):
         done = CliRunner().invoke(app, ["terms", str(other), *files[1:], "--no-leak", "--fail-under", "0.5"])
         assert isinstance(done.exception, UserError)
         assert message in str(done.exception)
+    done = CliRunner().invoke(app, ["terms", *files, "--show", "-1"])
+    assert "show is out of range" in str(done.exception)
     done = CliRunner().invoke(app, ["terms", *files, "--fail-under", "2"])
     assert "fail-under is out of range" in str(done.exception)

@@ -191,6 +191,7 @@ def comparison_of(*folders: str | Path) -> Report:
     paths = [Path(folder) for folder in folders]
     kinds = {path: _kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
+        _refuse_nothing(paths)
         found = "; ".join(f"{path}: {kind}" for path, kind in kinds.items())
         raise UserError("results of different kinds can't be compared", rule=_COMPARED, found=found)
     if not set(kinds.values()) & set(_CHANGES):
@@ -202,6 +203,14 @@ def comparison_of(*folders: str | Path) -> Report:
 
 def _kind(path: Path) -> str:
     return SCAN.name if is_scan(path) else kind_of(path) or "RUN"
+
+
+def _refuse_nothing(paths: list[Path]) -> None:
+    """Refuse what holds no result beside one that does: its kind is not another one, there is none."""
+    for path in paths:
+        if not is_scan(path) and kind_of(path) is None:
+            found = "a folder without a result" if path.is_dir() else "no such folder"
+            raise UserError(f"no result at {path}", rule=_COMPARED, found=found, fix="check the name")
 
 
 def _compared(path: Path) -> RunFacts:

@@ -74,6 +74,8 @@ def terms(
 
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UserError("fail-under is out of range", rule="a share in [0, 1]", found=fail_under)
+    if show < 0:
+        raise UserError("show is out of range", rule="at least 0 places", found=show)
     wanted = read_terms(terms, language)
     loaded = source.load()
     with Progress("rows") as bar:
