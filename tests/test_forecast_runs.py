@@ -15,7 +15,7 @@ from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run
-from borngap.pilot.record import best_rate
+from borngap.pilot.record import best_rate, idle_notes
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import find
 from borngap.training import Training
@@ -235,6 +235,17 @@ def test_the_rate_to_use():
     assert best_rate([entry(1, 0.5, 0.1), entry(2, 0.8, 0.7)]) == 1, "over-use counts against it"
     assert best_rate([entry(1, None), entry(2, 0.2)]) == 2
     assert best_rate([entry(1, None)]) is None
+
+
+def test_a_forecast_no_better_than_none_says_so(tokenizer):
+    small = run(tokenizer, training=Training(**vars(TRAINING) | {"rate": 1e-7}))
+    assert any('"nothing changes" is as good a forecast' in note for note in small.summary["notes"])
+    moving = run(tokenizer, budget=0.5).summary
+    assert moving["all"]["right_expected"] - moving["all"]["right_if_nothing_changes"] > 0.02
+    assert not any("is as good a forecast" in note for note in moving["notes"])
+    told = {"rate": 0.1, "right_expected": 0.95, "right_if_nothing_changes": 0.94}
+    assert idle_notes(told, 2)[0].startswith("at 0.1 too little moves")
+    assert idle_notes(told | {"right_expected": None}, 1) == []
 
 
 @pytest.mark.parametrize(("options", "message"), [

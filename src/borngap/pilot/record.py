@@ -12,6 +12,7 @@ from borngap.pilot.estimates import PROSPECTS, PlaceForecasts
 from borngap.pilot.spots import Spot
 from borngap.words.term import Term
 
+_BETTER = 0.02  # of the orders, that a forecast must have right beyond "nothing changes" to be worth more
 _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
 
 
@@ -87,6 +88,23 @@ def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:
     """Return the forecast of some places."""
     own = list(places)
     return PlaceForecasts(found.base[own], found.gaps[own], found.half[own], found.draws[:, own])
+
+
+def idle_notes(entry: Mapping[str, Any], rates: int) -> list[str]:
+    """Say where a forecast is, by its own lights, hardly better than "nothing changes".
+
+    Args:
+        entry: ``all`` of a rate.
+        rates: how many rates there are.
+
+    Returns:
+        One note, or none.
+    """
+    right, otherwise = entry["right_expected"], entry["right_if_nothing_changes"]
+    if right is None or right - otherwise >= _BETTER:
+        return []
+    at = f"at {entry['rate']:g} " if rates > 1 else ""
+    return [f'{at}too little moves against the noise of a pilot: "nothing changes" is as good a forecast of who leads']
 
 
 def best_rate(curve: Sequence[Mapping[str, Any]]) -> float | None:

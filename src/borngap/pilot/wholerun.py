@@ -21,7 +21,7 @@ from borngap.pilot.estimates import PlaceForecasts, foretell
 from borngap.pilot.look import Look, check_finite
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.plan import StepPlan
-from borngap.pilot.record import best_rate, place_entries, shares_entry, term_entries
+from borngap.pilot.record import best_rate, idle_notes, place_entries, shares_entry, term_entries
 from borngap.pilot.run import PilotCourse, Trainee
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked, WatchList, find
@@ -175,7 +175,7 @@ class _Forecasting:
             ended = self._estimate(found, base["gaps"], pilots)
             entries += place_entries(found.lookout.spots, before, rate, base["gaps"], ended)
             curve.append(self._entry(rate, found, base, ended, pilots))
-            notes += pilots.notes
+            notes += [*pilots.notes, *idle_notes(curve[-1], len(self._job.rates))]
         self._conclude(found, curve, entries, notes)
 
     def _share(self) -> float:
