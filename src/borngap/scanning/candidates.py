@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,12 @@ _OVERLAP_ELEMENTS = 1 << 22
 class Related(Protocol):
     """How tokens are related."""
 
+    @property
+    def given(self) -> Mapping[int, frozenset[int]]:
+        """The tokens that the user's pairs give for one."""
+
     def synonyms(self, token: int) -> Sequence[int]:
-        """Return the tokens that are synonyms of one."""
+        """Return the tokens that are synonyms of one, or given for it."""
 
     def relation(self, gold: int, rival: int) -> Relation:
         """Return how two tokens are related."""
@@ -129,9 +133,10 @@ class Candidates:
 
     def _rank(self, token: int, places: Tensor, synonyms: Tensor) -> Tensor:
         """2 of places whose words are given for a token, 1 of its other synonyms, 0 of all others."""
-        rank, related = torch.isin(places, synonyms).int(), self._rule.related
-        for at in rank.nonzero().flatten().tolist():
-            rank[at] += related is not None and related.relation(token, int(self._words[places[at]])) == "given"
+        rank = torch.isin(places, synonyms).int()
+        given = () if self._rule.related is None else self._rule.related.given.get(token, ())
+        if given:
+            rank[torch.isin(self._words[places], torch.tensor(sorted(given), device=self._device))] = 2
         return rank
 
     def _keep(self, token: int, ids: Tensor, overlaps: Tensor, first: Tensor | None = None) -> None:
