@@ -18,6 +18,7 @@ from borngap.report.charts.scancharts import pairs_chart, point_rows
 from borngap.report.facts.scanfacts import distribution
 from borngap.report.records import ScanSummary
 from borngap.report.report import report_of
+from borngap.report.scanwording import scan_sentence
 from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.scanning.rivals import NUMBERS
 from borngap.scanning.scanfolder import ScanFolder, read_scan
@@ -79,6 +80,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(folder):
     return report_of(folder)
+
+
+def test_pairs_of_a_list_are_not_called_synonyms():
+    relations = [{"relation": name, "targets": 4, "rival_ahead": 3} for name in ("given", "synonym")]
+    head = {"relations": ["given", "spelling", "synonym"]}
+    told = {"counts": {"targets": 100, "with_rival": 8}, "headline": head, "relations": relations}
+    one = "6 of 100 supervised targets have a synonym or a word of your list in front of the right word."
+    assert scan_sentence(told) == one
 
 
 def test_the_verdict_is_one_sentence_of_counts(report):

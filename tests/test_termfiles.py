@@ -183,6 +183,7 @@ ENTITIES = '<!DOCTYPE tbx [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>\n'
     ("a.csv", "use,avoid\nb,a\na,b\n", r"a circle: 'b' instead of 'a' in a.csv, line 2"),
     ("a.jsonl", '{"use": "a"}\n', r"no terms in a.jsonl, line 1\n(.|\n)*found: the fields use"),
     ("a.jsonl", '{"use": "a", "avoid": 3}\n', r"malformed term in a.jsonl, line 1\n(.|\n)*found: 3"),
+    ("a.jsonl", '{"use": "a", "avoid": ["b", "c"]}\n', r"found: \['b', 'c'\]\n  fix: a line for each of the words"),
     ("a.jsonl", "{\n", r"malformed term in a.jsonl, line 1"),
     ("a.yml", "swap: [", r"malformed YAML in a.yml, line 1"),
     ("a.yml", "extends: existence\ntokens: [a]", r"no substitution rule of Vale\n.*\n  found: extends: existence"),

@@ -362,6 +362,8 @@ def test_terms_that_can_not_be_held_apart_are_named(tokenizer):
     (["He felt GUILT, Guilts and errors"], [Term("guilt", "shame", cased=True)], {},
      r"no word of the terms stands in data\n.*\n  found: 'guilt' not, but 'GUILT' \(1\), 'Guilts' \(1\)"),
     (["The functoin of a list"], [("function", "method")], {}, r"'function' not, but 'functoin' \(1\)"),
+    (["initial initial Initialized regular initialize"], [("initialise", "begin")], {},
+     r"'initialise' not, but 'initialize' \(1\), 'initial' \(2\)"),
     (["Das Wort"], [("Mann", "Frau")], {}, r"found: nothing like 'Mann', 'Frau'"),
     ([{"prompt": "guilt", "completion": " of"}], PAIRS, {}, r"no place of the terms in data is supervised(.|\n)*all"),
     ([{"text": "guilt"}], PAIRS, {"allowed_field": "txt"}, r"no row of data has the field 'txt'(.|\n)*'text'"),

@@ -100,7 +100,10 @@ def _headline(told: Mapping[str, object]) -> str:
     kinds = _kinds(told)
     if told.get("given_pairs") is not None:
         return "the rival of a given pair"
-    return "a synonym" if kinds == SYNONYMOUS else f"a rival of the kind {' or '.join(kinds)}"
+    if kinds != SYNONYMOUS:
+        return f"a rival of the kind {' or '.join(kinds)}"
+    listed = any(row["relation"] == "given" for row in relation_records(told))
+    return "a synonym or a word of your list" if listed else "a synonym"
 
 
 def _kinds(told: Mapping[str, object]) -> tuple[str, ...]:

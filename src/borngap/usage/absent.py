@@ -12,6 +12,7 @@ from borngap.scanning.supervised import Example
 from borngap.usage.places import Placer
 from borngap.words.inflection import related
 from borngap.words.occurrences import words_in
+from borngap.words.relation import relation
 from borngap.words.term import Term
 
 _SHOWN, _NEAR = 8, 3
@@ -90,10 +91,10 @@ def refuse_absent(terms: Sequence[Term], examples: Iterable[Example], placer: Pl
 
 
 def _near(word: str, there: Counter[str]) -> Iterator[str]:
-    """Words of the data that are nearest to a word, with how often they stand there."""
+    """Words of the data that are nearest to a word, other spellings of it first, with how often they stand there."""
     last = word.split()[-1]
     alike = [other for other in there if other.lower() == last.lower() or related(other, last)]
     if not alike:
         alike = difflib.get_close_matches(last, list(there), _NEAR, _LIKE)
-    for other in sorted(alike, key=lambda other: -there[other])[:_NEAR]:
+    for other in sorted(alike, key=lambda other: (relation(last, other) != "spelling", -there[other]))[:_NEAR]:
         yield f"{other!r} ({there[other]})"

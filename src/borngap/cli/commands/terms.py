@@ -146,8 +146,8 @@ def _contexts_line(told: dict[str, Any]) -> str:
 
 def _text_lines(summary: dict[str, Any]) -> Iterator[str]:
     asked, name = summary["asked"], summary["held_out"] or summary["data"]
-    counts = f"{asked['rows']} rows, {asked['tokens']} tokens, {asked['places']} places of terms"
-    yield f"{name}: {asked['layout']}; {counts}"
+    counts = ", ".join(count(asked[f"{what}s"], what) for what in ("row", "token", "place"))
+    yield f"{name}: {asked['layout']}; {counts} of terms"
     elsewhere = f"; {asked['hidden']} words of terms stand elsewhere" if asked["hidden"] else ""
     yield f"supervised: {asked['supervised']}{elsewhere}"
     if summary["malformed"]:
@@ -158,7 +158,7 @@ def _text_lines(summary: dict[str, Any]) -> Iterator[str]:
 def _left_out(entries: list[dict[str, str]]) -> Iterator[str]:
     if entries:
         named = "; ".join(f"{e['avoid']!r} ({e['where']}: {e['reason']})" for e in entries[:3])
-        yield f"{len(entries)} terms left out: {visible(named)}{'; ...' if len(entries) > 3 else ''}"
+        yield f"{count(len(entries), 'term')} left out: {visible(named)}{'; ...' if len(entries) > 3 else ''}"
 
 
 def _table(summary: dict[str, Any]) -> None:

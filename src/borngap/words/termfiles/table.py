@@ -44,7 +44,8 @@ def _is_row(value: Any) -> bool:
 
 def _word(value: Any, key: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"malformed term in {where}", rule=f"{key!r} is a word or a phrase", found=repr(value))
+        fix = "a line for each of the words" if isinstance(value, list) else None
+        raise UserError(f"malformed term in {where}", rule=f"{key!r} is a word or a phrase", found=repr(value), fix=fix)
     return " ".join(value.split())
 
 
