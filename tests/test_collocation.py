@@ -7,6 +7,7 @@ import torch
 from tests.searching import contexts, searcher
 
 import borngap
+from borngap.critical import course as courses
 from borngap.critical.collocation import _unmet
 from borngap.critical.course import Course
 from borngap.critical.landscape import Landscape
@@ -215,3 +216,19 @@ def test_a_finer_grid_changes_little():
         for _ in range(3):
             course.sweep(2e-4)
     assert course.margins[::2] == pytest.approx(coarse, abs=0.05)
+
+
+def test_the_grid_is_no_finer_than_memory_holds(monkeypatch):
+    """17 gradients and 9 vectors more would be needed for 16 pieces; with less, the rate is that of 8."""
+    search = searcher(count=1, steps=50)
+    course = Course(search.land, 0, "rank", 8)
+    assert not course.finest
+    size = search.land.base.numel() * 4 / 0.8
+    monkeypatch.setattr(courses, "total_memory", lambda _: 26 * size + 1)
+    assert not course.finest
+    monkeypatch.setattr(courses, "total_memory", lambda _: 26 * size - 1)
+    assert course.finest
+    monkeypatch.setattr(courses, "total_memory", lambda _: 0)
+    found, course = search.collocate(0)
+    assert course.pieces == courses.pieces_for(search.training.method)
+    assert found.status == "ok"

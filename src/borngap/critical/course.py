@@ -25,12 +25,15 @@ from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.critical.pieces import Piece, State, advance, piece
 from borngap.critical.roots import ROOT, root, secants
+from borngap.model.precision import total_memory
 from borngap.train.observe import Record
 from borngap.training import Method
 
 Seen = Callable[[int, Tensor, Tensor | None], None]
 _PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
 _FINEST = 48
+_VECTORS = 9  # of the trained parameters' size besides the gradients: weights, moments, displacements, a backward pass
+_OF_MEMORY = 0.8
 TRUSTED = math.log(1.5)
 
 
@@ -66,7 +69,11 @@ class Course:
 
     @property
     def finest(self) -> bool:
-        """Whether the grid is as fine as it gets."""
+        """Whether the grid is as fine as it gets: that of single steps, or as fine as the machine's memory holds."""
+        base = self._land.base
+        vectors = 2 * self.pieces + 1 + _VECTORS
+        if vectors * base.numel() * base.element_size() > _OF_MEMORY * total_memory(base.device):
+            return True
         return 2 * self.pieces > min(_FINEST, self.nodes[-1])
 
     @property

@@ -120,6 +120,12 @@ def free_memory(device: torch.device) -> int:
     return here if own is None else min(here, own(device)[0])
 
 
+def total_memory(device: torch.device) -> int:
+    """Return the memory of a device, or of the machine beside a processor, unit byte: free or not, so never another."""
+    own = getattr(getattr(torch, device.type, None), "mem_get_info", None)
+    return psutil.virtual_memory().total if own is None else own(device)[1]
+
+
 def precision_notes(model: Any, stored: str | None = None) -> tuple[str, ...]:
     """Return what a reader must know of a model's precision.
 
