@@ -97,7 +97,8 @@ def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device:
         work.search(search)
     for search in checked_by_runs(plan):
         work.brackets(search)
-    for arm, planned in sweeps(there, model, plan, base):
+    # LoRA first: stacked, its runs take a fraction of the others', and a stop leaves more behind
+    for arm, planned in sorted(sweeps(there, model, plan, base), key=lambda found: found[0].scale != "lora"):
         folder_of = there / "sweeps" / arm.id
         if is_complete(folder_of):
             continue
