@@ -128,4 +128,4 @@ def test_the_contexts_of_a_scan_are_pointed_at(tmp_path):
 
 def test_a_misspelt_bundled_model():
     assert "did you mean 'docs-gpt2-s'?" in message(borngap.load, "docs-gpt2s")
-    assert "bundled models: docs-gpt2-m" in message(borngap.load, "elsewhere/model")
+    assert "here: docs-gpt2-m" in message(borngap.load, "elsewhere/model")

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import takewhile
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from borngap.words.packed import Links, lines, packed_data, unpacked
+if TYPE_CHECKING:
+    from borngap.words.packed import Links
 
 _FILE = "lexicon.npz"
 Form = Literal[
@@ -149,6 +150,8 @@ class _Lexicon:
 
 @cache
 def _lexicon() -> _Lexicon:
+    from borngap.words.packed import lines, packed_data, unpacked  # loads NumPy
+
     arrays = packed_data(_FILE)
     names = lines(arrays["words"])
     places = dict(zip(names, range(len(names)), strict=True))

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from borngap.data.textfile import check_text, lines_of
 from borngap.errors import UserError
-from borngap.words.packed import Links, lines, packed_data, unpacked
+
+if TYPE_CHECKING:
+    from borngap.words.packed import Links
 
 _FILE = "wordnet.npz"
 _SEPARATORS = re.compile("[,;\t]")
@@ -105,6 +108,8 @@ def english() -> Thesaurus:
 
 @cache
 def _wordnet() -> WordNet:
+    from borngap.words.packed import lines, packed_data, unpacked  # loads NumPy
+
     arrays = packed_data(_FILE)
     names, members = lines(arrays["words"]), unpacked(arrays, "members")
     places = dict(zip(names, range(len(names)), strict=True))

@@ -92,10 +92,11 @@ def forecast(
     max_lr: Largest = None,
     json: Json = False,
 ) -> None:
-    """Say before training what a plan comes to: for contexts each trained alone, or with --data for a whole run.
+    """Say before training what a plan comes to: for single contexts, or with --data for a whole run.
 
-    Without --data: which contexts a plan resolves, and which rate each needs, all steps on its one prompt; a run on a
-    data set moves it far less. With --data: at which share of held-out places your words will lead after this run.
+    Without --data: which contexts a plan resolves, and which rate each needs; each context trained alone, all steps on
+    its one prompt; a run on a data set moves it far less. With --data: at which share of held-out places your words
+    will lead after this run.
     """
     training = replace(training, seed=seeds[0])
     given = RunOptions(data, watch, terms, contexts, allowed, lrs, from_args, language, split, out)
