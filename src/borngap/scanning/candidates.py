@@ -11,6 +11,7 @@ from torch import Tensor
 
 from borngap.observables.geometry import Geometry
 from borngap.words.relation import SYNONYMOUS, Relation
+from borngap.words.relatives import uncollected
 
 _OVERLAP_ELEMENTS = 1 << 22
 
@@ -83,7 +84,8 @@ class Candidates:
         unknown = gold.unique()
         unknown = unknown[self._count[unknown] < 0]
         if len(unknown):
-            self._look_up(unknown)
+            with uncollected():
+                self._look_up(unknown)
         return self._count[gold] > 0
 
     def ids(self, gold: int) -> Tensor:

@@ -27,7 +27,7 @@ class Relatives:
         self._places: dict[str, list[int]] = defaultdict(list)
         self._forms: dict[str, list[str]] = defaultdict(list)
         self._alike: dict[str, list[str]] = defaultdict(list)
-        with _uncollected():
+        with uncollected():
             for place, word in enumerate(words):
                 self._places[word_of(word).lower()].append(place)
             for word in self._places:
@@ -57,8 +57,8 @@ class Relatives:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep Python's garbage collector from going through all of the program's objects while many new ones are made."""
+def uncollected() -> Iterator[None]:
+    """Keep Python's garbage collector from going through all of the program's objects while many are made to stay."""
     was = gc.isenabled()
     gc.disable()
     try:
