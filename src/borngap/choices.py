@@ -10,5 +10,4 @@ Criterion = Literal["rank", "top1", "born"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 Stop = Literal["none", "saturation", "structural", "resolved"]
 Keep = Literal["measurable", "rival-ahead"]
-KEEPS: tuple[Keep, ...] = get_args(Keep)
 DEFAULT_TOP_P = 0.9
