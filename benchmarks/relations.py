@@ -1,10 +1,10 @@
-"""What relations cost a scan: its processor time with them looked up, and with the same ones found in a table.
+"""What relations cost a scan, of its processor time.
 
-Run ``.venv/bin/python benchmarks/relations.py --model docs-gpt2-s``. A pair of runs is two scans of the same rows, each
-in a process of its own: one as it is, one whose relations a first run has stored, so that all else is equal. *Share* is
-by the program's own account: the time spent in what the table replaces. *Warm* is a second scan in the same process.
-Times are processor times of ``borngap.scan`` (rows read, forwards, rivals, results), without imports and the loading of
-the model.
+Run ``.venv/bin/python benchmarks/relations.py --model docs-gpt2-s``. Three cases: *first ever*, a process that finds
+nothing on the disk; *from the disk*, another process, which finds what the first one stored; *warm*, a second scan in
+that process. *Other rows* are scanned by a process that finds on the disk what belongs to the rows before them. Counted
+is all that relations take: reading what is stored, opening thesaurus and lexicon, looking words up, storing. Times
+are processor times of ``borngap.scan`` (rows read, forwards, rivals, results), without imports and loading the model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -24,76 +25,68 @@ from typing import Any
 import borngap
 from borngap.model.load import quiet
 from borngap.model.tokenrelations import TokenRelations
+from borngap.scanning import scan, search
+from borngap.zoo import local_path
 from borngap.zoo.corpus import package_prose
 from timing import machine, table
 
 PACKAGES = ("rich", "pydantic", "aiohttp", "datasets")
+CASES = ("first ever", "from the disk", "warm", "other rows")
 
 
 class Account:
-    """Looks relations up as the program does, and notes what is found and how long it takes."""
+    """Notes how long the program's look-ups of relations take."""
 
     def __init__(self) -> None:
         """Take the place of the program's own look-ups."""
-        self.seconds, self.found = 0.0, {"synonyms": {}, "relation": {}}
-        for name in self.found:
-            setattr(TokenRelations, name, self._timed(name, getattr(TokenRelations, name)))
+        self.seconds = 0.0
+        for owner, name in (
+            (TokenRelations, "synonyms"), (TokenRelations, "relation"), (search, "vocabulary_relations"),
+            (scan, "keep_relations"),
+        ):  # fmt: skip
+            setattr(owner, name, self._timed(getattr(owner, name)))
 
-    def _timed(self, name: str, look_up: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(relations: TokenRelations, *tokens: int) -> Any:
-            known = self.found[name]
-            key = ",".join(map(str, tokens))
-            if key not in known:
-                begin = time.thread_time()
-                known[key] = look_up(relations, *tokens)
+    def _timed(self, look_up: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            begin = time.thread_time()
+            try:
+                return look_up(*arguments)
+            finally:
                 self.seconds += time.thread_time() - begin
-            return known[key]
 
         return timed
 
 
-def stored(file: Path) -> None:
-    """Find relations in a table alone."""
-    for name, found in json.loads(file.read_text(encoding="utf-8")).items():
-        setattr(TokenRelations, name, lambda _, *tokens, found=found: found[",".join(map(str, tokens))])
-
-
-def one(model: str, rows: int, file: Path, as_stored: bool) -> None:
-    """Scan twice; print the processor time of each, that of relations by their own account, and the counts."""
+def one(model: str, first: int, rows: int, scans: int) -> None:
+    """Scan some rows; print of each scan the processor time, that of relations, and the counts."""
     loaded = borngap.load(model)
-    texts = list(itertools.islice(itertools.chain.from_iterable(map(package_prose, PACKAGES)), rows))
-    account = None if as_stored else Account()
-    if as_stored:
-        stored(file)
-    told = []
-    for _ in range(2):
-        begin = time.process_time()
+    every = itertools.chain.from_iterable(map(package_prose, PACKAGES))
+    texts, account = list(itertools.islice(every, first, first + rows)), Account()
+    for _ in range(scans):
+        account.seconds, begin = 0.0, time.process_time()
         found = borngap.scan(loaded.model, loaded.tokenizer, texts)
-        told.append({"scan": time.process_time() - begin, "relations": account.seconds if account else 0.0})
-        if account and not file.exists():
-            file.write_text(json.dumps(account.found), encoding="utf-8")
-        if account:
-            account.seconds, account.found["synonyms"], account.found["relation"] = 0.0, {}, {}
-    print(json.dumps({"runs": told, "counts": found.summary["counts"]}))
+        told = {"scan": time.process_time() - begin, "relations": account.seconds}
+        print(json.dumps(told | {"counts": found.summary["counts"]}))
 
 
-def pairs(model: str, rows: int, count: int) -> list[str]:
-    """Run pairs; return a line of the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        for _, as_stored in itertools.product(range(count), (False, True)):
-            command = [sys.executable, __file__, "--one", model, str(rows), f"{folder}/found.json", str(int(as_stored))]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[as_stored].append(json.loads(done.stdout.splitlines()[-1]))
+def rounds(model: str, rows: int, count: int) -> list[str]:
+    """Run each case so many times; return a line of the table, medians."""
+    found: dict[str, list[dict[str, Any]]] = {case: [] for case in CASES}
+    for _ in range(count):
+        with tempfile.TemporaryDirectory() as folder:
+            for cases, first in ((CASES[:1], 0), (CASES[1:3], 0), (CASES[3:], rows)):
+                command = [sys.executable, __file__, "--one", model, str(first), str(rows), str(len(cases))]
+                environment = os.environ | {"BORNGAP_CACHE": folder}
+                done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+                for case, line in zip(cases, done.stdout.splitlines()[-len(cases) :], strict=True):
+                    found[case].append(json.loads(line))
     cells = []
-    for run in (0, 1):
-        looked_up, same = ([one["runs"][run] for one in found[kind]] for kind in (False, True))
-        own = statistics.median(one["relations"] / one["scan"] for one in looked_up)
-        paired = statistics.median(a["scan"] / b["scan"] - 1 for a, b in zip(looked_up, same, strict=True))
-        seconds = [statistics.median(one[key] for one in looked_up) for key in ("scan", "relations")]
-        cells += [f"{seconds[0]:.1f}", f"{seconds[1]:.2f}", f"{own:.1%}", f"{paired:+.1%}"]
-    counts = found[False][0]["counts"]
-    return [model, str(counts["rows"]), str(counts["targets"]), str(counts["with_rival"]), *cells]
+    for case in CASES:
+        seconds = [statistics.median(one[key] for one in found[case]) for key in ("scan", "relations")]
+        share = statistics.median(one["relations"] / one["scan"] for one in found[case])
+        cells.append(f"{share:.2%} ({seconds[1]:.3f} of {seconds[0]:.1f} s)")
+    counts = found[CASES[0]][0]["counts"]
+    return [Path(model).name, str(counts["rows"]), str(counts["targets"]), str(counts["with_rival"]), *cells]
 
 
 def main() -> None:
@@ -101,20 +94,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="docs-gpt2-s")
     parser.add_argument("--rows", type=int, nargs="+", default=[498])
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     quiet()
     if options.one:
-        model, rows, file, as_stored = options.one
-        one(model, int(rows), Path(file), as_stored == "1")
+        model, *numbers = options.one
+        one(model, *map(int, numbers))
         return
-    heads = ["model", "rows", "targets", "with rival"]
-    for name in ("first", "warm"):
-        heads += [f"{name}: scan (s)", "relations (s)", "share", "paired"]
+    named = Path(options.model)
+    model = str(named.resolve() if named.is_dir() else local_path(options.model))  # whatever the cache folder is
     print(machine() + "\n")
     for rows in options.rows:
-        print(table(heads, [pairs(options.model, rows, options.pairs)]) + "\n", flush=True)
+        heads = ["model", "rows", "targets", "with rival", *CASES]
+        print(table(heads, [rounds(model, rows, options.rounds)]) + "\n", flush=True)
     print(machine())
 
 

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from borngap.cli import main
 from borngap.cli.interrupt import what_is_kept
-from borngap.cli.progress import EVERY, Lines, Progress, spoken
+from borngap.cli.progress import EVERY, Lines, Progress, paced, spoken
 from borngap.context import BUNDLED
 from borngap.sweep.workers import start_context
 from borngap.zoo import local_names
@@ -70,6 +71,19 @@ def test_what_a_resumed_command_found_tells_nothing_of_its_speed():
 
 def test_a_short_command_writes_nothing():
     assert written(29) == []
+
+
+@pytest.mark.parametrize(("first", "told"), [
+    (12.0, "11 contexts: about 2 min left, by the time of the first\n"), (0.1, ""),
+])  # fmt: skip
+def test_the_first_of_many_says_how_long_all_take(capsys, first, told):
+    times = iter([100.0, 100.0 + first, 200.0])
+    done = []
+    show = paced(SimpleNamespace(show=done.append), 11, "contexts", lambda: next(times))
+    show(1)
+    show(2)
+    assert capsys.readouterr().err == told
+    assert done == [1, 2]
 
 
 def test_times_are_spoken():

@@ -108,12 +108,14 @@ def test_what_is_over_used_has_the_other_word_as_gold(tokenizer, tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"export_contexts": "20"}, r"contexts go to a file\n  rule: the name of a file\n  found: 20\n.*--export-count 20"),
     ({"export_contexts": "."}, r"can't write contexts to .*found: a folder"),
+    ({"export_contexts": "style.csv"}, r"style.csv is there already\n  rule: nothing is overwritten\n.*another name"),
     ({"export_count": 0}, r"export_count is out of range\n  rule: a number from 1"),
     ({"export_places": "all"}, "export_places is out of range\n  rule: one of behind, due, over-used\n  found: all"),
     ({"export_by": "best"}, "export_by is out of range\n  rule: one of median, worst, spread"),
 ])  # fmt: skip
 def test_exports_out_of_range_are_refused_before_anything_is_asked(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "style.csv").touch()
     with pytest.raises(UserError, match=f"(?s){message}"):
         terms(None, None, ["a"], PAIRS, **{"export_contexts": "c.jsonl"} | options)
 

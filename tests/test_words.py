@@ -203,6 +203,8 @@ def test_a_users_thesaurus_adds_groups(tmp_path, encoding):
 @pytest.mark.parametrize(("text", "message"), [
     ("a, b\nalone\n", "line 2 is no group of words"), ("same, Same\n", "line 1 is no group of words"),
     (", ,\n", "line 1 is no group of words"), ("# none\n", "has no group of words"), ("", "has no group of words"),
+    ("alone\n", r"fix: write the words that mean the same in one line, as in: client, customer"),
+    ("# none\n", r"fix: write the words that mean the same in one line, as in: client, customer"),
 ])  # fmt: skip
 def test_a_bad_thesaurus_is_one_clear_error(tmp_path, text, message):
     file = tmp_path / "mine.txt"

@@ -128,6 +128,28 @@ class Lines:
         return f"about {spoken(seconds)} left"
 
 
+def paced(
+    progress: Progress, total: int, what: str, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """Return what shows how many are done, and says after the first one how long all may take, if that is long.
+
+    Args:
+        progress: shows it.
+        total: how many there are.
+        what: what they are.
+        clock: seconds, from any start.
+    """
+    began = clock()
+
+    def show(done: int) -> None:
+        seconds = (clock() - began) * (total - 1)
+        if done == 1 and seconds >= EVERY:
+            typer.echo(f"{total} {what}: about {spoken(seconds)} left, by the time of the first", err=True)
+        progress.show(done)
+
+    return show
+
+
 def spoken(seconds: float) -> str:
     """Return a time in the unit that suits it.
 

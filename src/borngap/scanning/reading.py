@@ -55,7 +55,10 @@ class Reading:
         """
         for name, (holds, rule) in self.rules().items():
             if not holds:
-                raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
+                found = getattr(self, name)
+                if isinstance(found, tuple) and all(isinstance(one, str) for one in found):
+                    found = ", ".join(found)
+                raise UserError(f"{name} is out of range", rule=rule, found=found)
 
     def rules(self) -> Mapping[str, InRange]:
         """Return the range of each setting that has one."""

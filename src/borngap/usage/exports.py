@@ -36,7 +36,7 @@ class Export:
         by: which places of a term come first, by the logit gap of gold over rival: one of ``pairs.ORDERS``.
 
     Raises:
-        UserError: a setting is out of range, or the file can't be written.
+        UserError: a setting is out of range, or the file is there already or can't be written.
     """
 
     file: Path
@@ -48,7 +48,7 @@ class Export:
         """Check the settings before anything is asked.
 
         Raises:
-            UserError: one is out of range, or the file can't be written.
+            UserError: one is out of range, or the file is there already or can't be written.
         """
         object.__setattr__(self, "file", Path(self.file))
         ranges = {"count": (self.count >= 1, "a number from 1")}
@@ -66,6 +66,9 @@ class Export:
         if self.file.is_dir() or not os.access(self.file.parent, os.W_OK):
             found = "a folder" if self.file.is_dir() else "its folder can't be written"
             raise UserError(f"can't write contexts to {self.file}", rule="a file", found=found)
+        if self.file.exists():
+            fix = "choose another name, or remove the file"
+            raise UserError(f"{self.file} is there already", rule="nothing is overwritten", fix=fix)
 
 
 def write_exports(

@@ -75,7 +75,7 @@ def relation(
     Cost: some 5 microseconds a pair, and 20 a word that was not met before; at the first call 0.06 s.
     """
     first, second = word_of(gold), word_of(rival)
-    if given and _is_given(first, second, given):
+    if given and is_given(first, second, given):
         return "given"
     book = english() if thesaurus is None else thesaurus
     one, other = _entry(first, book), _entry(second, book)
@@ -182,8 +182,9 @@ def _entry(word: str, book: Thesaurus) -> _Entry:
     return _Entry(word, book)
 
 
-def _is_given(first: str, second: str, given: Container[tuple[str, str]]) -> bool:
-    sides = ({word.lower(), *lemmas(word)} for word in (first, second))
+def is_given(gold: str, rival: str, given: Container[tuple[str, str]]) -> bool:
+    """Return whether two words or tokens' texts are a pair of a list, in any form: see ``relation``."""
+    sides = ({word.lower(), *lemmas(word)} for word in map(word_of, (gold, rival)))
     return any(pair in given or pair[::-1] in given for pair in product(*sides))
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FILE = "wordnet.npz"
 _SEPARATORS = re.compile("[,;\t]")
 _RULE = "two words or more a line, separated by commas, semicolons or tabs"
+_FIX = "write the words that mean the same in one line, as in: client, customer"
 _LEAST = 2
 
 
@@ -136,7 +137,7 @@ def read_thesaurus(file: Path) -> Thesaurus:
             found.add(_group(line, f"{file}, line {number}"))
             before += 1
     if not before:
-        raise UserError(f"{file} has no group of words", rule=_RULE, fix="client, customer")
+        raise UserError(f"{file} has no group of words", rule=_RULE, fix=_FIX)
     return found
 
 
@@ -149,5 +150,5 @@ def _group(line: str, place: str) -> list[str]:
     words = [" ".join(word.split()).strip("\"'") for word in _SEPARATORS.split(line.strip("\ufeff"))]
     words = list(dict.fromkeys(word for word in words if word))
     if len({word.lower() for word in words}) < _LEAST:
-        raise UserError(f"{place} is no group of words", rule=_RULE, found=repr(line.strip()), fix="client, customer")
+        raise UserError(f"{place} is no group of words", rule=_RULE, found=repr(line.strip()), fix=_FIX)
     return words

@@ -12,7 +12,7 @@ import typer
 from borngap.cli.arguments import Json, ModelPlace, bundled_contexts
 from borngap.cli.commands.critical import Largest, opening
 from borngap.cli.options import Takes
-from borngap.cli.progress import Progress
+from borngap.cli.progress import Progress, paced
 from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, run_forecast
 from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
 from borngap.pilot.settings import Piloting
@@ -124,7 +124,13 @@ def _alone(
     loaded = source.load()
     with Progress("contexts", total) as progress:
         found = look_ahead(
-            loaded, wanted, training, seeds=seeds, limit=max_lr, lora=not no_lora, on_context=progress.show
+            loaded,
+            wanted,
+            training,
+            seeds=seeds,
+            limit=max_lr,
+            lora=not no_lora,
+            on_context=paced(progress, total, "contexts"),
         )
     use = rate_to_use(found)
     if json:
