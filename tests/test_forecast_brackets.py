@@ -9,14 +9,15 @@ from tests.studies import study
 from borngap.context import read_contexts
 from borngap.experiments import campaign, estimating, ratefinding
 from borngap.experiments.arms import Scope
-from borngap.experiments.campaign import is_stored, reproduce_model
+from borngap.experiments.campaign import reproduce_model, undone
 from borngap.experiments.claims.quantities import bracketed_error, brackets_hold
 from borngap.experiments.estimating import estimated, planned_runs
-from borngap.experiments.folder import Plan, entries, home
+from borngap.experiments.folder import Plan, entries, home, start
 from borngap.experiments.parts.bracketed import tables
 from borngap.experiments.ratefinding import BESIDE, RateFinder, evenly
 from borngap.experiments.run import BRACKETS, REAL, scope_of
-from borngap.experiments.study import BRACKET_COLUMNS, frame
+from borngap.experiments.study import BRACKET_COLUMNS, frame, read_study
+from borngap.files import json_bytes, write_whole
 from borngap.model.load import load
 from borngap.train.finetune import FineTune
 from borngap.training import Training
@@ -65,7 +66,7 @@ def test_a_forecast_that_is_off_does_not_hold_and_is_bisected_all_the_same():
 
 def test_a_stop_costs_one_unit_and_changes_no_number(tmp_path, monkeypatch):
     reproduce_model(tmp_path / "whole", MODEL, PLAN)
-    assert is_stored(tmp_path / "whole", MODEL, PLAN)
+    assert undone(tmp_path / "whole", MODEL, PLAN) == []
     calls, find = [], RateFinder.rates
 
     def stopped(self, by, unit, before):
@@ -74,10 +75,13 @@ def test_a_stop_costs_one_unit_and_changes_no_number(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return find(self, by, unit, before)
 
+    start(tmp_path / "stopped", PLAN).close()
     monkeypatch.setattr(RateFinder, "rates", stopped)
     with pytest.raises(KeyboardInterrupt):
         reproduce_model(tmp_path / "stopped", MODEL, PLAN)
-    assert not is_stored(tmp_path / "stopped", MODEL, PLAN)
+    assert undone(tmp_path / "stopped", MODEL, PLAN) == [
+        "critical rates (lora, rank, collocation)", "critical rates (full, rank, collocation)", "what rests on them",
+    ]  # fmt: skip
     reproduce_model(tmp_path / "stopped", MODEL, PLAN)
     assert calls == [[0], [1], [1], *[[0], [1]]]
     for kind in ("critical", "brackets"):
@@ -87,6 +91,15 @@ def test_a_stop_costs_one_unit_and_changes_no_number(tmp_path, monkeypatch):
             assert [_timeless(e) for e in entries([whole])] == [_timeless(e) for e in entries([resumed])]
     monkeypatch.setattr(campaign, "RateFinder", None)
     reproduce_model(tmp_path / "stopped", MODEL, PLAN)
+    # stopped between the units of a file, what is there is read all the same
+    assert read_study(tmp_path / "stopped").brackets["method"].to_list() == ["full", "full", "lora", "lora"]
+    path = home(tmp_path / "stopped", MODEL) / "brackets" / "full.json"
+    half = entries([path])[:1]
+    path.unlink()
+    write_whole(path.with_suffix(".parts") / "0000.json", json_bytes({"schema": 1, "entries": half}))
+    read = read_study(tmp_path / "stopped")
+    assert read.brackets["method"].to_list() == ["full", "lora", "lora"]
+    assert read.undone == [f"{MODEL}: forecast rates against runs (full: 1 of 2 are done)"]
 
 
 def test_brackets_alone_train_nothing_else():

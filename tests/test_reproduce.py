@@ -15,7 +15,7 @@ from borngap.context import Context, read_contexts
 from borngap.errors import UserError
 from borngap.experiments import campaign
 from borngap.experiments.arms import ARMS, GROUPS, Scope, plan_of, rates_of, theta_of
-from borngap.experiments.campaign import is_stored, reproduce_model, searches
+from borngap.experiments.campaign import reproduce_model, searches, undone
 from borngap.experiments.claims.paper import lora_targets, paper_models, paper_table
 from borngap.experiments.estimating import planned_runs
 from borngap.experiments.folder import Plan, home, read_plan, start
@@ -283,7 +283,7 @@ def files_of(folder):
 
 def test_everything_is_stored_and_reported(whole):
     folder, plan, seen = whole
-    assert is_stored(folder, MODEL, plan)
+    assert undone(folder, MODEL, plan) == []
     study = read_study(folder)
     # collocation may find no rate by the Born gap for two contexts; then the fields' rates come from rank
     assert set(study.runs["label"]) == {"2e-05", "0.0001", "H=1.7", "H=10"}
@@ -345,7 +345,11 @@ def test_a_killed_reproduction_goes_on(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(campaign, "run_sweep", killed)
     with pytest.raises(KeyboardInterrupt):
         reproduce(plan, half)
-    assert not is_stored(half, MODEL, plan)
+    assert undone(half, MODEL, plan) == [
+        "LoRA (0 of 8 runs are done)",
+        "forecast ends (full fine-tuning)",
+        "forecast ends (LoRA)",
+    ]
     assert set(read_study(half).runs["group"]) == {"full"}
     monkeypatch.setattr(campaign, "run_sweep", real)
     reproduce_model(half, MODEL, plan)

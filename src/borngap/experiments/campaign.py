@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from borngap.choices import Criterion
 from borngap.context import Context
 from borngap.critical.record import By
 from borngap.experiments.arms import ARMS, FORECAST, MAIN, Arm, plan_of, rates_of, theta_of
-from borngap.experiments.folder import Plan, entries, home, in_units, is_whole, kept
+from borngap.experiments.folder import Plan, done, entries, home, in_units, is_whole, kept
 from borngap.experiments.measure import base_of, ends_of, settings_of
 from borngap.experiments.ratefinding import RateFinder
 from borngap.files import checked
@@ -114,20 +114,49 @@ def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device:
             _ends(there, model, planned, arm, rates(there, plan, base, arm), report, device)
 
 
-def is_stored(folder: Path, model: str, plan: Plan) -> bool:
-    """Return whether everything of a model is stored; nothing is loaded to tell."""
+def undone(folder: Path, model: str, plan: Plan) -> list[str]:
+    """Return what of a model is not stored yet, in words; nothing is loaded to tell.
+
+    Args:
+        folder: the reproduction.
+        model: as the plan names it.
+        plan: the plan.
+
+    Returns:
+        One text a thing; none where everything is stored.
+    """
     there = home(folder, model)
     if not (there / "base.json").is_file():
-        return False
-    if not all((there / "critical" / f"{search.name}.json").is_file() for search in searches(plan)):
-        return False
-    if not all((there / "brackets" / f"{search.method}.json").is_file() for search in checked_by_runs(plan)):
-        return False
+        return ["everything"]
+    lacking = [search.words for search in searches(plan) if not (there / "critical" / f"{search.name}.json").is_file()]
+    if lacking:
+        return [*(f"critical rates ({words})" for words in lacking), "what rests on them"]
+    brackets = [there / "brackets" / f"{search.method}.json" for search in checked_by_runs(plan)]
     base = checked(there / "base.json")
-    arms = [arm for arm, _ in sweeps(there, model, plan, base)]
-    forecast = [arm for arm in arms if arm.id in MAIN and FORECAST in rates(there, plan, base, arm).values()]
-    ends = not plan.scope.ends or all((there / "ends" / f"{arm.id}.json").is_file() for arm in forecast)
-    return ends and all(is_complete(there / "sweeps" / arm.id) for arm in arms)
+    arms = [
+        (arm, len(planned.runs), rates(there, plan, base, arm).values())
+        for arm, planned in sweeps(there, model, plan, base)
+    ]
+    return [
+        *(
+            f"forecast rates against runs ({path.stem}: {len(done(path))} of {len(base['contexts'])} are done)"
+            for path in brackets
+            if not path.is_file()
+        ),
+        *(_progress(there, arm, runs) for arm, runs, _ in arms if not is_complete(there / "sweeps" / arm.id)),
+        *(f"forecast ends ({arm.title})" for arm, _, named in arms if _lacks_ends(there, plan, arm, named)),
+    ]
+
+
+def _progress(there: Path, arm: Arm, runs: int) -> str:
+    path = there / "sweeps" / arm.id
+    finished = len(read_sweep(path).finished) if (path / SWEEP_FILE).is_file() else 0
+    return f"{arm.title} ({finished} of {runs} runs are done)"
+
+
+def _lacks_ends(there: Path, plan: Plan, arm: Arm, named: Collection[str]) -> bool:
+    wanted = plan.scope.ends and arm.id in MAIN and FORECAST in named
+    return wanted and not (there / "ends" / f"{arm.id}.json").is_file()
 
 
 def is_complete(folder: Path) -> bool:

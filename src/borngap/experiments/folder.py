@@ -155,6 +155,16 @@ def is_whole(path: Path) -> bool:
     return path.is_file()
 
 
+def done(path: Path) -> list[dict[str, Any]]:
+    """Return the entries that a file made unit by unit has by now, be it whole or not; none where it was not begun."""
+    return entries([path] if path.is_file() else sorted(path.with_suffix(_UNITS).glob("*.json")))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder that are made unit by unit, those included of which there are units only."""
+    return sorted({path.with_suffix(".json") for path in folder.glob("*") if path.suffix in {".json", _UNITS}})
+
+
 def entries(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the entries of JSON files that hold a list of them."""
     return [entry for path in paths for entry in checked(path)["entries"]]

@@ -132,9 +132,8 @@ def results_of(study: Study) -> Results:
         The results; the table of claims comes first.
     """
     claims: list[JudgedClaim] = [clean(record) for record in judged(CLAIMS, study)]
-    there = set(study.models["model"])
-    missing = [] if study.plan is None else [model for model in study.plan.models if model not in there]
-    return Results(claims, [claims_table(claims), *all_tables(study)], all_figures(study), study.runs.height, missing)
+    tables = [claims_table(claims), *all_tables(study)]
+    return Results(claims, tables, all_figures(study), study.runs.height, list(study.undone))
 
 
 def rewrite_results(folder: Path) -> None:

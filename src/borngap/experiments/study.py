@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import polars as pl
 
+from borngap.errors import UserError
 from borngap.experiments.arms import ARMS
-from borngap.experiments.campaign import rates, theta_by_collocation
-from borngap.experiments.folder import Plan, entries, home, read_plan
+from borngap.experiments.campaign import rates, theta_by_collocation, undone
+from borngap.experiments.folder import Plan, done, entries, files_of, home, read_plan
 from borngap.files import checked
 from borngap.runfolder import STEP_COLUMNS
 from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
@@ -82,6 +83,7 @@ class Study:
         quantiles: model -> geometry -> percentile -> overlap.
         plan: the plan; None for made-up studies.
         brackets: a row a forecast rate that was held against two real runs.
+        undone: what is not stored yet, in words; models that lack nothing are left out.
         memo: what ``once`` has computed.
     """
 
@@ -94,6 +96,7 @@ class Study:
     quantiles: Mapping[str, Mapping[str, Mapping[str, float]]]
     plan: Plan | None = None
     brackets: pl.DataFrame = field(default_factory=lambda: frame([], BRACKET_COLUMNS))
+    undone: Sequence[str] = ()
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, name: str, make: Callable[[], Kept]) -> Kept:
@@ -123,12 +126,14 @@ def read_study(folder: Path) -> Study:
     """
     plan, _ = read_plan(folder)
     parts = [_of_model(home(folder, model), model, plan) for model in plan.models]
+    open_ = {model: ", ".join(undone(folder, model, plan)) for model in plan.models}
     parts = [part for part in parts if part]
     rows = {name: [row for part in parts for row in part[name]] for name in _TABLES}
     frames: dict[str, Any] = {name: frame(rows[name], columns) for name, columns in _TABLES.items()}
     sweeps = {key: sweep for part in parts for key, sweep in part["sweeps"].items()}
     quantiles = {part["model"]: part["quantiles"] for part in parts}
-    return Study(**frames, sweeps=sweeps, quantiles=quantiles, plan=plan)
+    told = [f"{model}: {what}" for model, what in open_.items() if what]
+    return Study(**frames, sweeps=sweeps, quantiles=quantiles, plan=plan, undone=told)
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> pl.DataFrame:
@@ -156,8 +161,8 @@ def _of_model(there: Path, model: str, plan: Plan) -> dict[str, Any]:
             sweeps[model, name] = read_sweep(path)
             labels = rates(there, plan, base, ARMS[name])
             runs += list(_runs(sweeps[model, name], name, labels, numbers, tied=base["model"]["tied"]))
-    critical = entries(sorted((there / "critical").glob("*.json")))
-    brackets = entries(sorted((there / "brackets").glob("*.json")))
+    critical = [entry for path in files_of(there / "critical") for entry in done(path)]
+    brackets = [entry for path in files_of(there / "brackets") for entry in done(path)]
     return {
         "model": model,
         "models": [_model_row(there, model, base)],
@@ -249,3 +254,34 @@ def movements(steps: pl.DataFrame) -> pl.DataFrame:
         (ratio.shift(EPOCH) / ratio).max().alias("collapse"),
         pl.col("cross_entropy").diff().max().alias("cross_entropy_rise"),
     )
+
+
+def pooled(studies: Sequence[Study]) -> Study:
+    """Put studies of the same models with other contexts together; one of them may hold a model's runs.
+
+    Args:
+        studies: at least one; contexts of each are others than those of the rest.
+
+    Returns:
+        One study, its contexts numbered anew; plan, theta* and bulk of a model are those of the first that has it.
+
+    Raises:
+        UserError: two hold runs of the same model, whose rates are not the same fields.
+    """
+    keys = [key for study in studies for key in study.sweeps]
+    if len(set(keys)) < len(keys):
+        raise UserError("two studies hold runs of the same model", rule="one a model", found=sorted(set(keys)))
+    frames: dict[str, list[pl.DataFrame]] = {name: [] for name in _TABLES}
+    first = 0
+    for study in studies:
+        for name in _TABLES:
+            rows = getattr(study, name)
+            moved = [pl.col("context") + first] if "context" in rows.columns else []
+            frames[name].append(rows.with_columns(moved))
+        first += 1 + max([-1, *study.contexts["context"]])
+    tables: dict[str, Any] = {name: pl.concat(parts) for name, parts in frames.items()}
+    tables["models"] = tables["models"].unique("model", keep="first", maintain_order=True)
+    sweeps = {key: sweep for study in studies for key, sweep in study.sweeps.items()}
+    quantiles = {model: found for study in reversed(studies) for model, found in study.quantiles.items()}
+    told = [what for study in studies for what in study.undone]
+    return Study(**tables, sweeps=sweeps, quantiles=quantiles, plan=studies[0].plan, undone=told)

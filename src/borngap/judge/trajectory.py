@@ -154,6 +154,32 @@ class Trajectory:
         values = {name: tuple(column[i] for i in keep) for name, column in self.values.items()}
         return Trajectory(tuple(self.steps[i] for i in keep), values)
 
+    def until(self, step: int) -> Trajectory:
+        """Return the records up to a step, as if the run had ended there.
+
+        Args:
+            step: of the last record that is kept; at least that of the first.
+
+        Returns:
+            A trajectory of those records.
+        """
+        count = sum(each <= step for each in self.steps)
+        return Trajectory(self.steps[:count], {name: column[:count] for name, column in self.values.items()})
+
+    def changes(self, name: str) -> list[float]:
+        """Return by how much an observable changes from each record to the next, in size.
+
+        Args:
+            name: observable id.
+
+        Returns:
+            One number fewer than there are records, in the observable's unit.
+
+        Raises:
+            UserError: the trajectory does not hold it.
+        """
+        return [abs(b - a) for a, b in pairwise(self.series(name))]
+
     @property
     def jump(self) -> Jump | None:
         """The jump of the Born gap: ``max |Phi(t) - Phi(t-1)|`` against the mean of such changes.
@@ -161,7 +187,7 @@ class Trajectory:
         Source: section 4.2 of the paper ("trajectory concentration ratio"). None where records are not evenly spaced,
         where a Born gap is not finite, and where the Born gap never changes: the ratio has no value there.
         """
-        changes = _changes(self.series("born_gap"))
+        changes = self.changes("born_gap")
         total = sum(changes)
         if not self.evenly_spaced or not math.isfinite(total) or total == 0:
             return None
@@ -178,7 +204,7 @@ class Trajectory:
         """
         if self.jump is None:
             return None
-        changes = _changes(self.series("logit_gap"))
+        changes = self.changes("logit_gap")
         at_jump, mean = changes[self.jump.index - 1], sum(changes) / len(changes)
         return self.jump.ratio * mean / at_jump if at_jump > 0 and math.isfinite(mean) else None
 
@@ -201,10 +227,6 @@ class Trajectory:
         if not margin[0] <= 0:
             return None
         return next((i for i, value in enumerate(margin) if value > 0), None)
-
-
-def _changes(series: Sequence[float]) -> list[float]:
-    return [abs(b - a) for a, b in pairwise(series)]
 
 
 def from_records(records: Sequence[tuple[int, Mapping[str, float | None]]]) -> Trajectory:

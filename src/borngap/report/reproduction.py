@@ -22,21 +22,21 @@ from borngap.results.stored import FIGURES, About, Results, read_about, read_res
 from borngap.results.tables import Table, brief, cell, sections, table_markdown
 
 
-def write_report(folder: Path) -> Sequence[JudgedClaim]:
+def write_report(folder: Path) -> Results:
     """Draw the figures of a reproduction and write its report; what stood there is replaced.
 
     Args:
         folder: the reproduction, complete or not, with its results.
 
     Returns:
-        The claims, judged.
+        The results.
     """
     about, found = read_about(folder), read_results(folder)
     with Lock(folder):
         drawn = [(figure, _drawn(figure, folder / FIGURES)) for figure in found.figures]
         write_whole(folder / "report.md", _text(about, found).encode())
         write_whole(folder / "report.html", _page(about, found, drawn).encode())
-    return found.claims
+    return found
 
 
 def _drawn(figure: Figure, folder: Path) -> str:
@@ -63,7 +63,7 @@ _COLOURS: dict[Judgement, str] = {"replicates": "good", "does not": "bad", "not 
 def _lead(about: About, found: Results) -> str:
     sizes = (count(found.runs, "run"), count(len(about.models), "model"), count(about.contexts, "context"))
     told = f"{', '.join(sizes)}, {count(about.steps, 'step')} a run."
-    return f"{told} Not done yet: {', '.join(found.missing)}." if found.missing else told
+    return f"{told} Not done yet: {'; '.join(found.undone)}." if found.undone else told
 
 
 def _text(about: About, found: Results) -> str:

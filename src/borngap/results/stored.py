@@ -33,14 +33,14 @@ class Results:
         tables: in their order.
         figures: in their order.
         runs: how many runs they rest on.
-        missing: models of which nothing is stored yet.
+        undone: what of the plan is not stored yet, in words.
     """
 
     claims: Sequence[JudgedClaim]
     tables: Sequence[Table]
     figures: Sequence[Figure]
     runs: int
-    missing: Sequence[str]
+    undone: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,10 @@ def write_results(folder: Path, found: Results) -> None:
         tables.write_table(table, folder / TABLES)
     for figure in found.figures:
         write_whole(folder / FIGURES / f"{figure.id}.json", json_bytes(figures.figure_json(figure)))
-    write_whole(folder / CLAIMS_FILE, json_bytes({"schema": 1, "claims": list(found.claims)}))
-    head = {"schema": 1, "runs": found.runs, "missing": list(found.missing)}
+    write_whole(
+        folder / CLAIMS_FILE, json_bytes({"schema": 1, "undone": list(found.undone), "claims": list(found.claims)})
+    )
+    head = {"schema": 1, "runs": found.runs, "undone": list(found.undone)}
     there = {"tables": [tables.layout(table) for table in found.tables], "figures": [f.id for f in found.figures]}
     write_whole(folder / RESULTS_FILE, json_bytes(head | there))
 
@@ -101,7 +103,7 @@ def read_results(folder: Path) -> Results:
             [tables.table_of(checked(folder / TABLES / f"{each['id']}.json"), each) for each in head["tables"]],
             [figures.stored_figure(checked(folder / FIGURES / f"{name}.json")) for name in head["figures"]],
             head["runs"],
-            head["missing"],
+            head["undone"],
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         fix = "give the same `borngap reproduce` command again: results are made again from the stored runs"

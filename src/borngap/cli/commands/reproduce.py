@@ -64,19 +64,25 @@ def reproduce(
     estimate: Annotated[
         bool, typer.Option("--plan", help="Say what would be run and how long it takes; run none.")
     ] = False,
+    judge: Annotated[
+        bool,
+        typer.Option("--judge", help="Judge what the folder holds by now; run nothing, whatever else is given."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run the paper's experiments, write every table and figure, and judge every claim; an interrupted run goes on."""
     from borngap.experiments.estimating import estimated, planned_runs
-    from borngap.experiments.run import reproduce, rewrite_results
+    from borngap.experiments.run import reproduce
     from borngap.model.load import quiet
-    from borngap.report.reproduction import write_report
 
     if workers is not None and workers < 1:
         raise UserError("workers is out of range", rule="at least 1", found=workers)
     if steps is not None and steps < 1:
         raise UserError("steps is out of range", rule="at least 1", found=steps)
     quiet()
+    if judge:
+        _judge(out, json=json)
+        return
     if quick and real:
         raise UserError("--quick and --real are given", rule="one of them")
     changed = {"steps": steps, "dtype": machine.dtype, "keep": keeping.keep, "most": keeping.most}
@@ -93,12 +99,7 @@ def reproduce(
         with Progress("runs") as bar:
             report = _seen(bar, planned_runs(plan))
             reproduce(plan, out, workers=processes, device=machine.device, report=report)
-    rewrite_results(out)
-    records = write_report(out)
-    if json:
-        print_json({"schema": 1, "claims": records})
-    else:
-        _show(records, out)
+    _judge(out, json=json)
 
 
 def _plan(models: str, contexts: str, experiments: str, changed: dict[str, Any], *, quick: bool, real: bool) -> Plan:
@@ -132,13 +133,13 @@ def _models(text: str, *, quick: bool) -> tuple[str, ...]:
 
 def _finished(out: Path, plan: Plan) -> bool:
     """Whether everything is stored; checks that the folder is of this plan."""
-    from borngap.experiments.campaign import is_stored
+    from borngap.experiments.campaign import undone
     from borngap.experiments.folder import PLAN_FILE, start
 
     if not (out / PLAN_FILE).is_file():
         return False
     with start(out, plan):
-        return all(is_stored(out, model, plan) for model in plan.models)
+        return not any(undone(out, model, plan) for model in plan.models)
 
 
 def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) -> None:
@@ -162,6 +163,21 @@ def _seen(bar: Progress, total: int) -> Callable[[str, str, int, int], None]:
         bar.show(sum(done.values()), total, what=f"{model}, {what}; runs")
 
     return see
+
+
+def _judge(out: Path, *, json: bool) -> None:
+    """Write the results of what is stored, and print the claims."""
+    from borngap.experiments.run import rewrite_results
+    from borngap.report.reproduction import write_report
+
+    rewrite_results(out)
+    found = write_report(out)
+    if json:
+        print_json({"schema": 1, "undone": found.undone, "claims": found.claims})
+    else:
+        _show(found.claims, out)
+        if found.undone:
+            say(f"not done yet: {'; '.join(found.undone)}")
 
 
 def _show(records: Sequence[JudgedClaim], out: Path) -> None:

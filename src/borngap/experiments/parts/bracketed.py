@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 
 from borngap.experiments.select import ERROR
+from borngap.experiments.stats import share
 from borngap.experiments.study import Study
 from borngap.results.tables import Table
+
+
+def _end(holds: pl.Series, upper: bool) -> float | None:
+    found = share(int(holds.sum()), len(holds))
+    return found.high if upper else found.low
+
+
+_ENDS = {"hold_low": partial(_end, upper=False), "hold_high": partial(_end, upper=True)}
 
 
 def tables(study: Study) -> list[Table]:
@@ -23,6 +34,7 @@ def tables(study: Study) -> list[Table]:
     rows = bracketed(study).group_by("model", "method", maintain_order=True).agg(
         pl.len().alias("contexts"),
         *(pl.col(column).mean().alias(name) for name, column in ways.items()),
+        *(pl.col("holds").map_batches(how, pl.Float64, returns_scalar=True).alias(name) for name, how in _ENDS.items()),
         pl.col("error").count().alias("bisected"),
         *(how.alias(name) for name, how in errors.items()),
         pl.col("forecast_seconds").median(),
@@ -31,9 +43,9 @@ def tables(study: Study) -> list[Table]:
     )  # fmt: skip
     note = (
         "Two runs a context, 1.5 % below and 1.5 % above the rate that collocation forecasts by rank: shares of those "
-        "of which the first fails, the second resolves, and both. Some are then bisected between the two, to 0.5 %: "
-        "errors of the forecast against the middle of that bracket. Seconds a context, medians: the forecast, the two "
-        "runs, and the bisection besides; processor time on a CPU."
+        "of which the first fails, the second resolves, and both (with the exact 95 % interval). Some are then "
+        "bisected between the two, to 0.5 %: errors of the forecast against the middle of that bracket. Seconds a "
+        "context, medians: the forecast, the two runs, and the bisection besides; processor time on a CPU."
     )
     return [Table("brackets", "Forecast rates between two real runs", note, rows)]
 

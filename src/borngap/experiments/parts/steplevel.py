@@ -10,6 +10,7 @@ import polars as pl
 from borngap.cuts import CATAPULT_LIKE, JUMP
 from borngap.experiments.arms import MAIN, STANDARD
 from borngap.experiments.claims.paper import facts, paper_table
+from borngap.experiments.parts import singlesteps
 from borngap.experiments.select import HEAD, IS_CATAPULT, chosen, short, transitions
 from borngap.experiments.stats import spearman
 from borngap.experiments.study import Study
@@ -21,31 +22,32 @@ _FIELDS = ("H=1.7", "H=10")
 
 
 def tables(study: Study) -> list[Table]:
-    """Return tables 2 and 3, the rank correlations, and how many catapults LoRA leaves.
+    """Return tables 2 and 3, the rank correlations, how many catapults LoRA leaves, and what single steps come to.
 
     Args:
         study: what is stored.
 
     Returns:
-        Four tables.
+        Five tables.
     """
     return [
         *(_steps(study, number, group) for number, group in ((2, "full"), (3, "lora"))),
         _correlations(study),
         _counts(study),
+        *singlesteps.tables(study),
     ]
 
 
 def figures(study: Study) -> list[Figure]:
-    """Return the data of figures 3, 4 and 5.
+    """Return the data of figures 3, 4 and 5, and of single steps against the rate.
 
     Args:
         study: what is stored.
 
     Returns:
-        Three figures.
+        Four figures.
     """
-    return [_born_gaps(study), _scatter(study), _alignment(study)]
+    return [_born_gaps(study), _scatter(study), _alignment(study), *singlesteps.figures(study)]
 
 
 def _labels(group: str) -> tuple[str, ...]:
