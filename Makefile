@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup browser demo real test quick check bench docs notebooks release-check corpus clean
+.PHONY: setup browser demo real test quick check bench docs results notebooks release-check corpus clean
 
 setup: $(READY)
 
@@ -59,6 +59,13 @@ bench: setup
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/python docs/make_site.py
+
+# The page of results and the reports of stored studies: deleted, made again from the studies, and the same bytes.
+results: setup
+	rm -rf docs/results/claims.json
+	for study in docs/results/*/reproduce.json; do (cd $$(dirname $$study) && rm -rf report.md claims.json figures); done
+	$(BIN)/python docs/make_results.py
+	git diff --exit-code --stat -- docs/results docs/results.md
 
 # The outputs that are stored in the notebooks, made anew.
 notebooks: setup

@@ -1,8 +1,10 @@
-"""Put finished reproductions into the docs: their reports, and one table of claims.
+"""Put reproductions into the docs: small copies of their studies, their reports, and the page of results.
 
-Run ``.venv/bin/python docs/make_results.py reproduction/docs10 reproduction/docs40``. Report, claims and figures of
-each folder are copied to ``docs/results/NAME``; the table in ``docs/results.md`` between the two marks is made again,
-with a column a folder. Nothing is measured.
+``.venv/bin/python docs/make_results.py`` makes everything again from what ``docs/results`` holds: of each stored study
+its report, claims, figures; then ``docs/results/claims.json`` and, in ``docs/results.md``, what stands between marks.
+Nothing is measured and no model is loaded, so the same bytes come out. ``--keep reproduction/smollm2 ...`` first takes
+a copy of a reproduction, finished or not, into ``docs/results/NAME``: base, critical rates, brackets and runs, steps
+rounded to float32.
 """
 
 from __future__ import annotations
@@ -10,73 +12,202 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from borngap.experiments.claims.claimlist import CLAIMS
+from borngap.experiments.claims.judging import judged
+from borngap.experiments.folder import PLAN_FILE
+from borngap.experiments.parts import bracketed, singlesteps
+from borngap.experiments.run import rewrite_results
+from borngap.experiments.study import Study, pooled, read_study
+from borngap.files import json_bytes, write_whole
+from borngap.report.reproduction import write_report
 from borngap.results.claims import JUDGEMENTS
-from borngap.results.tables import cell
+from borngap.results.tables import Table, cell, grid, sections
+from borngap.runfolder import clean
+from borngap.sweep.sweepfolder import RUNS_FILE, STEPS_FILE, SWEEP_FILE, read_sweep
 
 DOCS = Path(__file__).parent
-MARKS = ("<!-- claims: made by docs/make_results.py -->", "<!-- end of claims -->")
+STORED, PAGE = DOCS / "results", DOCS / "results.md"
+# a column of the page, and the stored folders that it is made from
+COLUMNS = {
+    "SmolLM2-135M": ("smollm2", "smollm2-natural"),
+    "Gemma-3-270M": ("gemma", "gemma-natural"),
+    "docs10": ("docs10",),
+    "docs40": ("docs40",),
+}
 HEADS = {"paper": "The paper's claims", "ours": "Beyond the paper"}
 SIGNS = {"replicates": "**replicates**", "does not": "**does not**", "not testable here": "not testable here"}
+MARK = "<!-- {}: made by docs/make_results.py -->\n", "\n<!-- end of {} -->"
 
 
-def keep(folder: Path) -> list[dict[str, Any]]:
-    """Copy what a reader wants to see of a reproduction; return its claims."""
-    target = DOCS / "results" / folder.name
+@dataclass(frozen=True)
+class Column:
+    """A column of the page.
+
+    Attributes:
+        claims: judged; none where nothing is stored yet.
+        runs: how many runs they rest on; None if only the claims are stored.
+        undone: what is still to come, in words.
+        study: what is stored, put together; None if only the claims are.
+    """
+
+    claims: list[dict[str, Any]]
+    runs: int | None = None
+    undone: Sequence[str] = ()
+    study: Study | None = None
+
+
+# --- studies as they are stored
+
+
+def keep(folder: Path) -> None:
+    """Store a small copy of a reproduction, finished or not: what its results are made from."""
+    target = STORED / folder.name
     shutil.rmtree(target, ignore_errors=True)
-    (target / "figures").mkdir(parents=True)
-    for name in ("report.md", "claims.json"):
-        shutil.copy(folder / name, target / name)
-    for figure in sorted((folder / "figures").glob("*.svg")):
-        shutil.copy(figure, target / "figures" / figure.name)
-    return json.loads((folder / "claims.json").read_text(encoding="utf-8"))["claims"]
+    for path in sorted(folder.rglob("*.json")):
+        place = path.relative_to(folder)
+        small = place.name == PLAN_FILE or place.name in {"base.json", SWEEP_FILE}
+        if small or {"critical", "brackets", "ends"} & set(place.parts):
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target / place)
+    for path in sorted(folder.rglob(SWEEP_FILE)):
+        _keep_runs(path.parent, target / path.parent.relative_to(folder))
 
 
-def measured(record: dict[str, Any]) -> str:
+def _keep_runs(sweep: Path, target: Path) -> None:
+    """Store the finished runs of a SWEEP, merged; numbers of single steps as float32 has them."""
+    found = read_sweep(sweep)
+    steps = found.steps.with_columns(pl.col(pl.Float64).cast(pl.Float32).cast(pl.Float64))
+    steps.write_parquet(target / STEPS_FILE, compression_level=22)
+    text = json.dumps({"schema": 1, "runs": found.entries}, ensure_ascii=False, separators=(",", ":"))
+    (target / RUNS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def remake(folder: Path) -> None:
+    """Make report, claims and figures of a stored study again, beside it."""
+    with tempfile.TemporaryDirectory() as made:
+        there = Path(made) / folder.name
+        shutil.copytree(folder, there)
+        rewrite_results(there)
+        write_report(there)
+        for name in ("report.md", "claims.json"):
+            shutil.copy(there / name, folder / name)
+        shutil.rmtree(folder / "figures", ignore_errors=True)
+        (folder / "figures").mkdir()
+        for figure in sorted((there / "figures").glob("*.svg")):
+            shutil.copy(figure, folder / "figures" / figure.name)
+
+
+# --- the page
+
+
+def columns() -> dict[str, Column]:
+    """Return every column, from what is stored."""
+    return {name: _column([STORED / folder for folder in folders]) for name, folders in COLUMNS.items()}
+
+
+def _column(folders: Sequence[Path]) -> Column:
+    studies = [read_study(folder) for folder in folders if (folder / PLAN_FILE).is_file()]
+    if studies:
+        study = pooled(studies)
+        return Column([clean(record) for record in judged(CLAIMS, study)], study.runs.height, study.undone, study)
+    known = [folder / "claims.json" for folder in folders if (folder / "claims.json").is_file()]
+    return Column([claim for path in known for claim in json.loads(path.read_text(encoding="utf-8"))["claims"]])
+
+
+def claims_json(found: dict[str, Column]) -> bytes:
+    """Return the claims of all columns whose studies are stored, as ``docs/results/claims.json`` holds them."""
+    told = {
+        name: {"studies": list(COLUMNS[name]), "runs": c.runs, "undone": list(c.undone), "claims": c.claims}
+        for name, c in found.items()
+        if c.study is not None
+    }
+    return json_bytes({"schema": 1, "columns": told})
+
+
+def page(text: str, found: dict[str, Column]) -> str:
+    """Return the page with everything between its marks made again."""
+    studies = {name: column.study for name, column in found.items() if column.study is not None}
+    made = {
+        "claims": claims_table(found),
+        "brackets": "\n\n".join(_titled(name, bracketed.tables(study)[0]) for name, study in studies.items()),
+        "single steps": "\n\n".join(
+            _titled(name, table) for name, study in studies.items() for table in _with_rows(singlesteps.tables(study))
+        ),
+    }
+    for name, block in made.items():
+        begin, end = (mark.format(name) for mark in MARK)
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def claims_table(found: dict[str, Column]) -> str:
+    """One row a claim, one column a model or set of models."""
+    known = {name: {record["id"]: record for record in column.claims} for name, column in found.items()}
+    lines = []
+    for source, title in HEADS.items():
+        lines += [
+            f"### {title}",
+            "",
+            f"| claim | paper | {' | '.join(found)} | rule |",
+            f"|{' --- |' * (3 + len(found))}",
+        ]
+        for claim in (claim for claim in CLAIMS if claim.source == source):
+            cells = [measured(of.get(claim.id)) if of else "not run yet" for of in known.values()]
+            told = [claim.claim, claim.paper or "–", *cells, f"{claim.rule.text}. {claim.basis}"]
+            lines.append(f"| {' | '.join(text.replace('|', '/') for text in told)} |")
+        lines.append("")
+    return "\n".join([*lines, *(_summary(name, column) for name, column in found.items())])
+
+
+def measured(record: dict[str, Any] | None) -> str:
     """Value, interval, number and verdict in one cell."""
+    if record is None:
+        return "–"
     if record["ours"] is None:
         return f"{record['why'].split('Not measured: ')[-1].rstrip('.')}; {SIGNS[record['verdict']]}"
     ends = "" if record["low"] is None else f" ({cell(record['low'])} to {cell(record['high'])})"
     return f"{cell(record['ours'])}{ends}, n {record['n']} {record['unit']}; {SIGNS[record['verdict']]}"
 
 
-def rule(record: dict[str, Any]) -> str:
-    """What is measured on what, and when the claim holds."""
-    return record["why"].split(" Measured ")[0].split(" Not measured: ")[0].removeprefix("Rule: ")
+def _summary(name: str, column: Column) -> str:
+    if not column.claims:
+        return f"* {name}: not run yet."
+    counts = Counter(record["verdict"] for record in column.claims)
+    told = f"* {name}: of {len(column.claims)} claims {', '.join(f'{counts[v]} {v}' for v in JUDGEMENTS)}"
+    runs = f"; {column.runs} runs" if column.runs is not None else ""
+    return f"{told}{runs}; not done yet: {'; '.join(column.undone)}." if column.undone else f"{told}{runs}."
 
 
-def table(sets: dict[str, list[dict[str, Any]]]) -> str:
-    """One row a claim, one column a reproduction."""
-    found = {name: {record["id"]: record for record in records} for name, records in sets.items()}
-    first = next(iter(sets.values()))
-    lines = []
-    for source, title in HEADS.items():
-        lines += [f"### {title}", ""]
-        lines += [f"| claim | paper | {' | '.join(sets)} | rule |", f"|{' --- |' * (3 + len(sets))}"]
-        for record in (r for r in first if r["source"] == source):
-            cells = [measured(of[record["id"]]) for of in found.values()]
-            told = [record["claim"], record["paper"] or "–", *cells, rule(record)]
-            lines.append(f"| {' | '.join(text.replace('|', '/') for text in told)} |")
-        lines.append("")
-    for name, records in sets.items():
-        counts = Counter(record["verdict"] for record in records)
-        lines.append(f"{name}: of {len(first)} claims {', '.join(f'{counts[v]} {v}' for v in JUDGEMENTS)}.")
-    return "\n".join(lines)
+def _with_rows(tables: Sequence[Table]) -> list[Table]:
+    return [table for table in tables if table.rows.height]
+
+
+def _titled(name: str, table: Table) -> str:
+    parts = [(part.removeprefix(f"{table.rows['model'][0]}, "), rows) for part, rows in sections(table)]
+    return "\n\n".join(f"**{', '.join(filter(None, (name, part)))}**\n\n{grid(rows)}" for part, rows in parts)
 
 
 def main() -> None:
-    """Copy, and make the table again."""
+    """Keep what is given, and make everything again."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
-    text = (DOCS / "results.md").read_text(encoding="utf-8")
-    before, rest = text.split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    sets = {folder.name: keep(folder) for folder in parser.parse_args().folders}
-    made = f"{before}{MARKS[0]}\n\n{table(sets)}\n\n{MARKS[1]}{after}"
-    (DOCS / "results.md").write_text(made, encoding="utf-8")
+    parser.add_argument("--keep", nargs="*", type=Path, default=[], help="reproductions to take a small copy of")
+    for folder in parser.parse_args().keep:
+        keep(folder)
+    for plan in sorted(STORED.glob(f"*/{PLAN_FILE}")):
+        remake(plan.parent)
+    found = columns()
+    write_whole(STORED / "claims.json", claims_json(found))
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":
