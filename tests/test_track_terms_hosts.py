@@ -57,6 +57,8 @@ def test_trl_sft_trainer(tmp_path):
     for step, model in ((0, borngap.load(TIED).model), (6, host.model)):
         told = [logged[step][f"born_gap/terms/{name}"] for name in ("success", "over_use")]
         assert tuple(told) == shares(model, tokenizer, texts)
+    # 11 of the 21 sixths of the dose are done after step 2
+    assert [step for step in logged if "born_gap/forecast/over_use" in logged[step]] == [2, 4]
     assert logged[0]["born_gap/terms/success"] < logged[6]["born_gap/terms/success"]
 
 
@@ -71,6 +73,9 @@ def test_lightning(tmp_path):
     )  # fmt: skip
     host, module = lightning_run(tmp_path / "host", [watcher])
     run = borngap.read_run(tmp_path / "run")
+    assert run.forecasts["step"].unique().to_list() == [3]
+    told = host.progress_bar_metrics["born_gap/forecast/ahead"]
+    assert float(host.callback_metrics["born_gap/forecast/ahead"]) == pytest.approx(told)
     assert run.usage["step"].to_list() == [0, 3, 6]
     told = [float(host.callback_metrics[f"born_gap/terms/{name}"]) for name in ("success", "over_use")]
     assert tuple(told) == shares(module.lm, tokenizer, texts) == run.usage.select("success", "over_use").rows()[-1]

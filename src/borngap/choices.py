@@ -9,5 +9,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Criterion = Literal["rank", "top1", "born"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
 Stop = Literal["none", "saturation", "structural", "resolved"]
+HostStop = Literal["none", "saturation", "structural", "resolved", "hopeless"]
 Keep = Literal["measurable", "rival-ahead"]
 DEFAULT_TOP_P = 0.9

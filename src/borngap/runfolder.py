@@ -29,6 +29,9 @@ from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
 
 RUN = FolderKind("RUN", "run.json")
 RUN_FILE, STEPS_FILE, VERDICTS_FILE = RUN.head, "steps.parquet", "verdicts.json"
+FORETOLD_FILE = "forecasts.parquet"
+_FORETOLD: dict[str, Any] = dict.fromkeys(("context", "step", "steps"), pl.Int64)
+_FORETOLD |= dict.fromkeys(("share", "gap", "low", "high"), pl.Float64)
 STEP_COLUMNS: dict[str, Any] = {"context": pl.Int64, "step": pl.Int64}
 STEP_COLUMNS |= {name: pl.Int64 if name in INTEGER_IDS else pl.Float64 for name in (*OBSERVABLES, *DRIFT_IDS)}
 
@@ -77,6 +80,16 @@ class Run:
         schema = {"step": pl.Int64, **dict.fromkeys(TERM_SHARES, pl.Float64)}
         return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
+    @property
+    def forecasts(self) -> pl.DataFrame:
+        """Live forecasts of the end, one row a step and context; empty without any.
+
+        ``steps`` of the whole run, ``share`` of its dose that was done, and the logit gap at the end: ``gap`` with the
+        ends ``low`` and ``high`` of its 90 % interval, unit nat.
+        """
+        path = self.folder / FORETOLD_FILE
+        return read_table(path, _FORETOLD) if path.exists() else pl.DataFrame(schema=_FORETOLD)
+
     def trajectory(self, context: int) -> Trajectory:
         """Return the trajectory of one context.
 
@@ -124,6 +137,11 @@ class Store(Folder):
         self.write(STEPS_FILE, parquet_bytes(steps.sort("context", "step")))
         self.write_json(VERDICTS_FILE, {"verdicts": [entries[i] for i in sorted(entries)]})
         self._steps, self._verdicts = steps, entries
+
+    def foretell(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write live forecasts; those written before give way, and without any no file is written."""
+        if rows:
+            self.write(FORETOLD_FILE, parquet_bytes(pl.DataFrame(list(rows), schema=_FORETOLD)))
 
     def _take_up(self) -> None:
         run = read_run(self.path)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, get_args
 
-from borngap.choices import CRITERIA, Criterion, Stop
+from borngap.choices import CRITERIA, Criterion, HostStop
 from borngap.context import Target
 from borngap.errors import UserError
 from borngap.judge.stopping import (
@@ -28,18 +28,44 @@ from borngap.judge.verdicts import verdict
 Values = Mapping[str, float | None]
 
 
+class Outlook(Protocol):
+    """What a live forecast tells the rules: numbers of the words that lag now, and of those that will be behind."""
+
+    @property
+    def lagging(self) -> Sequence[int]: ...  # noqa: D102
+
+    @property
+    def behind(self) -> Sequence[int]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What ``stop="hopeless"`` remembers.
+
+    Attributes:
+        lagging: words that were behind at the last look.
+        lost: those of them that were forecast to stay behind.
+        looks: looks in a row at which these were as large a share as is asked for.
+    """
+
+    lagging: int = 0
+    lost: int = 0
+    looks: int = 0
+
+
 class Watch:
     """The rules' states of every context, advanced at evaluations.
 
     Attributes:
         saturation: context -> state of the saturation rule.
         held: context -> evaluations in a row at which gold was ahead by the criterion.
+        foreseen: what the last live forecast tells of the words that lag.
         patience: context -> state of cross-entropy patience.
     """
 
     def __init__(
         self,
-        stop: Stop = "none",
+        stop: HostStop = "none",
         rule: SaturationRule | None = None,
         fraction: float = 1.0,
         criterion: Criterion = "rank",
@@ -47,15 +73,16 @@ class Watch:
         """Start with nothing seen.
 
         Args:
-            stop: what ends a run: ``saturation``, ``structural``, ``resolved`` or ``none``.
-            rule: the saturation rule, whose patience holds for ``resolved`` too; the default one unless given.
-            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
+            stop: what ends a run: ``saturation``, ``structural``, ``resolved``, ``hopeless`` or ``none``.
+            rule: the saturation rule, whose patience holds for the two last ones too; the default one unless given.
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), or, of the
+                words that lag, must be forecast to stay behind, in (0, 1].
             criterion: what counts as resolved.
 
         Raises:
             UserError: a setting is unknown or out of range.
         """
-        for name, value, allowed in (("stop", stop, get_args(Stop)), ("criterion", criterion, CRITERIA)):
+        for name, value, allowed in (("stop", stop, get_args(HostStop)), ("criterion", criterion, CRITERIA)):
             if value not in allowed:
                 raise UserError(f"unknown {name}", rule=f"one of {', '.join(allowed)}", found=value)
         if not 0 < fraction <= 1:
@@ -63,6 +90,7 @@ class Watch:
         self._stop, self._rule, self._fraction, self._criterion = stop, rule or SaturationRule(), fraction, criterion
         self._waiting: dict[int, set[str]] = {}
         self.held: dict[int, int] = {}
+        self.foreseen = Foreseen()
         self.saturation: dict[int, SaturationState] = {}
         self.patience: dict[int, PatienceState] = {}
 
@@ -81,6 +109,15 @@ class Watch:
             events |= {context for context, record in records.items() if self._advance(context, record)}
         return events
 
+    def foresee(self, forecast: Outlook | None) -> None:
+        """Take in a live forecast; None where there is none of the last look."""
+        if forecast is None:
+            self.foreseen = Foreseen()
+            return
+        lagging, lost = len(forecast.lagging), len(set(forecast.lagging) & set(forecast.behind))
+        hopeless = lagging > 0 and lost >= self._fraction * lagging
+        self.foreseen = Foreseen(lagging, lost, self.foreseen.looks + 1 if hopeless else 0)
+
     @property
     def worsening(self) -> frozenset[int]:
         """Contexts that are losing to a worsening drag."""
@@ -96,6 +133,8 @@ class Watch:
             return "structural failure: the drag worsens"
         if self._stop == "resolved" and all_resolved(list(self.held.values()), self._rule.patience, self._fraction):
             return "gold is ahead in enough contexts and stays so"
+        if self._stop == "hopeless" and self.foreseen.looks >= self._rule.patience:
+            return f"of {self.foreseen.lagging} words that are behind {self.foreseen.lost} will stay there"
         return None
 
     @property
@@ -111,6 +150,9 @@ class Watch:
         if self._stop == "resolved":
             settled = sum(held >= self._rule.patience for held in self.held.values())
             return f"{head}: gold stays ahead in {settled} of {count} contexts, {self._fraction:.0%} were asked for."
+        if self._stop == "hopeless":
+            seen = self.foreseen
+            return f"{head}: {seen.lost} of {seen.lagging} words that lag were forecast to stay behind."
         states = list(self.saturation.values())
         rest = ", ".join(f"{number} {what}" for what, number in unsaturated(states).items())
         return f"{head}: {sum(state.saturated for state in states)} of {count} contexts are saturated; {rest}."
@@ -120,12 +162,14 @@ class Watch:
         rules = {"saturation": self.saturation, "patience": self.patience}
         kept = {name: {str(i): asdict(state) for i, state in states.items()} for name, states in rules.items()}  # type: ignore[attr-defined]
         held = {str(i): count for i, count in self.held.items()}
+        kept["foreseen"] = asdict(self.foreseen)
         return kept | {"held": held, "waiting": {str(i): sorted(names) for i, names in self._waiting.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up what ``state`` returned."""
         self._waiting = {int(i): set(names) for i, names in state["waiting"].items()}
         self.held = {int(i): count for i, count in state["held"].items()}
+        self.foreseen = Foreseen(**state["foreseen"])
         self.patience = {int(i): PatienceState(**kept) for i, kept in state["patience"].items()}
         self.saturation = {
             int(i): SaturationState(**kept | {"recent": tuple(map(tuple, kept["recent"]))})

@@ -22,7 +22,8 @@ FORECASTS = FolderKind("FORECAST", "forecast.json")
 FORECAST_SUMMARY, FORECAST_PLACES = "summary.json", "places.parquet"
 _ENDED: dict[str, Any] = {
     "rate": pl.Float64, "row": pl.Int64, "where": pl.String, "offset": pl.Int64, "kind": pl.String,
-    "gold": pl.String, "rival": pl.String, "base_gap": pl.Float64, "forecast_gap": pl.Float64, "low": pl.Float64,
+    "gold": pl.String, "rival": pl.String, "gold_id": pl.Int64, "rival_id": pl.Int64,
+    "base_gap": pl.Float64, "forecast_gap": pl.Float64, "low": pl.Float64,
     "high": pl.Float64, "prospect": pl.String, "before": pl.String,
 }  # fmt: skip
 
@@ -55,7 +56,7 @@ class RunForecast:
     def places(self) -> pl.DataFrame:
         """One row a rate and watched place; read from the folder."""
         if self.folder is not None:
-            return read_table(self.folder / FORECAST_PLACES)
+            return read_table(self.folder / FORECAST_PLACES, _ENDED)
         return pl.DataFrame(schema=_ENDED) if self.held is None else self.held
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,10 +10,17 @@ import numpy as np
 
 from borngap.pilot.estimates import PROSPECTS, PlaceForecasts
 from borngap.pilot.spots import Spot
+from borngap.tokens import decoded
 from borngap.words.term import Term
 
 _BETTER = 0.02  # of the orders, that a forecast must have right beyond "nothing changes" to be worth more
+_BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
 _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
+
+
+def text_before(ids: Sequence[int], tokenizer: Any) -> str:
+    """Return the end of what stands before a place, as a forecast keeps it: of 24 tokens the last 80 characters."""
+    return decoded(list(ids[-_BEFORE_TOKENS:]), tokenizer)[-_BEFORE_CHARACTERS:]
 
 
 def place_entries(
@@ -37,7 +44,8 @@ def place_entries(
         ends = (None, None, None) if found is None else (found.gaps[number], found.low[number], found.high[number])
         entries.append({
             "rate": rate, "row": spot.example.row.number, "where": spot.example.row.where, "offset": spot.offset,
-            "kind": spot.kind, "gold": spot.gold, "rival": spot.rival, "base_gap": float(base[number]),
+            "kind": spot.kind, "gold": spot.gold, "rival": spot.rival, "gold_id": spot.gold_id,
+            "rival_id": spot.rival_id, "base_gap": float(base[number]),
             **{k: None if v is None else float(v) for k, v in zip(("forecast_gap", "low", "high"), ends, strict=True)},
             "prospect": prospects[number], "terms": list(spot.terms), "before": before[number],
         })  # fmt: skip

@@ -21,19 +21,17 @@ from borngap.pilot.estimates import PlaceForecasts, foretell
 from borngap.pilot.look import Look, check_finite
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.plan import StepPlan
-from borngap.pilot.record import best_rate, idle_notes, place_entries, shares_entry, term_entries
+from borngap.pilot.record import best_rate, idle_notes, place_entries, shares_entry, term_entries, text_before
 from borngap.pilot.run import PilotCourse, Trainee
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked, WatchList, find
 from borngap.rates import check_rates
 from borngap.runfolder import clean, environment
-from borngap.tokens import decoded
 from borngap.train.finetune import weights_digest
 from borngap.train.methods import make_trainable
 
 _TRIES = 3  # designs at one rate: after a pilot that leaves the stable range one with half its span
 _SLACK = 0.95  # of what is left for gradients: drawn rows may be longer than the mean row
-_BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,10 @@ class _Forecasting:
         self._spend(base)
         counts = counts_of(self._plan, {spot.gold_id for spot in found.lookout.spots})
         entries, curve, notes = [], [], _notes(found, self._job.settings)
-        before = [self._text_before(spot) for spot in found.lookout.spots]
+        tokenizer = self._job.loaded.tokenizer
+        before = [
+            text_before(spot.example.ids[spot.document.start : spot.offset], tokenizer) for spot in found.lookout.spots
+        ]
         for number, rate in enumerate(self._job.rates):
             pilots = self._pilots(number, rate, found, trainee, counts)
             ended = self._estimate(found, base["gaps"], pilots)
@@ -286,10 +287,6 @@ class _Forecasting:
                      "seconds": self._seconds},
             "notes": notes, "environment": environment(),
         }), place_table(entries))  # fmt: skip
-
-    def _text_before(self, spot: Any) -> str:
-        ids = spot.example.ids[max(spot.document.start, spot.offset - _BEFORE_TOKENS) : spot.offset]
-        return decoded(ids, self._job.loaded.tokenizer)[-_BEFORE_CHARACTERS:]
 
 
 def _end(course: PilotCourse, found: WatchList, trainee: Trainee) -> dict[str, Any]:

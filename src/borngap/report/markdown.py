@@ -15,6 +15,7 @@ from borngap.report.records import (
     ForecastRecord,
     ForecastRow,
     GeometryRecord,
+    LiveRecord,
     Made,
     MatrixRecord,
     Number,
@@ -27,6 +28,7 @@ from borngap.report.scanmarkdown import scan_blocks
 from borngap.report.text import MISSING, number, rate
 from borngap.report.usage.markdown import change_comment, usage_blocks
 from borngap.report.usage.records import UsageSummary
+from borngap.report.usage.wording import percent
 from borngap.report.wording import needed_text, used_text
 
 _TERM_STEPS = 12
@@ -72,6 +74,9 @@ def _report(s: Summary) -> list[str]:
     parts += _missing(s)
     for terms in s["terms"]:
         parts += [f"## {TERM_PANEL.title}" + (f" ({escaped(terms['label'])})" if several else ""), _terms(terms)]
+    for live in s["live"]:
+        several_live = f" ({escaped(live['label'])})" if several else ""
+        parts += [f"## Forecast while it ran, and what happened{several_live}", escaped(live["sentence"]), _live(live)]
     if s["contexts"]:
         parts += ["## Contexts", _contexts(s, several=several)]
         parts += [
@@ -100,6 +105,17 @@ def _terms(terms: WatchedTerms) -> str:
     shown = thinned([int(step or 0) for step in columns["step"]], _TERM_STEPS, ())
     rows = [[number(columns[name][at]) for name in ("step", *(line.column for line in lines))] for at in shown]
     return table(["step", *(line.name for line in lines)], rows)
+
+
+def _live(live: LiveRecord) -> str:
+    sides = [text for told in ("will lead", "undecided", "will not") for text in (told, "lead")]
+    rows = [
+        [number(r["step"]), percent(r["share"]), number(r["lead"]), number(r["lead_came"]), number(r["undecided"]),
+         number(r["undecided_came"]), number(r["behind"]), number(r["behind_came"]), number(r["error"]),
+         percent(r["inside"])]
+        for r in live["rows"]
+    ]  # fmt: skip
+    return table(["step", "dose done", *sides, "error, nat", "within 90 %"], rows)
 
 
 def _missing(s: Summary | ComparisonSummary) -> list[str]:

@@ -248,6 +248,35 @@ class Definitions(TypedDict):
     observables: list[ObservableRecord]
 
 
+class LiveRow(TypedDict):
+    """A live forecast: how many words it said would lead, would not, or neither, and how many of each lead at the end.
+
+    ``came``: None where the run did not reach its end; ``error``: median error of the gap, nat; ``inside``: share of
+    gaps within their 90 % intervals.
+    """
+
+    step: int
+    share: float
+    words: int
+    lead: int
+    undecided: int
+    behind: int
+    lead_came: int | None
+    undecided_came: int | None
+    behind_came: int | None
+    error: Number
+    inside: Number
+
+
+class LiveRecord(TypedDict):
+    """The live forecasts of one run."""
+
+    run: int
+    label: str
+    rows: list[LiveRow]
+    sentence: str
+
+
 class WatchedTerms(TypedDict):
     """Success, first choice and over-use of terms over the steps of one run; columns without a number are left out."""
 
@@ -267,6 +296,7 @@ class Summary(TypedDict):
     notes: list[str]
     phantom: str
     terms: list[WatchedTerms]
+    live: list[LiveRecord]
     geometry: list[GeometryRecord]
     phase: list[PhaseRecord]
     forecast: ForecastRecord | None

@@ -12,6 +12,7 @@ from borngap.report.charts.series import rounded, term_series
 from borngap.report.facts.contexts import context_record, watched
 from borngap.report.facts.entries import RunPlan
 from borngap.report.facts.forecasts import StoredForecast, join
+from borngap.report.facts.live import live_record
 from borngap.report.facts.runfacts import RunFacts
 from borngap.report.records import (
     ContextRecord,
@@ -90,6 +91,11 @@ def summary(
             {"run": number, "label": run["label"], "series": term_series(source.usage, _RECORDS[1])}
             for number, (source, run) in enumerate(zip(sources, runs, strict=False))
             if len(source.usage) > 1
+        ],
+        "live": [
+            found
+            for number, (source, run) in enumerate(zip(sources, runs, strict=False))
+            if (found := live_record(source.run, number, run["label"])) is not None
         ],
         "geometry": [_geometry(entry) for entry in geometries],
         "phase": list(phases),

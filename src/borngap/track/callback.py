@@ -13,23 +13,24 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
-from borngap.choices import DEFAULT_TOP_P, Criterion, Kind, Stop
+from borngap.choices import DEFAULT_TOP_P, Criterion, HostStop, Kind
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.judge.stopping import SaturationRule
 from borngap.judge.watch import Watch
+from borngap.live.doses import planned_rates
 from borngap.model.vocabulary import tokenizer_of
 from borngap.track.batches import keeps_apart, refuse
-from borngap.track.hostfacts import learning_rates
+from borngap.track.hostfacts import BornGapWarning, learning_rates
 from borngap.track.metrics import PREFIX
 from borngap.track.resume import stored_contexts
 from borngap.track.sample import sample_targets
-from borngap.track.tracker import BornGapWarning, Tracker
+from borngap.track.tracker import Tracker
 from borngap.track.watched import TermsToWatch
 from borngap.usage.asking import Asking
 
 _PRINTERS = {"PrinterCallback", "ProgressCallback", "NotebookProgressCallback", "RichProgressCallback"}
-_PRINTED = {"logit_gap", "worst_logit_gap", "born_gap", "resolved", "terms/success", "terms/over_use"}
+_PRINTED = {"logit_gap", "worst_logit_gap", "born_gap", "resolved", "terms/success", "terms/over_use", "forecast/ahead"}
 
 
 class BornGapCallback(TrainerCallback, ExportableState):
@@ -60,12 +61,13 @@ class BornGapCallback(TrainerCallback, ExportableState):
         every: int | None = None,
         max_overhead: float = 0.01,
         criterion: Criterion = "rank",
-        stop: Stop = "none",
+        stop: HostStop = "none",
         fraction: float = 1.0,
         rule: SaturationRule | Mapping[str, Any] | None = None,
         geometry: Kind = "readout",
         top_p: float = DEFAULT_TOP_P,
         per_context: bool = False,
+        forecast: str | Path | None = None,
     ) -> None:
         """Say what to watch; nothing is measured before training begins.
 
@@ -86,13 +88,15 @@ class BornGapCallback(TrainerCallback, ExportableState):
             every: steps between probes; chosen by cost unless given.
             max_overhead: time for probes over the training's own time.
             criterion: what counts as resolved.
-            stop: ends the training on ``saturation``, on ``structural`` failure, or once gold is ahead and stays so
-                (``resolved``).
-            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
+            stop: ends the training on ``saturation``, on ``structural`` failure, once gold is ahead and stays so
+                (``resolved``), or once what lags is forecast to stay behind (``hopeless``).
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), or, of the
+                words that lag, must be forecast to stay behind, in (0, 1].
             rule: the saturation rule; the default one unless given.
             geometry: geometry matrix.
             top_p: nucleus mass.
             per_context: whether single contexts are logged beside the averages.
+            forecast: FORECAST folder of this run (``borngap forecast --data``), which makes the live forecasts surer.
         """
         self._contexts = None if contexts is None else contexts_of(contexts)
         self._tokenizer, self._dataset, self._sample, self._seed = tokenizer, dataset, sample, seed
@@ -103,12 +107,13 @@ class BornGapCallback(TrainerCallback, ExportableState):
         self._options: dict[str, Any] = {
             "out": None if out is None else str(out), "every": every, "max_overhead": max_overhead,
             "criterion": criterion, "stop": stop, "fraction": fraction, "geometry": geometry, "top_p": top_p,
-            "per_context": per_context,
+            "per_context": per_context, "forecast": None if forecast is None else str(forecast),
         }  # fmt: skip
         self._saved: Mapping[str, Any] | None = None
         self._handler: CallbackHandler | None = None
         self._logged, self._over = -1, False
         self._unshown: dict[str, float] | None = None
+        self._said = ""
         self.tracker: Tracker | None = None
         self.verdicts: list[dict[str, Any]] = []
 
@@ -144,6 +149,9 @@ class BornGapCallback(TrainerCallback, ExportableState):
         if targets is None and self._terms is None:
             targets = stored_contexts(saved) if saved else self._targets(host, tokenizer)
         options = self._options | {"rule": self._rule, "optimizers": (host.get("optimizer"),), "terms": self._terms}
+        if host.get("optimizer") is not None and state.max_steps > 0:
+            left = state.max_steps - state.global_step
+            options["rates"] = planned_rates(host["optimizer"], host.get("lr_scheduler"), left)
         self.tracker = Tracker(host["model"], tokenizer, targets, host=facts, state=saved, **options)
         if saved is None:
             self._log(self.tracker.metrics(), args, state, control)
@@ -244,6 +252,20 @@ class BornGapCallback(TrainerCallback, ExportableState):
             short = {name: value for name, value in self._unshown.items() if _name(name) in _PRINTED | {"epoch"}}
             self._tell(short, True, args, state, control)
             self._unshown = None
+            self._foretell(state)
+
+    def _foretell(self, state: Any) -> None:
+        """Say where the words will stand at the end: in the host's progress bar, and in a line where it changed."""
+        found = None if self.tracker is None else self.tracker.forecast
+        if found is None or not state.is_world_process_zero:
+            return
+        for callback in getattr(self._handler, "callbacks", ()):
+            bar: Any = getattr(callback, "training_bar", None)
+            if hasattr(bar, "set_postfix_str"):
+                bar.set_postfix_str(found.brief)
+        if found.outcome != self._said:
+            self._said = found.outcome
+            tqdm.write(f"borngap: {found}")
 
     def _tell(self, entry: dict[str, float], printing: bool, args: Any, state: Any, control: Any) -> None:
         if self._handler is None:

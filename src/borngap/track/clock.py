@@ -67,6 +67,11 @@ class Clock:
         """Mean time of a probe since ``start``, expensive observables at flips included, unit s; 0 without one."""
         return self.spent / self.probes if self.probes else 0.0
 
+    def spacing(self, budget: float) -> int:
+        """Return the smallest power of 2 steps between probes for which one costs at most a share of these steps."""
+        steps = max(self.probe_seconds, self.mean_seconds) / (budget * self.step_seconds)
+        return 2 ** max(0, math.ceil(math.log2(steps))) if steps > 0 else 1
+
     def start(self) -> None:
         """Begin to time the host; what came before is no cost of the training."""
         self._since, self.probes, self.spent, self.training = time.perf_counter(), 0, 0.0, 0.0

@@ -1,8 +1,23 @@
-"""What a RUN says of the host that trained it."""
+"""What a RUN says of the host that trained it, and what its user is warned of."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
+
+from borngap.model.precision import LOW, name_of
+
+
+class BornGapWarning(UserWarning):
+    """Something that the user of a tracker should know."""
+
+
+def warn_of_low_precision(model: Any) -> None:
+    """Warn where a model trains weights in 16 bit."""
+    low = {name_of(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype in LOW}
+    if low:
+        text = f"trained parameters are {', '.join(sorted(low))}: small updates vanish in rounding; train in float32"
+        warnings.warn(text, BornGapWarning, stacklevel=4)
 
 
 def learning_rates(*optimizers: Any) -> list[float] | None:

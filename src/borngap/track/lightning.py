@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from borngap.context import Context
 from borngap.errors import UserError
+from borngap.live.doses import planned_rates
 from borngap.track.hostfacts import learning_rates
 from borngap.track.tracker import Tracker
+
+_IN_BAR = "born_gap/forecast/ahead"
 
 
 class BornGapLightning(Callback):
@@ -46,8 +50,8 @@ class BornGapLightning(Callback):
             model: name of the LightningModule's attribute that holds the causal LM; found unless given.
             out: the RUN folder; nothing is written without.
             options: ``terms``, ``dataset``, ``allowed``, ``asking``, ``sample``, ``seed``, ``every``,
-                ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``rule``, ``geometry``, ``top_p`` and
-                ``per_context`` of ``Tracker``.
+                ``max_overhead``, ``criterion``, ``stop``, ``fraction``, ``rule``, ``geometry``, ``top_p``,
+                ``per_context`` and ``forecast`` of ``Tracker``.
         """
         self._contexts, self._tokenizer, self._attribute = contexts, tokenizer, model
         self._options = {"out": out, **options}
@@ -70,7 +74,7 @@ class BornGapLightning(Callback):
         }
         facts["learning_rates"] = learning_rates(*trainer.optimizers)
         saved = self._saved if trainer.global_step else None
-        options = self._options | {"optimizers": trainer.optimizers}
+        options = self._options | {"optimizers": trainer.optimizers, "rates": _rates(trainer)}
         self.tracker = Tracker(model, self._tokenizer, self._contexts, host=facts, state=saved, **options)
         self._logged = -1
         if saved is None:
@@ -119,6 +123,21 @@ class BornGapLightning(Callback):
             logger.log_metrics(dict(metrics), step=trainer.global_step)
         for name, value in metrics.items():
             trainer.callback_metrics[name] = torch.tensor(value)
+            if name == _IN_BAR:
+                trainer.progress_bar_metrics[name] = value
+
+
+def _rates(trainer: Trainer) -> list[float] | None:
+    """Rates of the steps to come; None where several optimisers train or the run has no end."""
+    total, configs = trainer.estimated_stepping_batches, trainer.lr_scheduler_configs
+    if len(trainer.optimizers) != 1 or not math.isfinite(total):
+        return None
+    config = configs[0] if configs else None
+    every = 1 if config is None else int(config.frequency)
+    if config is not None and config.interval == "epoch":
+        every *= max(1, int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+    scheduler = None if config is None else config.scheduler
+    return planned_rates(trainer.optimizers[0], scheduler, int(total) - trainer.global_step, every=every)
 
 
 def _causal_lm(module: LightningModule, attribute: str | None) -> Any:

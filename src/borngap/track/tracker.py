@@ -11,21 +11,22 @@ from typing import Any
 
 import torch
 
-from borngap.choices import DEFAULT_TOP_P, Criterion, Kind, Stop
+from borngap.choices import DEFAULT_TOP_P, Criterion, HostStop, Kind
 from borngap.context import Context, Target, contexts_of
 from borngap.errors import UserError
 from borngap.judge.stopping import EVALUATION, SaturationRule
 from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, judge
+from borngap.live.live import Live, LiveForecast
 from borngap.model.forward import forward
-from borngap.model.precision import LOW, full_float32, name_of, precision_of
+from borngap.model.precision import full_float32, precision_of
 from borngap.model.probe import named
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
 from borngap.runfolder import Store, environment
 from borngap.track.averaged import evaluated
 from borngap.track.clock import Clock, Cost
-from borngap.track.hostfacts import described
+from borngap.track.hostfacts import BornGapWarning, described, warn_of_low_precision
 from borngap.track.lastwords import closing, of_usage
 from borngap.track.metrics import PREFIX, averages, of_terms, singles
 from borngap.track.ranks import of_rank_0, own_rank
@@ -33,10 +34,6 @@ from borngap.track.watched import TermsToWatch, taken_up, to_watch
 from borngap.train.finetune import weights_digest
 from borngap.train.observe import LIGHT_IDS, Follower, Observer, Record
 from borngap.usage.asking import Asking
-
-
-class BornGapWarning(UserWarning):
-    """Something that the user of a tracker should know."""
 
 
 class Tracker:
@@ -63,12 +60,14 @@ class Tracker:
         every: int | None = None,
         max_overhead: float = 0.01,
         criterion: Criterion = "rank",
-        stop: Stop = "none",
+        stop: HostStop = "none",
         fraction: float = 1.0,
         rule: SaturationRule | None = None,
         geometry: Kind = "readout",
         top_p: float = DEFAULT_TOP_P,
         per_context: bool = False,
+        forecast: str | Path | None = None,
+        rates: Sequence[float] | None = None,
         optimizers: Sequence[Any] = (),
         host: Mapping[str, Any] | None = None,
         state: Mapping[str, Any] | None = None,
@@ -92,13 +91,16 @@ class Tracker:
             every: steps between probes; chosen by cost unless given.
             max_overhead: time for probes over the host's own time, in (0, 1]; both ends of the run come on top.
             criterion: what counts as resolved.
-            stop: what gives a ``stop_reason``: ``saturation``, ``structural`` failure, or ``resolved``, gold ahead by
-                the criterion for the rule's patience; ``none``.
-            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), in (0, 1].
+            stop: what gives a ``stop_reason``: ``saturation``, ``structural`` failure, ``resolved``, gold ahead by the
+                criterion for the rule's patience, or ``hopeless``, what lags is forecast to stay behind; ``none``.
+            fraction: share of contexts that must be saturated (of the resolvable ones) or resolved (of all), or, of the
+                words that lag, must be forecast to stay behind, in (0, 1].
             rule: the saturation rule; the default one unless given.
             geometry: geometry matrix.
             top_p: nucleus mass.
             per_context: whether metrics of single contexts are returned beside the averages.
+            forecast: FORECAST folder of this run, whose pilot makes the live forecasts surer.
+            rates: learning rate of every step that is to come; without them the end is not forecast.
             optimizers: the host's; where one keeps the weights of training apart from those of evaluation
                 (schedule-free), the latter are measured.
             host: what the RUN should say of the host, JSON-ready; reports read ``host``, its name, and
@@ -123,7 +125,7 @@ class Tracker:
             "geometry": geometry, "top_p": top_p, "criterion": criterion, **precision_of(model),
             "terms": [term.words for term in wanted.terms] if wanted else [],
         }  # fmt: skip
-        _warn_of_low_precision(model)
+        warn_of_low_precision(model)
         if state is not None:
             self._watched = taken_up(targets, self._settings, state)
         else:
@@ -136,6 +138,7 @@ class Tracker:
         observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT_IDS)
         self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction, criterion))
         self._records: list[tuple[int, dict[int, Record]]] = []
+        self._live = Live.of(self._watched.targets, self._watched.places, tokenizer, rates, forecast, state)
         self._spacing, self._widest = every or 1, every or 1
         self._warned: set[int] = set()
         self._clock, self._paced = Clock(model), False
@@ -183,6 +186,11 @@ class Tracker:
     def stop_reason(self) -> str | None:
         """Why the run may end now, by the rule that was chosen; None if it goes on."""
         return self._follower.watch.reason
+
+    @property
+    def forecast(self) -> LiveForecast | None:
+        """Where the watched words will stand at the end, by the last look; None where nothing can be said."""
+        return self._live.last
 
     @property
     def targets(self) -> list[Target]:
@@ -240,7 +248,8 @@ class Tracker:
 
         Places of terms count in success and over-use alone, but where nothing else is watched.
         """
-        return self._metrics(self._records[-1][1])
+        told = {} if self.forecast is None else {f"{PREFIX}/{k}": v for k, v in self.forecast.metrics.items()}
+        return self._metrics(self._records[-1][1]) | told
 
     @full_float32()
     def look(self) -> dict[str, float]:
@@ -299,6 +308,7 @@ class Tracker:
         if self._store is not None:
             rows = {i: [{"step": step} | records[i] for step, records in self._records] for i in entries}
             self._store.add(rows, entries)
+            self._store.foretell(self._live.told)
         return [{"context": i} | entry for i, entry in entries.items()]
 
     def state(self) -> dict[str, Any]:
@@ -313,6 +323,7 @@ class Tracker:
             "last_evaluation": self._last_evaluation,
             "last_step": self._last_step,
             "widest": self._widest,
+            "live": self._live.state(self._last_step, [step for step, _ in self._records]),
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -335,6 +346,9 @@ class Tracker:
                 records = self._follower.look(*seen, evaluate=evaluate)
             self._complete(records, everything=final)
         self._keep(step, records)
+        with self._clock.completing(0):
+            self._live.look(self._records)
+            self._follower.watch.foresee(self._live.last)
         self._ended = step if final else self._ended
         if evaluate:
             self._last_evaluation = step
@@ -365,10 +379,7 @@ class Tracker:
         self._paced = True
         if self._every is not None:
             return
-        cost = max(self._clock.probe_seconds, self._clock.mean_seconds)
-        steps = cost / (self._budget * self._clock.step_seconds)
-        wanted = 2 ** max(0, math.ceil(math.log2(steps))) if steps > 0 else 1
-        self._spacing = of_rank_0(wanted, self._device)
+        self._spacing = of_rank_0(self._clock.spacing(self._budget), self._device)
         self._widest = max(self._widest, self._spacing)
 
     def _warn_of_failure(self, step: int) -> None:
@@ -387,10 +398,3 @@ class Tracker:
             fix = "choose another folder with out="
             raise UserError(f"{out} holds a run already", rule="nothing is overwritten", fix=fix)
         return store
-
-
-def _warn_of_low_precision(model: Any) -> None:
-    low = {name_of(p.dtype) for p in model.parameters() if p.requires_grad and p.dtype in LOW}
-    if low:
-        text = f"trained parameters are {', '.join(sorted(low))}: small updates vanish in rounding; train in float32"
-        warnings.warn(text, BornGapWarning, stacklevel=3)

@@ -1,0 +1,1 @@
+"""Live forecasts: where the watched words of a run will stand at its end, foretold while it goes on."""

@@ -1,0 +1,110 @@
+"""A stored forecast of the run that is being watched: what its pilot tells of the targets, and of other rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from borngap.context import Target
+from borngap.errors import UserError
+from borngap.live.outlook import NORMAL_90, Told
+from borngap.pilot.estimates import Floats
+from borngap.pilot.pilotfolder import read_forecast
+from borngap.pilot.record import text_before
+
+_SAME = 1e-3  # relative distance of two rates that are the same
+Key = tuple[int, int, str]
+
+
+class Prior:
+    """A FORECAST folder, asked about targets.
+
+    A target is found by gold, rival, and the end of what stands before it. One that is not there is told by the mean of
+    the places with its gold and rival.
+    """
+
+    def __init__(self, folder: str | Path, targets: Sequence[Target], tokenizer: Any, rate: float) -> None:
+        """Read it.
+
+        Args:
+            folder: where it lies.
+            targets: what is watched.
+            tokenizer: of the model.
+            rate: the run's, before schedule and warm-up.
+
+        Raises:
+            UserError: it is not finished or damaged, is of another rate, or tells nothing of any target.
+        """
+        found = read_forecast(folder)
+        self._places = found.places.filter(pl.col("forecast_gap").is_not_null())
+        self._keys = [_key(target, tokenizer) for target in targets]
+        rates = sorted(set(found.places["rate"].to_list()))
+        own = [other for other in rates if abs(other - rate) <= _SAME * rate]
+        if not own:
+            fix = "forecast this run: borngap forecast --data with its rate, or --lrs with it among them"
+            rule = f"a forecast at the run's rate, {rate:g}"
+            raise UserError(f"the forecast in {folder} is of other rates", rule=rule, found=rates, fix=fix)
+        self._rate, self._others, self._folder = own[0], [other for other in rates if other != own[0]], folder
+        if not np.isfinite(self.told.changes).any():
+            rule = "it watches words that the run watches: the same terms, and held-out rows of the same kind"
+            raise UserError(f"the forecast in {folder} tells nothing of what is watched", rule=rule)
+
+    @cached_property
+    def told(self) -> Told:
+        """What it tells of the targets at the run's rate."""
+        return self._at(self._rate)
+
+    def hint(self, behind: Sequence[Sequence[int]], bases: Floats) -> str:
+        """Say at which other rate of the forecast most of some words would lead; empty where at none.
+
+        Args:
+            behind: targets of each word.
+            bases: logit gaps of all targets before training, unit nat.
+
+        Returns:
+            A part of a sentence.
+        """
+        if not behind:
+            return ""
+        ahead = {rate: self._leading(rate, behind, bases) for rate in self._others}
+        best = max(ahead, key=lambda rate: (ahead[rate], -rate), default=None)
+        if best is None or not ahead[best]:
+            return ""
+        return f"at {best / self._rate:.2g} times the rate {ahead[best]} of them would, by {self._folder}"
+
+    def _leading(self, rate: float, words: Sequence[Sequence[int]], bases: Floats) -> int:
+        """How many words would lead: where the forecast knows all of their targets, by its middle."""
+        ends = bases + self._at(rate).changes
+        return sum(all(ends[i] > 0 for i in word) for word in words)
+
+    def _at(self, rate: float) -> Told:
+        own = self._places.filter(pl.col("rate") == rate)
+        deviation = (pl.col("high") - pl.col("low")) / (2 * NORMAL_90)
+        asked = ("gold_id", "rival_id", "before", pl.col("forecast_gap") - pl.col("base_gap"), deviation.alias("sd"))
+        rows = own.select(*asked).rows()
+        exact = {tuple(row[:3]): row[3:] for row in rows}
+        pairs = _of_pairs(rows)
+        found = [exact.get(key) or pairs.get(key[:2]) or (np.nan, np.nan) for key in self._keys]
+        changes, deviations = np.array(found, dtype=np.float64).reshape(-1, 2).T
+        return Told(changes, deviations)
+
+
+def _key(target: Target, tokenizer: Any) -> Key:
+    rival = -1 if target.rival_id is None else target.rival_id
+    return target.gold_id, rival, text_before(target.ids, tokenizer)
+
+
+def _of_pairs(rows: Sequence[Sequence[Any]]) -> dict[tuple[int, int], tuple[float, float]]:
+    """Mean change of the places of each pair of words; a single one lies around it by its own scatter too."""
+    pairs: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for gold, rival, _, change, deviation in rows:
+        pairs.setdefault((gold, rival), []).append((change, deviation))
+    return {
+        pair: (float(np.mean(own, 0)[0]), float(np.hypot(np.std(own, 0)[0], np.mean(own, 0)[1])))
+        for pair, own in pairs.items()
+    }
