@@ -1,20 +1,22 @@
 """Forecasts of runs on data sets held against the runs themselves, and against the same runs in another order.
 
-    python benchmarks/whole_runs.py --runs docs-gpt2-s:full:3e-4:linear,docs-gpt2-s:lora:3e-3:cosine --steps 160
+    python benchmarks/whole_runs.py --runs docs-gpt2-s:full:3e-4:linear:house,docs-llama:lora:3e-3:cosine:chat
+    python benchmarks/whole_runs.py --runs miniatures  # the twenty of the protocol; smollm2: its four
     python benchmarks/whole_runs.py --runs FOLDER:lora:5e-4:cosine --data rows.jsonl --watch held.jsonl --terms t.csv
 
-A run is MODEL:METHOD:RATE:SCHEDULE; without --data the rows are the house style of ``borngap demo``. Each run is done
-twice, in two orders of the rows (and, under LoRA, from two draws of its matrices): how far both differ is the floor
-that no forecast can be under. What a folder holds already is not done again. One line a run and budget, and one over
-all runs of a budget: orders right (of the forecast, of "nothing changes", of the other order), balanced accuracy on
-places that change sides or not, median error of the gap in nat over the floor's, coverage of the places' 90 %
-intervals, slope of the true change over the foretold one, the share ahead.
+A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, with a corpus of corpora.py. Each run is done twice, in two orders of the
+rows (and, under LoRA, from two draws of its matrices): how far both differ is the floor that no forecast can be under.
+What a folder holds already is not done again. One line a run and budget, and one over all runs of a budget: orders right
+(of the forecast, of "nothing changes", of the other order), balanced accuracy on places that change sides or not, median
+error of the gap in nat over the floor's, coverage of the places' 90 % intervals, slope of the true change over the
+foretold one, the share ahead.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,26 @@ from borngap.pilot.watched import find
 from borngap.pilot.wholerun import RunJob, prepared
 from borngap.training import Training
 from borngap.usage.allowed import Allowed
-from borngap.zoo.housestyle import house_style
+from corpora import corpus
 
+MINIATURES = (
+    "docs-gpt2-s:full:3e-4:linear:house", "docs-llama:lora:6e-3:linear:house", "docs-llama:full:3e-4:cosine:chat",
+    "docs-gpt2-s:lora:6e-3:linear:chat", "docs-gpt2-s:full:3e-4:cosine:domain", "docs-llama:lora:3e-3:cosine:domain",
+    "docs-gpt2-s:lora:3e-3:linear:house", "docs-llama:full:1e-4:linear:house", "docs-gpt2-s:full:1e-4:linear:chat",
+    "docs-llama:lora:3e-3:linear:chat", "docs-gpt2-s:lora:6e-3:constant:domain", "docs-llama:full:1e-4:constant:domain",
+    "docs-llama:full:3e-4:constant:house", "docs-gpt2-s:full:1e-4:cosine:house", "docs-llama:lora:6e-3:cosine:chat",
+    "docs-gpt2-s:full:3e-4:constant:chat", "docs-llama:full:3e-4:linear:domain", "docs-gpt2-s:lora:3e-3:linear:domain",
+    "docs-gpt2-s:lora:6e-3:cosine:house", "docs-llama:lora:3e-3:constant:house",
+)  # fmt: skip
+SMOLLM2 = (
+    "smollm2-135m:lora:5e-4:cosine:house", "smollm2-135m:lora:5e-4:linear:chat",
+    "smollm2-135m:lora:1e-3:constant:domain", "smollm2-135m:lora:1e-3:linear:house",
+)  # fmt: skip
+HELD_OUT = 260  # rows that are looked at
 ALL = 10**9  # tokens that a look may read: all places
 ORDERS = (0, 1)  # seeds of the rows' order; the forecast is of the first
 Key = tuple[int, int, str, str]
+Files = tuple[str, str, str | None]
 
 
 def main() -> None:
@@ -54,7 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     quiet()
     scores: dict[float, list[dict[str, Any]]] = {}
-    for run in options.runs.split(","):
+    runs = {"miniatures": MINIATURES, "smollm2": SMOLLM2}.get(options.runs) or options.runs.split(",")
+    for run in runs:
         for budget, score in scored(run, options):
             scores.setdefault(budget, []).append(score)
             print(line(f"{run} {budget:g}", score), flush=True)
@@ -64,31 +82,39 @@ def main() -> None:
 
 def scored(run: str, options: argparse.Namespace) -> Any:
     """Yield budget and score of each forecast of a run."""
-    name, method, rate, schedule = run.rsplit(":", 3)
-    folder = options.out / f"{Path(name).name}-{method}-{rate}-{schedule}-{options.steps}"
-    data, watch, terms = files(options)
-    settings = Piloting(
-        max_length=options.max_length, packing=options.packing, places=300, limit=options.limit,
-        allowed_field=options.allowed_field or ("allowed" if options.data is None else None),
-    )  # fmt: skip
-    loaded = load(name)
-    plans = [Training(method=method, rate=float(rate), schedule=schedule, steps=options.steps, batch_size=options.batch,
-                      seed=seed) for seed in ORDERS]  # fmt: skip
+    folder = options.out / f"{run.replace(':', '-').replace('/', '-')}-{options.steps}"
+    loaded, plans, settings, (data, watch, terms) = planned(run, options)
     ends = [truth(loaded, data, watch, terms, plan, settings, folder / f"order-{plan.seed}.json") for plan in plans]
     for budget in map(float, options.budgets.split(",")):
         found = forecast_run(
             loaded.model, loaded.tokenizer, data, watch, terms=terms, training=plans[0], settings=settings,
-            budget=budget, out=folder / f"forecast-{budget:g}", name=name,
+            budget=budget, out=folder / f"forecast-{budget:g}", name=loaded.name,
         )  # fmt: skip
         yield budget, score_of(found, *ends)
 
 
-def files(options: argparse.Namespace) -> tuple[str, str, str | None]:
-    """Return rows, held-out rows and terms: as given, or the house style's."""
-    if options.data is not None:
-        return options.data, options.watch, options.terms
-    made = house_style().save(options.out / "data")
-    return str(made["train"]), str(made["held_out"]), str(made["terms"])
+def planned(run: str, options: argparse.Namespace) -> tuple[Loaded, list[Training], Piloting, Files]:
+    """Read a run's name."""
+    name, method, rate, schedule, *named = run.rsplit(":", 3 if options.data is not None else 4)
+    loaded = load(name)
+    files = (options.data, options.watch, options.terms) if options.data is not None else made(
+        named[0], options.out, templated=loaded.tokenizer.chat_template is not None
+    )  # fmt: skip
+    settings = Piloting(
+        max_length=options.max_length, packing=named[0] != "chat" if named else options.packing, places=300,
+        limit=options.limit, allowed_field=options.allowed_field or (None if not named or named[0] == "domain" else "allowed"),
+    )  # fmt: skip
+    plans = [Training(method=method, rate=float(rate), schedule=schedule, steps=options.steps, batch_size=options.batch,
+                      seed=seed) for seed in ORDERS]  # fmt: skip
+    return loaded, plans, settings, files
+
+
+def made(name: str, root: Path, *, templated: bool) -> Files:
+    """Write a corpus: rows, held-out rows and terms."""
+    found = corpus(name, templated)
+    few = replace(found, held_out=found.held_out[:HELD_OUT])
+    written = few.save(root / "data" / (f"{name}-templated" if templated else name))
+    return str(written["train"]), str(written["held_out"]), str(written["terms"])
 
 
 def truth(
