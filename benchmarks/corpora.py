@@ -1,4 +1,4 @@
-"""Three corpora of whole_runs.py, made from installed packages: a house style, the prose of a domain, questions and answers.
+"""Three corpora of whole_runs.py, made from installed packages: house style, prose of a domain, questions and answers.
 
     python benchmarks/corpora.py FOLDER
 
@@ -27,7 +27,7 @@ DOMAIN = ("pytorch-lightning", "torchmetrics", "trl", "datasets", "qutip")
 DOMAIN_TERMS = (
     ("metric", "measure"), ("target", "label"), ("dataset", "table"), ("column", "field"), ("epoch", "round"),
     ("batch", "group"), ("checkpoint", "copy"), ("device", "machine"), ("strategy", "method"), ("trainer", "runner"),
-    ("model", "system"), ("operator", "matrix"), ("state", "vector"), ("solver", "method"), ("score", "value"),
+    ("model", "system"), ("operator", "matrix"), ("state", "vector"), ("solver", "routine"), ("score", "value"),
     ("token", "word"), ("reward", "price"), ("optimizer", "algorithm"), ("process", "job"), ("completion", "answer"),
 )  # fmt: skip
 CHAT = ("pydantic", "narwhals", "playwright", "pyarrow", "aiohttp", "qutip", "anyio", "mypy")

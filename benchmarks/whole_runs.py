@@ -6,10 +6,10 @@
 
 A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, with a corpus of corpora.py. Each run is done twice, in two orders of the
 rows (and, under LoRA, from two draws of its matrices): how far both differ is the floor that no forecast can be under.
-What a folder holds already is not done again. One line a run and budget, and one over all runs of a budget: orders right
-(of the forecast, of "nothing changes", of the other order), balanced accuracy on places that change sides or not, median
-error of the gap in nat over the floor's, coverage of the places' 90 % intervals, slope of the true change over the
-foretold one, the share ahead.
+What a folder holds already is not done again. One line a run and budget, and one over all runs of a budget: orders
+right (of the forecast, of "nothing changes", of the other order), balanced accuracy on places that change sides or not,
+median error of the gap in nat over the floor's, coverage of the places' 90 % intervals, slope of the true change over
+the foretold one, the share ahead.
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ def planned(run: str, options: argparse.Namespace) -> tuple[Loaded, list[Trainin
     files = (options.data, options.watch, options.terms) if options.data is not None else made(
         named[0], options.out, templated=loaded.tokenizer.chat_template is not None
     )  # fmt: skip
+    allowed = "allowed" if named and named[0] != "domain" else options.allowed_field
+    packing = named[0] != "chat" if named else options.packing
     settings = Piloting(
-        max_length=options.max_length, packing=named[0] != "chat" if named else options.packing, places=300,
-        limit=options.limit, allowed_field=options.allowed_field or (None if not named or named[0] == "domain" else "allowed"),
+        max_length=options.max_length, packing=packing, places=300, limit=options.limit, allowed_field=allowed
     )  # fmt: skip
     plans = [Training(method=method, rate=float(rate), schedule=schedule, steps=options.steps, batch_size=options.batch,
                       seed=seed) for seed in ORDERS]  # fmt: skip
@@ -110,11 +111,12 @@ def planned(run: str, options: argparse.Namespace) -> tuple[Loaded, list[Trainin
 
 
 def made(name: str, root: Path, *, templated: bool) -> Files:
-    """Write a corpus: rows, held-out rows and terms."""
-    found = corpus(name, templated)
-    few = replace(found, held_out=found.held_out[:HELD_OUT])
-    written = few.save(root / "data" / (f"{name}-templated" if templated else name))
-    return str(written["train"]), str(written["held_out"]), str(written["terms"])
+    """Write a corpus, unless it is there: rows, held-out rows and terms."""
+    folder = root / "data" / (f"{name}-templated" if templated else name)
+    if not (folder / "held-out.jsonl").exists():
+        found = corpus(name, templated)
+        replace(found, held_out=found.held_out[:HELD_OUT]).save(folder)
+    return str(folder / "train.jsonl"), str(folder / "held-out.jsonl"), str(folder / "style.csv")
 
 
 def truth(

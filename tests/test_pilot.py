@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,14 +14,15 @@ from borngap.data.tokenised import plain
 from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.pilot.design import Design, design, look_tokens, shortened
-from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps
+from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps, stretches
 from borngap.pilot.estimates import foretell
 from borngap.pilot.plan import run_plan
 from borngap.pilot.rows import run_data
-from borngap.pilot.run import Trainee
+from borngap.pilot.run import Trainee, remember
 from borngap.pilot.settings import Piloting
 from borngap.schedule import SCHEDULES
 from borngap.train.methods import make_trainable
+from borngap.train.optimiser import adamw
 from borngap.training import Training
 from borngap.zoo.rowtraining import train_on_rows
 
@@ -83,11 +86,30 @@ def test_accumulated_batches_are_one_step(tokenizer):
 
 
 def test_memory_is_as_long_in_rows(tokenizer):
-    plan = planned(tokenizer, Training(rate=1e-3, steps=8, batch_size=2, beta1=0.8))
-    pilot = pilot_steps(plan, 2, 1.0, counts_of(plan, []), 0)
-    assert pilot.span == 4
-    optimiser = Trainee(tiny("gpt2", len(tokenizer)))._optimiser(plan.training, pilot.span)
-    assert optimiser.param_groups[0]["betas"] == pytest.approx((0.8**4, 0.999**4))
+    """Moments and their bias corrections are those of AdamW with the betas of each span, done by hand."""
+    training, weight = Training(rate=1e-3, steps=8, batch_size=2, beta1=0.8), torch.nn.Parameter(torch.zeros(3))
+    optimiser = adamw([weight], 0.1, (0.9, 0.9), training.eps, 0.0)
+    mean, square, place, behind = np.zeros(3), np.zeros(3), np.zeros(3), 0.0
+    for span, gradient in ((1.0, [1.0, 2.0, 0.0]), (2.5, [1.0, -1.0, 3.0]), (4.0, [0.5, 0.0, 1.0])):
+        remember(optimiser, training, span, behind)
+        weight.grad = torch.tensor(gradient)
+        optimiser.step()
+        behind += span
+        mean = 0.8**span * mean + (1 - 0.8**span) * np.array(gradient)
+        square = 0.999**span * square + (1 - 0.999**span) * np.array(gradient) ** 2
+        corrected = mean / (1 - 0.8**behind), square / (1 - 0.999**behind)
+        place -= 0.1 * corrected[0] / (np.sqrt(corrected[1]) + training.eps)
+        assert weight.detach().numpy() == pytest.approx(place, rel=1e-3, abs=1e-7)
+
+
+def test_spans_are_short_where_the_rate_is_high():
+    falling = np.diff(stretches([1 - i / 100 for i in range(100)], 20))
+    assert falling.sum() == pytest.approx(100)
+    assert (falling > 0).all()
+    middles = np.cumsum(falling) - falling / 2
+    assert falling[:-1] * np.sqrt(1 - middles[:-1] / 100) == pytest.approx(3.36, rel=0.03)
+    assert np.diff(stretches([1.0] * 100, 20)) == pytest.approx(5)
+    assert np.diff(stretches([0.0, 1.0, 1.0, 0.0], 2)).sum() == 4, "steps without a rate have their place"
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -98,10 +120,10 @@ def test_the_dose_is_the_runs(tokenizer, schedule, steps):
     pilot = pilot_steps(plan, steps, 0.5, counts_of(plan, []), 0)
     assert sum(pilot.rates) == pytest.approx(sum(plan.rates), rel=1e-12)
     assert pilot.span * len(pilot.rates) == pytest.approx(23)
-    # up to each of its steps it has had the dose of the run up to the same share of it
-    edge = 23 / steps
-    whole = np.interp(edge, range(24), np.concatenate([[0], np.cumsum(plan.rates)]))
-    assert pilot.rates[0] == pytest.approx(whole, rel=1e-12)
+    # up to each of its steps it has had the dose of the run up to there
+    edges = np.concatenate([[0], np.cumsum(pilot.spans)])
+    whole = np.interp(edges, range(24), np.concatenate([[0], np.cumsum(plan.rates)]))
+    assert np.cumsum(pilot.rates) == pytest.approx(whole[1:], rel=1e-9)
 
 
 def test_doses_split_a_step():
@@ -122,8 +144,9 @@ def test_drawn_rows_have_the_words_as_often_as_the_run():
     assert [len(step) for step in pilot.rows] == [2] * 10
     drawn = counts[[i for step in pilot.rows for i in step]].sum(0)
     assert np.abs(drawn - [12, 6, 2]).max() <= 1
-    for step, rows in zip(range(0, 50, 5), pilot.rows, strict=True):
-        pool = [i for own in plan.steps[step : step + 5] for i in own]
+    edges = np.concatenate([[0], np.cumsum(pilot.spans)]).round(9)
+    for start, end, rows in zip(edges[:-1], edges[1:], pilot.rows, strict=True):
+        pool = [i for own in plan.steps[int(start) : math.ceil(end)] for i in own]
         assert set(rows) <= set(pool)
         assert len(set(rows)) == 2
     plainly = [pilot_steps(plan, 10, 0.5, counts[:, :0], seed) for seed in range(20)]

@@ -1,8 +1,9 @@
 """Which rows a pilot takes, and at which rates: a systematic sample of the run's own next rows, at the run's dose.
 
-A pilot of n steps stands for a run of N: its step k stands for the run's steps kN/n to (k+1)N/n, its rate is the sum of
-their rates, and AdamW's betas are those of the run to the power N/n, so that AdamW's memory is as long in rows. Of the
-rows of these steps it takes those that keep the counts of the watched words nearest to what the whole run has of them.
+Each step of a pilot stands for a stretch of the run's steps, its span: its rate is the sum of their rates, and AdamW's
+betas are those of the run to the power of the span, so that AdamW's memory is as long in rows. Spans go as one over the
+root of the run's rate (docs/forecast-runs.md). Of the rows of a stretch it takes those that keep the counts of the
+watched words nearest to what the whole run has of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from borngap.data.tokenised import IGNORED
 from borngap.pilot.plan import StepPlan
 
 _CANDIDATES = 24  # rows that are weighed against each other: more changed nothing
+_POWER = 0.5  # of the rate, by which spans shrink: 0 makes them alike, 1 makes all steps' doses alike
+_LEAST = 1e-3  # of the highest rate: spans end somewhere where the rate is 0
 _WORDS = 512  # watched words whose counts are kept in step, the most frequent ones
 Counts = NDArray[np.float32]
 
@@ -30,12 +33,14 @@ class PilotSteps:
     Attributes:
         rows: of each of its steps, indices into the plan's rows.
         rates: the learning rate of each step.
-        span: steps of the run that one of its steps stands for, N/n.
+        span: steps of the run that one of its steps stands for, N/n, in the mean.
+        spans: of each step; empty where all are alike.
     """
 
     rows: tuple[tuple[int, ...], ...]
     rates: tuple[float, ...]
     span: float
+    spans: tuple[float, ...] = ()
 
 
 def counts_of(plan: StepPlan, words: Collection[int]) -> Counts:
@@ -75,18 +80,37 @@ def pilot_steps(
     Returns:
         The pilot. With as many steps as the run and all rows of each it is the run itself.
     """
-    span, count = len(plan.steps) / steps, len(plan.steps)
-    edges = [k * span for k in range(steps)] + [float(count)]
-    rates = doses(plan.rates, edges)
+    count = len(plan.steps)
     if steps == count and share == 1:
-        return PilotSteps(plan.steps, tuple(rates), 1.0)
+        return PilotSteps(plan.steps, tuple(plan.rates), 1.0)
+    edges = stretches(plan.rates, steps)
+    rates = doses(plan.rates, edges)
     sample = _Sample(plan, counts, seed)
     chosen = []
     for k, (start, end) in enumerate(pairwise(edges)):
         stretch = plan.steps[int(start + 1e-9) : math.ceil(end - 1e-9)]
         size = max(1, round(share * sum(map(len, stretch)) / len(stretch)))
         chosen.append(sample.next(stretch, size, {row for other in others for row in other.rows[k]}))
-    return PilotSteps(tuple(chosen), tuple(rates), span)
+    return PilotSteps(tuple(chosen), tuple(rates), count / steps, tuple(b - a for a, b in pairwise(edges)))
+
+
+def stretches(rates: Sequence[float], steps: int) -> list[float]:
+    """Cut a run into the stretches that a pilot's steps stand for.
+
+    A step of a pilot is as long as all steps of its stretch together. Where the rate is high so long a step goes too
+    far: the loss rises, and the next gradient points back.
+
+    Args:
+        rates: of each step of the run.
+        steps: of the pilot, at most those of the run.
+
+    Returns:
+        The edges, ascending from 0 to the run's steps.
+    """
+    height = np.asarray(rates, dtype=np.float64) / max(rates)
+    run = np.concatenate([[0.0], np.cumsum(np.maximum(height, _LEAST) ** _POWER)])
+    edges = np.interp(np.linspace(0, run[-1], steps + 1), run, np.arange(len(run)))
+    return [0.0, *map(float, edges[1:-1]), float(len(rates))]
 
 
 def doses(rates: Sequence[float], edges: Sequence[float]) -> list[float]:

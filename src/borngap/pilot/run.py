@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -84,8 +85,11 @@ class Trainee:
         """
         self.restore()
         optimiser, losses = self._optimiser(plan.training, pilot.span), list[float]()
+        edges = [0.0, *accumulate(pilot.spans)]
         with self._training(seed):
             for number, (indices, rate) in enumerate(zip(pilot.rows, pilot.rates, strict=True), 1):
+                if pilot.spans:
+                    remember(optimiser, plan.training, pilot.spans[number - 1], edges[number - 1])
                 losses.append(self._step(optimiser, plan, [plan.rows[i] for i in indices], rate))
                 on_step(number)
                 if pilot.span > 1 and _explodes(losses):
@@ -130,6 +134,21 @@ class Trainee:
         loss = token_loss(self.model, parts[-1]) / targets
         descend(optimiser, loss, rate, plan.training.clip)
         return total + float(loss.detach())
+
+
+def remember(optimiser: torch.optim.Optimizer, training: Training, span: float, behind: float) -> None:
+    """Let AdamW's next update forget, and correct its bias, as many updates of the run do.
+
+    Args:
+        optimiser: its AdamW.
+        training: the run's settings.
+        span: how many updates the next one stands for.
+        behind: how many the ones before it stand for: its bias correction is 1 - beta^(behind + span).
+    """
+    for group in optimiser.param_groups:
+        group["betas"] = (training.beta1**span, training.beta2**span)
+    for state in optimiser.state.values():
+        state["step"].fill_(behind / span)  # the update itself adds one
 
 
 def token_loss(model: Any, rows: Sequence[Tokens]) -> Tensor:
