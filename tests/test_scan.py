@@ -17,6 +17,7 @@ from borngap.model.forward import Prompt, forward, selected_logits
 from borngap.model.readout import geometry_of, observing
 from borngap.model.words import words_of
 from borngap.observables.geometry import Geometry
+from borngap.observables.overlaprows import OverlapRows
 from borngap.observables.predictions import measure
 from borngap.observables.sorting import _by_sorting, nucleus, ranking
 from borngap.scanning import batches as batching
@@ -184,12 +185,17 @@ def test_the_edge_is_the_nucleus(size, spread, top_p):
         assert found.ranks(torch.arange(20), logits[:, token : token + 1]).squeeze(1).tolist() == ranks.tolist()
 
 
-def test_the_background_is_the_same_row_by_row_and_at_once():
-    logits, table, pair = case(3, vocabulary=50, batch=9).logits.float(), torch.rand(12, 50), torch.randint(50, (2, 9))
+@pytest.mark.parametrize("worth", [1, 10, 1000])
+def test_the_background_is_the_same_row_by_row_and_at_once(worth):
+    x = case(3, vocabulary=50, batch=9)
+    logits, pair = x.logits.float(), tuple(torch.randint(50, (2, 9)))
     edge, normaliser = logits.quantile(0.6, dim=1), logits.double().logsumexp(1)
-    given = (logits, edge, normaliser, pair, table, torch.randint(12, (2, 9)), [4, 17])
-    for one, other in zip(background_by_row(*given), background_at_once(*given), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    rows = [OverlapRows(Geometry(x.matrix.float())) for _ in range(2)]
+    rows[0]._worth, rows[1]._worth = worth, 1
+    given = ((logits, edge, normaliser, pair, own, [4, 17]) for own in rows)
+    one, other = (way(*own) for way, own in zip((background_by_row, background_at_once), given, strict=True))
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    assert len(rows[0].slots) == {1: len(set(torch.cat(pair).tolist())), 1000: 0}.get(worth, len(rows[0].slots))
 
 
 def test_a_batch_in_which_no_target_has_a_rival(tokenizer):
@@ -218,7 +224,7 @@ def test_overlaps_kept_within_a_small_table(monkeypatch):
     words = torch.ones(300, dtype=torch.bool)
     for module in ("rivals", "candidates"):
         monkeypatch.setattr(f"borngap.scanning.{module}._OVERLAP_ELEMENTS", 900)
-    monkeypatch.setattr("borngap.scanning.rivals._TABLE_ELEMENTS", 8 * 900)
+    monkeypatch.setattr("borngap.observables.overlaprows._TABLE_ELEMENTS", 8 * 900)
     rivals = Rivals(Geometry(x.matrix), Candidates(Geometry(x.matrix), Rule(words, torch.arange(300), -1.0)), 1.0)
     for gold in (x.gold, x.gold.flip(0)):
         rivals.candidates.possible(gold)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from borngap.observables import density, gap
+from borngap.observables.bornrank import born_rank
 from borngap.observables.geometry import Geometry
 from borngap.observables.paircache import PairCache
 from borngap.observables.pool import Pool
@@ -189,22 +190,6 @@ def _geometric_efficiency(x: Prediction) -> Tensor:
     return torch.where(total > 0, x.gold_overlap.square() / total, torch.nan)
 
 
-def _born_rank(x: Prediction) -> Tensor:
-    """Rank of gold among all tokens by Born probability, over the vocabulary in blocks."""
-    n, d = x.rows.shape[1:]
-    weights = x.probs.to(x.rows.dtype)
-    if n > d:  # e^T rho e with rho d x d
-        form = (x.rows * weights.unsqueeze(-1)).transpose(1, 2) @ x.rows
-    scores = []
-    for _, block in x.geometry.unit_blocks():
-        if n > d:
-            scores.append(torch.stack([((block @ rho) * block).sum(1) for rho in form]))
-        else:
-            scores.append(torch.stack([(block @ r.T).square() @ p for r, p in zip(x.rows, weights, strict=True)]))
-    born = torch.cat(scores, 1)
-    return 1 + (born > born.gather(1, x.gold.unsqueeze(1).to(born.device))).sum(1)
-
-
 _NO_HIDDEN = "no hidden state was given"
 _INF = float("inf")
 _TABLE = (
@@ -247,7 +232,8 @@ _TABLE = (
     Observable("gold_rank", "r_g", "1", 1, _INF, "1 + number of tokens with larger p", "", lambda x: x.rank(x.gold)),
     Observable("rival_rank", "r_c", "1", 1, _INF, "1 + number of tokens with larger p", "",
                lambda x: x.rank(x.rival)),
-    Observable("born_rank", "r_B", "1", 1, _INF, "1 + number of tokens t with P_B(t) > P_B(g)", "", _born_rank),
+    Observable("born_rank", "r_B", "1", 1, _INF, "1 + number of tokens t with P_B(t) > P_B(g)", "",
+               lambda x: born_rank(x.geometry, x.rows, x.probs, x.gold)),
     Observable("gold_probability", "p_g", "1", 0, 1, "softmax of the model's logits", "",
                lambda x: x.log_probability(x.gold).exp()),
     Observable("rival_probability", "p_c", "1", 0, 1, "softmax of the model's logits", "",

@@ -277,9 +277,9 @@ class Geometry:
         left, right = _distinct_pairs(len(ids), pairs, seed)
         step = max(1, _BULK_BLOCK // self.dimension)
         with torch.no_grad():
-            keys = self.unit(ids)
-            chunks = zip(left.to(keys.device).split(step), right.to(keys.device).split(step), strict=True)
-            return torch.cat([torch.linalg.vecdot(keys[a], keys[b]) for a, b in chunks]).cpu().double()
+            # rows are made unit pair by pair: those of all tokens at once would be a copy of the matrix
+            chunks = zip(ids[left].split(step), ids[right].split(step), strict=True)
+            return torch.cat([torch.linalg.vecdot(self.unit(a), self.unit(b)) for a, b in chunks]).cpu().double()
 
 
 def _normalised(rows: Tensor) -> Tensor:

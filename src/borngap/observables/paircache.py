@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
 from borngap.observables import density
 from borngap.observables.geometry import Geometry
+from borngap.observables.overlaprows import OverlapRows
 
 BUDGET = 1 << 26  # pairs of all predictions together; two float32 numbers each, 512 MiB
 WIDEST = 2048  # tokens: beyond that reading a table takes as long as a pass over the pairs
@@ -28,7 +31,7 @@ class PairCache:
         """
         self._geometry, self._budget = geometry, budget
         self._tables: dict[tuple[int, int], _Table] = {}
-        self._overlaps: dict[int, Tensor] = {}
+        self._overlaps = OverlapRows(geometry)
 
     def overlaps(self, token: Tensor, ids: Tensor) -> Tensor:
         """Return the overlaps of tokens with one token a prediction.
@@ -40,10 +43,9 @@ class PairCache:
         Returns:
             G, float64, shape (batch, n).
         """
-        for one in set(token.tolist()) - self._overlaps.keys():
-            row = self._geometry.unit(token.new_tensor([one]))[0]
-            self._overlaps[one] = torch.cat([block @ row for _, block in self._geometry.unit_blocks()])
-        return torch.stack([self._overlaps[one][row] for one, row in zip(token.tolist(), ids, strict=True)]).double()
+        words = token.tolist()
+        self._overlaps.expect({one: count * ids.shape[1] for one, count in Counter(words).items()})
+        return torch.stack([self._overlaps.of([one], row)[0] for one, row in zip(words, ids, strict=True)]).double()
 
     def spread(self, gold: Tensor, rival: Tensor, ids: Tensor, mask: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
         """Return purity and localisation length as ``density.spread`` does.

@@ -61,8 +61,7 @@ class Candidates:
         """
         self._geometry, self._rule = geometry, rule
         self._device = geometry.matrix.device
-        self._words, self._key = rule.words.nonzero().flatten().to(self._device), rule.key.to(self._device)
-        self._columns = torch.full(rule.words.shape, -1).index_put((self._words.cpu(),), torch.arange(len(self._words)))
+        self._words, self._key = (x.to(self._device) for x in (rule.words.nonzero().flatten(), rule.key))
         self._found: dict[int, tuple[Tensor, Tensor]] = {}
         self._count = torch.where(rule.words, -1, 0)  # -1: not looked up yet
 
@@ -100,19 +99,29 @@ class Candidates:
         return list(zip(ids.tolist(), overlaps.tolist(), strict=True))
 
     def _look_up(self, tokens: Tensor) -> None:
-        """Find the candidates of tokens, in blocks of bounded size."""
-        step = max(1, _OVERLAP_ELEMENTS // len(self._words))
-        keys = self._geometry.unit(self._words)
-        for part in tokens.to(self._device).split(step):
-            block = self._geometry.unit(part) @ keys.T
-            others = self._key[part][:, None] != self._key[self._words]
-            for token, overlaps, other in zip(part.tolist(), block, others, strict=True):
-                synonyms = self._synonyms(token)
-                near = overlaps >= self._rule.least if self.by_overlap else torch.zeros_like(other)
-                near[synonyms] = True
-                places = (near & other).nonzero().flatten()
-                places = places[self._counting(token, self._words[places].tolist())]
-                self._keep(token, self._words[places], overlaps[places], self._rank(token, places, synonyms))
+        """Find the candidates of tokens."""
+        tokens = tokens.to(self._device)
+        for token, near in zip(tokens.tolist(), self._near(tokens), strict=True):
+            synonyms = self._synonyms(token)
+            ids = torch.cat([near, synonyms]).unique()
+            ids = ids[self._key[ids] != self._key[token]]
+            ids = ids[self._counting(token, ids.tolist())]
+            overlaps = self._geometry.overlap(ids, torch.tensor([token], device=self._device))
+            self._keep(token, ids, overlaps, self._rank(token, ids, synonyms))
+
+    def _near(self, tokens: Tensor) -> Sequence[Tensor]:
+        """The words that overlap enough with each of some tokens; in blocks, of overlaps as well as of rows."""
+        if not self.by_overlap:
+            return [tokens[:0]] * len(tokens)
+        rows = self._geometry.unit(tokens)
+        step = max(1, _OVERLAP_ELEMENTS // max(len(tokens), self._geometry.dimension))
+        pairs = []
+        for words in self._words.split(step):
+            which, places = (rows @ self._geometry.unit(words).T >= self._rule.least).nonzero(as_tuple=True)
+            pairs.append((which, words[places]))
+        which, found = (torch.cat(part) for part in zip(*pairs, strict=True))
+        order = which.argsort(stable=True)
+        return found[order].split(torch.bincount(which, minlength=len(tokens)).tolist())
 
     @property
     def by_overlap(self) -> bool:
@@ -120,10 +129,10 @@ class Candidates:
         return self._rule.relations is None or not self._rule.relations.issubset(SYNONYMOUS)
 
     def _synonyms(self, token: int) -> Tensor:
-        """Places of a token's synonyms among the words."""
-        found = [] if self._rule.related is None else list(self._rule.related.synonyms(token))
-        places = self._columns[torch.tensor(found, dtype=torch.long)]
-        return places[places >= 0].to(self._device)
+        """A token's synonyms among the words."""
+        known = [] if self._rule.related is None else self._rule.related.synonyms(token)
+        found = torch.tensor(list(known), dtype=torch.long)
+        return found[self._rule.words[found]].to(self._device)
 
     def _counting(self, token: int, others: Sequence[int]) -> Tensor:
         """Which of some tokens are related to one in a way that counts; bool."""
@@ -133,12 +142,12 @@ class Candidates:
         kept = [related.relation(token, other) in relations for other in others]
         return torch.tensor(kept, dtype=torch.bool, device=self._device)
 
-    def _rank(self, token: int, places: Tensor, synonyms: Tensor) -> Tensor:
-        """2 of places whose words are given for a token, 1 of its other synonyms, 0 of all others."""
-        rank = torch.isin(places, synonyms).int()
+    def _rank(self, token: int, ids: Tensor, synonyms: Tensor) -> Tensor:
+        """2 of words that are given for a token, 1 of its other synonyms, 0 of all others."""
+        rank = torch.isin(ids, synonyms).int()
         given = () if self._rule.related is None else self._rule.related.given.get(token, ())
         if given:
-            rank[torch.isin(self._words[places], torch.tensor(sorted(given), device=self._device))] = 2
+            rank[torch.isin(ids, torch.tensor(sorted(given), device=self._device))] = 2
         return rank
 
     def _keep(self, token: int, ids: Tensor, overlaps: Tensor, first: Tensor | None = None) -> None:

@@ -1,25 +1,28 @@
 """Rivals of many predictions at once: which of gold's candidates stands in the nucleus, and who leads.
 
 The numbers are those of ``observables.predictions``; here gold's candidates are found once a word, each prediction is
-sorted once, and the overlaps of a word with the vocabulary are kept, since data repeats its words.
+sorted once, and the overlaps of a word that is met again and again are kept.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from borngap.errors import UserError
 from borngap.observables import gap
 from borngap.observables.geometry import Geometry
+from borngap.observables.overlaprows import OverlapRows
 from borngap.observables.sorting import Ranking, ranking
 from borngap.scanning.candidates import Candidates
 
-_TABLE_ELEMENTS = 1 << 26
 _OVERLAP_ELEMENTS = 1 << 22
 NUMBERS = (
     "gold_overlap", "gold_probability", "rival_probability", "gold_rank", "rival_rank", "logit_gap",
@@ -56,7 +59,7 @@ class Rivals:
         self.candidates = candidates
         self._geometry, self._top_p = geometry, top_p
         self._blank = sorted(geometry.blank)
-        self._squares = _Squares(geometry)
+        self._overlaps = OverlapRows(geometry)
 
     def find(self, logits: Tensor, gold: Tensor) -> Found:
         """Find the rivals of a batch of predictions.
@@ -117,13 +120,16 @@ class Rivals:
         self, logits: Tensor, edge: Tensor, normaliser: Tensor, gold: Tensor, rival: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mass and unnormalised drag of the nucleus without gold and rival, float64, shape (batch,) each."""
-        table, slots = self._squares.of(torch.stack([gold, rival]))
-        background = background_at_once if logits.device.type != "cpu" else background_by_row
-        return background(logits, edge, normaliser, torch.stack([gold, rival]), table, slots, self._blank)
+        if logits.device.type == "cpu":
+            return background_by_row(logits, edge, normaliser, (gold, rival), self._overlaps, self._blank)
+        return background_at_once(logits, edge, normaliser, (gold, rival), self._overlaps, self._blank)
+
+
+_Pair = tuple[Tensor, Tensor]
 
 
 def background_at_once(
-    logits: Tensor, edge: Tensor, normaliser: Tensor, pair: Tensor, table: Tensor, slots: Tensor, blank: Sequence[int]
+    logits: Tensor, edge: Tensor, normaliser: Tensor, pair: _Pair, overlaps: OverlapRows, blank: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Mass and unnormalised drag of the nucleus without gold and rival, of all predictions together.
 
@@ -131,72 +137,47 @@ def background_at_once(
         logits: shape (batch, V).
         edge: the smallest logit in the nucleus, shape (batch,).
         normaliser: log sum exp of all logits, shape (batch,).
-        pair: token ids of gold and rival, shape (2, batch).
-        table: squared overlaps of words with all tokens, shape (words, V).
-        slots: where ``pair`` stands in the table, shape (2, batch).
+        pair: token ids of gold and rival, shape (batch,) each.
+        overlaps: of words with all tokens.
         blank: tokens that are in no pool.
 
     Returns:
         Mass and drag, float64, shape (batch,) each.
     """
     kept = (logits - normaliser[:, None].to(logits.dtype)).exp_().mul_(logits >= edge[:, None])
-    kept.scatter_(1, pair.T, 0)
+    kept.scatter_(1, torch.stack(pair, 1), 0)
     kept[:, blank] = 0
-    return kept.sum(1).double(), (kept * (table[slots[0]] - table[slots[1]]).to(kept)).sum(1).double()
+    words = [tokens.tolist() for tokens in pair]
+    overlaps.expect(dict.fromkeys(chain(*words), logits.shape[1]))
+    squares = [overlaps.table[[overlaps.slots[word] for word in own]].square_() for own in words]
+    return kept.sum(1).double(), (kept * (squares[0] - squares[1]).to(kept)).sum(1).double()
 
 
 def background_by_row(
-    logits: Tensor, edge: Tensor, normaliser: Tensor, pair: Tensor, table: Tensor, slots: Tensor, blank: Sequence[int]
+    logits: Tensor, edge: Tensor, normaliser: Tensor, pair: _Pair, overlaps: OverlapRows, blank: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """The same on a CPU, prediction by prediction: only the nucleus is looked at."""
-    squares, sums = table.numpy(), []
-    columns = (edge.tolist(), normaliser.tolist(), pair.T.tolist(), slots.T.tolist())
-    for row, smallest, log_total, tokens, (first, second) in zip(logits.numpy(), *columns, strict=True):
-        kept = np.flatnonzero(row >= smallest)
+    rows, words = logits.numpy(), list(zip(*(tokens.tolist() for tokens in pair), strict=True))
+    nuclei = [np.flatnonzero(row >= smallest) for row, smallest in zip(rows, edge.tolist(), strict=True)]
+    looks: Counter[int] = Counter()
+    for nucleus, own in zip(nuclei, words, strict=True):
+        looks.update(dict.fromkeys(own, len(nucleus)))
+    overlaps.expect(looks)
+    sums = []
+    for row, kept, log_total, own in zip(rows, nuclei, normaliser.tolist(), words, strict=True):
         weights = np.exp(row[kept] - np.float32(log_total))
-        for token in (*tokens, *blank):
+        for token in (*own, *blank):
             weights[kept == token] = 0
-        sums.append((float(weights.sum()), float(weights @ (squares[first][kept] - squares[second][kept]))))
+        gold, rival = _squares(overlaps, own, kept)
+        sums.append((float(weights.sum()), float(weights @ (gold - rival))))
     mass, drag = torch.tensor(sums, dtype=torch.float64).reshape(-1, 2).T
     return mass, drag
 
 
-class _Squares:
-    """Squared overlaps of words with the whole vocabulary, kept while there is room."""
-
-    def __init__(self, geometry: Geometry) -> None:
-        self._geometry = geometry
-        self.capacity = max(2, _TABLE_ELEMENTS // geometry.size)  # a block of predictions needs an eighth of it
-        self._slots: dict[int, int] = {}
-        self._table: Tensor | None = None
-
-    def of(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a table of G_kt^2 over all tokens k, shape (slots, V), and the slots of at most ``capacity`` t."""
-        distinct, places = tokens.unique(return_inverse=True)
-        wanted = distinct.tolist()
-        missing = [token for token in wanted if token not in self._slots]
-        if len(self._slots) + len(missing) > self.capacity:
-            self._slots, missing = {}, wanted
-        used = len(self._slots)
-        table = self._grown(used + len(missing))
-        if missing:
-            rows = self._geometry.unit(torch.tensor(missing))
-            for start, block in self._geometry.unit_blocks():
-                table[used : used + len(missing), start : start + len(block)] = rows @ block.T
-            table[used : used + len(missing)].square_()
-            self._slots |= {token: used + i for i, token in enumerate(missing)}
-        return table, torch.tensor([self._slots[token] for token in wanted], device=table.device)[
-            places.to(table.device)
-        ]
-
-    def _grown(self, rows: int) -> Tensor:
-        """The table with room for so many rows: doubled as needed, so that short scans stay small."""
-        if self._table is None or rows > len(self._table):
-            room = min(self.capacity, max(64, 2 * rows))
-            grown = torch.empty(
-                room, self._geometry.size, dtype=self._geometry.dtype, device=self._geometry.matrix.device
-            )
-            if self._table is not None:
-                grown[: len(self._table)] = self._table
-            self._table = grown
-        return self._table
+def _squares(overlaps: OverlapRows, words: tuple[int, int], ids: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Squared overlaps of gold and rival with tokens, shape (2, n)."""
+    slots = [overlaps.slots.get(word) for word in words]
+    if None in slots:
+        return np.square(overlaps.of(list(words), torch.from_numpy(ids)).numpy())
+    table = overlaps.table.numpy()
+    return np.square([table[slot][ids] for slot in slots])
