@@ -56,13 +56,13 @@ class Column:
         claims: judged; none where nothing is stored yet.
         runs: how many runs they rest on; None if only the claims are stored.
         undone: what is still to come, in words.
-        study: what is stored, put together; None if only the claims are.
+        studies: what is stored, folder by folder; none if only the claims are.
     """
 
     claims: list[dict[str, Any]]
     runs: int | None = None
     undone: Sequence[str] = ()
-    study: Study | None = None
+    studies: Sequence[Study] = ()
 
 
 # --- studies as they are stored
@@ -86,7 +86,7 @@ def _keep_runs(sweep: Path, target: Path) -> None:
     """Store the finished runs of a SWEEP, merged; numbers of single steps as float32 has them."""
     found = read_sweep(sweep)
     steps = found.steps.with_columns(pl.col(pl.Float64).cast(pl.Float32).cast(pl.Float64))
-    steps.write_parquet(target / STEPS_FILE, compression_level=22)
+    steps.write_parquet(target / STEPS_FILE, compression="brotli", compression_level=11)
     text = json.dumps({"schema": 1, "runs": found.entries}, ensure_ascii=False, separators=(",", ":"))
     (target / RUNS_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -118,29 +118,43 @@ def _column(folders: Sequence[Path]) -> Column:
     studies = [read_study(folder) for folder in folders if (folder / PLAN_FILE).is_file()]
     if studies:
         study = pooled(studies)
-        return Column([clean(record) for record in judged(CLAIMS, study)], study.runs.height, study.undone, study)
+        return Column([clean(record) for record in judged(CLAIMS, study)], study.runs.height, study.undone, studies)
     known = [folder / "claims.json" for folder in folders if (folder / "claims.json").is_file()]
     return Column([claim for path in known for claim in json.loads(path.read_text(encoding="utf-8"))["claims"]])
 
 
 def claims_json(found: dict[str, Column]) -> bytes:
-    """Return the claims of all columns whose studies are stored, as ``docs/results/claims.json`` holds them."""
-    told = {
-        name: {"studies": list(COLUMNS[name]), "runs": c.runs, "undone": list(c.undone), "claims": c.claims}
-        for name, c in found.items()
-        if c.study is not None
-    }
+    """Return claims, brackets and single steps of columns whose studies are stored: ``docs/results/claims.json``."""
+    told = {name: _told(name, column) for name, column in found.items() if column.studies}
     return json_bytes({"schema": 1, "columns": told})
+
+
+def _told(name: str, column: Column) -> dict[str, Any]:
+    small = {"brackets": _brackets(column), "single_steps": _steps(column)}
+    tables = {key: clean(table.rows.to_dicts()) for key, table in small.items()}
+    head = {"studies": list(COLUMNS[name]), "runs": column.runs, "undone": list(column.undone)}
+    return head | tables | {"claims": column.claims}
+
+
+def _brackets(column: Column) -> Table:
+    """Of all contexts of a model."""
+    return bracketed.tables(pooled(column.studies))[0]
+
+
+def _steps(column: Column) -> Table:
+    """Of the study that has runs: H refers to its contexts."""
+    tables = [singlesteps.tables(study)[0] for study in column.studies]
+    return max(tables, key=lambda table: table.rows.height)
 
 
 def page(text: str, found: dict[str, Column]) -> str:
     """Return the page with everything between its marks made again."""
-    studies = {name: column.study for name, column in found.items() if column.study is not None}
+    there = {name: column for name, column in found.items() if column.studies}
     made = {
         "claims": claims_table(found),
-        "brackets": "\n\n".join(_titled(name, bracketed.tables(study)[0]) for name, study in studies.items()),
+        "brackets": "\n\n".join(_titled(name, _brackets(column)) for name, column in there.items()),
         "single steps": "\n\n".join(
-            _titled(name, table) for name, study in studies.items() for table in _with_rows(singlesteps.tables(study))
+            _titled(name, table) for name, column in there.items() if (table := _steps(column)).rows.height
         ),
     }
     for name, block in made.items():
@@ -186,10 +200,6 @@ def _summary(name: str, column: Column) -> str:
     told = f"* {name}: of {len(column.claims)} claims {', '.join(f'{counts[v]} {v}' for v in JUDGEMENTS)}"
     runs = f"; {column.runs} runs" if column.runs is not None else ""
     return f"{told}{runs}; not done yet: {'; '.join(column.undone)}." if column.undone else f"{told}{runs}."
-
-
-def _with_rows(tables: Sequence[Table]) -> list[Table]:
-    return [table for table in tables if table.rows.height]
 
 
 def _titled(name: str, table: Table) -> str:

@@ -101,6 +101,9 @@ def test_silent_failures_are_counted_by_context():
     record = verdict_of("silent-failure", made)
     assert (record["ours"], record["n"], record["verdict"]) == (pytest.approx(1 / 6), 36, "replicates")
     assert verdict_of("silent-failure", runs(lambda *_: {"label": "2e-05"}))["verdict"] == "not testable here"
+    other = runs(lambda *_: {"silent": True, "group": "lora", "label": "2e-05"})
+    assert verdict_of("silent-failure", other)["n"] == 0, "full's rate, not LoRA's"
+    assert verdict_of("silent-failure", runs(lambda *_: {"silent": True, "group": "lora", "label": "0.0001"}))["n"] > 0
 
 
 def test_a_sign_that_is_always_right_and_one_that_is_not():

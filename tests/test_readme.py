@@ -8,11 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CLAIMS = {
-    claim["id"]: claim
-    for claim in json.loads((ROOT / "docs/results/docs40/claims.json").read_text(encoding="utf-8"))["claims"]
-}
-FOUND = re.findall(r"^- (.*?) <!-- ([a-z-]+) -->$", README, re.MULTILINE)
+REAL = json.loads((ROOT / "docs/results/claims.json").read_text(encoding="utf-8"))["columns"]["SmolLM2-135M"]
+CLAIMS = {claim["id"]: claim for claim in REAL["claims"]}
+TABLES = {"single-steps", "brackets"}
+NAMED = re.findall(r"^- (.*(?:\n  .*)*?)\s<!-- ([a-z-]+) -->$", README, re.MULTILINE)
+FOUND = [(text, name) for text, name in NAMED if name not in TABLES]
 
 
 def test_it_is_short():
@@ -22,18 +22,31 @@ def test_it_is_short():
 def test_what_was_found_is_bound_to_claims():
     section = README[README.index("## What was found") : README.index("## Good to know")]
     assert len(FOUND) >= 5
-    assert section.count("\n- ") == len(FOUND), "every line of the list names its claim"
+    assert section.count("\n- ") == len(NAMED), "every line of the list names its claim or its table"
+    assert f"{REAL['runs']} runs" in " ".join(section.split())
 
 
 @pytest.mark.parametrize(("text", "claim"), FOUND)
 def test_figures_are_those_of_the_claim(text, claim):
     judged = CLAIMS[claim]
     assert judged["verdict"] in {"replicates", "does not"}, "what is not testable is no finding"
-    value, low, high = re.search(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", text).groups()
+    found = re.search(r"(−?[\d.]+) \((−?[\d.]+) to (−?[\d.]+)\)", text).groups()
+    value, low, high = (shown.replace("−", "-") for shown in found)
     for shown, exact in ((value, judged["ours"]), (low, judged["low"]), (high, judged["high"])):
         digits = len(shown.partition(".")[2])
         assert float(shown) == pytest.approx(exact, abs=0.5 * 10**-digits + 1e-12)
     assert re.search(rf"\b{judged['n']}\b", text)
+
+
+def test_figures_of_jumps_and_of_forecasts_are_those_of_the_tables():
+    told = {name: " ".join(text.split()) for text, name in NAMED if name in TABLES}
+    rows = {(row["method"], row["label"]): row for row in REAL["single_steps"]}
+    for method, words in (("lora", "LoRA"), ("full", "full")):
+        ratios = [f"{rows[method, label]['jump_ratio']:.2g}" for label in ("H=3", "H=10", "H=30")]
+        assert f"{', '.join(ratios)} under {words}" in told["single-steps"]
+    for row in REAL["brackets"]:
+        words = {"lora": "LoRA", "full": "full"}[row["method"]]
+        assert f"{round(row['hold'] * row['contexts'])} of {row['contexts']} under {words}" in told["brackets"]
 
 
 def test_figures_of_the_house_style_are_those_of_the_benchmark():
