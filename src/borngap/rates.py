@@ -73,6 +73,35 @@ def read_rates(text: str) -> tuple[float, ...]:
         raise UserError("can't read the rates", rule=rule, found=text, fix="such as 1e-5:1e-3:7") from None
 
 
+def read_passes(text: str) -> tuple[float, ...]:
+    """Read numbers of epochs as the command line takes them: ``3``, ``1,2,5``, or ``1:5`` for 1, 2, 3, 4, 5.
+
+    Args:
+        text: the numbers.
+
+    Returns:
+        The numbers as given, not yet checked.
+
+    Raises:
+        UserError: the text is neither.
+
+    Example:
+        >>> read_passes("1:3"), read_passes("0.5,2")
+        ((1.0, 2.0, 3.0), (0.5, 2.0))
+    """
+    try:
+        if ":" not in text:
+            return tuple(float(part) for part in text.split(","))
+        first, last = map(int, text.split(":"))
+        found = tuple(map(float, range(first, last + 1)))
+    except ValueError:
+        found = ()
+    if not found:
+        rule = "a number of epochs, several separated by commas, or first:last"
+        raise UserError("can't read the epochs", rule=rule, found=text, fix="such as 3, or 1:5")
+    return found
+
+
 def _grid(low: float, high: float, count: int) -> tuple[float, ...]:
     if not (0 < low < high < math.inf and count >= 2):
         found = f"{low:g}:{high:g}:{count}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class RunOptions:
         contexts: file or bundled list of contexts.
         allowed: file of rows in which words to avoid are right.
         lrs: learning rates.
+        epochs: numbers of epochs.
         from_args: file of a host's arguments.
         language: of TBX with several.
         split: of a hub data set.
@@ -52,6 +53,7 @@ class RunOptions:
     contexts: str | None
     allowed: Path | None
     lrs: str | None
+    epochs: str | None
     from_args: Path | None
     language: str | None
     split: str
@@ -117,18 +119,21 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
     from borngap.data.source import source_of
     from borngap.pilot.hostargs import of_arguments, read_arguments
     from borngap.pilot.prepare import forecast_run
-    from borngap.rates import read_rates
+    from borngap.rates import read_passes, read_rates
 
+    passes = () if given.epochs is None else read_passes(given.epochs)
     rates = () if given.lrs is None else read_rates(given.lrs)
     rows = source_of(given.data, given.split)
     if given.from_args is not None:
         kind = layout_of(rows, piloting.fields).kind
         training, piloting = of_arguments(read_arguments(given.from_args), training, piloting, kind)
+    if passes:
+        piloting = replace(piloting, epochs=passes[-1])
     loaded = source.load()
     with Progress("reading rows") as bar:
         found = forecast_run(
             loaded.model, loaded.tokenizer, rows, given.watch, terms=given.terms, contexts=given.contexts,
-            allowed=given.allowed, training=training, settings=piloting, rates=rates, out=given.out,
+            allowed=given.allowed, training=training, settings=piloting, rates=rates, passes=passes, out=given.out,
             split=given.split, language=given.language, name=source.model, on_progress=_seen(bar),
         )  # fmt: skip
     if json:
@@ -161,7 +166,8 @@ def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
 
 def _headline(summary: Mapping[str, Any]) -> str:
     entry, words = summary["all"], _WATCHED[summary["run"]["watched"]]
-    at = f" at {entry['rate']:g}" if len(summary["curve"]) > 1 else ""
+    at = f" at {entry['rate']:g}" if summary["rate_to_use"] else ""
+    at += f" of {entry['epochs']:g} epochs" if summary["epochs_to_use"] else ""
     places = "places" if summary["run"]["watched"] == "contexts" else "held-out places"
     if entry["ahead_after"] is None:
         return f"No forecast{at}: {entry['why']}. Before the run {words} lead at {_percent(entry['ahead_before'])}."
@@ -192,21 +198,28 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _curve(summary: Mapping[str, Any]) -> None:
+    """Print a row a rate and number of epochs, as far as there are several of either."""
+    axes = {"rate": summary["curve"][0]["rate"] != summary["curve"][-1]["rate"],
+            "epochs": summary["epochs_to_use"] is not None or summary["curve"][0]["epochs"] is not None}  # fmt: skip
+    shown = [name for name, several in axes.items() if several] or ["rate"]
     rows = [
-        [f"{e['rate']:g}", _percent(e["ahead_after"]), _between(e["low"], e["high"]), _percent(e["over_use_after"]),
-         f"{e['pilot']['span']:.3g}", _verdict(e, summary["rate_to_use"])]
+        [*(f"{e[name]:g}" for name in shown), _percent(e["ahead_after"]), _between(e["low"], e["high"]),
+         _percent(e["over_use_after"]), f"{e['pilot']['span']:.3g}", _verdict(e, summary)]
         for e in summary["curve"]
     ]  # fmt: skip
     first = summary["curve"][0]
     now = [_percent(first["ahead_before"]), "", _percent(first["over_use_before"])]
-    headings = ["rate", "lead", "90 % interval", "over-use", "span", ""]
-    print_table(fitted_table("\nBy learning rate", headings, [["before", *now, "", ""], *rows], 1, keys=1))
+    head = ["before", *[""] * (len(shown) - 1), *now, "", ""]
+    headings = [*shown, "lead", "90 % interval", "over-use", "span", ""]
+    title = "\nBy " + " and ".join({"rate": "learning rate", "epochs": "epochs"}[name] for name in shown)
+    print_table(fitted_table(title, headings, [head, *rows], 1, keys=len(shown)))
 
 
-def _verdict(entry: Mapping[str, Any], use: float | None) -> str:
+def _verdict(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if entry["ahead_after"] is None:
         return "unstable"
-    return "to use" if entry["rate"] == use else ""
+    best = summary["all"]
+    return "to use" if (entry["rate"], entry["epochs"]) == (best["rate"], best["epochs"]) else ""
 
 
 def _terms(terms: list[dict[str, Any]]) -> None:

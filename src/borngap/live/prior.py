@@ -41,7 +41,8 @@ class Prior:
             UserError: it is not finished or damaged, is of another rate, or tells nothing of any target.
         """
         found = read_forecast(folder)
-        self._places = found.places.filter(pl.col("forecast_gap").is_not_null())
+        longest = pl.col("epochs").fill_null(0) == pl.col("epochs").fill_null(0).max()
+        self._places = found.places.filter(longest & pl.col("forecast_gap").is_not_null())
         self._keys = [_key(target, tokenizer) for target in targets]
         rates = sorted(set(found.places["rate"].to_list()))
         own = [other for other in rates if abs(other - rate) <= _SAME * rate]

@@ -21,10 +21,10 @@ from borngap.runfolder import clean
 FORECASTS = FolderKind("FORECAST", "forecast.json")
 FORECAST_SUMMARY, FORECAST_PLACES = "summary.json", "places.parquet"
 _ENDED: dict[str, Any] = {
-    "rate": pl.Float64, "row": pl.Int64, "where": pl.String, "offset": pl.Int64, "kind": pl.String,
-    "gold": pl.String, "rival": pl.String, "gold_id": pl.Int64, "rival_id": pl.Int64,
-    "base_gap": pl.Float64, "forecast_gap": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "prospect": pl.String, "before": pl.String,
+    "rate": pl.Float64, "epochs": pl.Float64, "row": pl.Int64, "where": pl.String, "offset": pl.Int64,
+    "kind": pl.String, "gold": pl.String, "rival": pl.String, "gold_id": pl.Int64, "rival_id": pl.Int64,
+    "base_gap": pl.Float64, "forecast_gap": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "prospect": pl.String, "before": pl.String,
 }  # fmt: skip
 
 

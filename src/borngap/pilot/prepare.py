@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ def forecast_run(
     training: Training | None = None,
     settings: Piloting | None = None,
     rates: Sequence[float] = (),
+    passes: Sequence[float] = (),
     out: str | Path | None = None,
     split: str = "train",
     language: str | None = None,
@@ -67,6 +70,8 @@ def forecast_run(
         training: the run's method, rate, batch size, optimiser and schedule; LoRA at its standard rate unless given.
         settings: epochs, order, packing; how rows are read; the budget.
         rates: learning rates to forecast, ascending; they share the budget. The settings' own unless given.
+        passes: numbers of epochs to forecast, ascending, all from the pilot of the longest; the settings' own unless
+            given.
         out: folder for the results; a forecast of the same plan that was cut off there goes on.
         split: which split of a hub data set.
         language: of TBX with several languages.
@@ -84,11 +89,13 @@ def forecast_run(
     named = Loaded(name or str(model.config._name_or_path or type(model).__name__), model, tokenizer_of(tokenizer))
     asked = asked_of(watch, terms, contexts, Allowed(marks_of(allowed), chosen.allowed_field), split, language)
     training = training or Training(method="lora")
+    if passes:
+        chosen = replace(chosen, epochs=check_passes(passes)[-1])
     if hasattr(data, "collate_fn"):
         job = _of_loader(named, data, asked, *of_loader(data, training, chosen), rates)
     else:
         job = prepare_run(named, source_of(data, split), asked, training, chosen, rates)
-    return run_job(job, out, on_progress)
+    return run_job(with_passes(job, passes), out, on_progress)
 
 
 @full_float32()
@@ -220,3 +227,35 @@ def _planned(
     check_lengths(rows, context_length(loaded.model))
     plan = run_plan(rows, training, chosen)
     return RunJob(loaded, plan, asked, chosen, tuple(rates) or (training.learning_rate,), facts)
+
+
+def with_passes(job: RunJob, passes: Sequence[float]) -> RunJob:
+    """Return a job that forecasts runs of fewer epochs too, from the pilot of its own.
+
+    Where the rate is constant after its warm-up, a run of fewer epochs is the beginning of a longer one, and so is its
+    pilot. Where the rate falls by the whole length of the run it is not: the pilot is read where its dose, the sum of
+    rates, is that of the shorter run.
+
+    Args:
+        job: of the longest run.
+        passes: numbers of epochs, ascending; with one or none the job stays as it is.
+
+    Returns:
+        The job.
+    """
+    if len(passes) < 2:
+        return job
+    plans = [run_plan(job.plan.rows, job.plan.training, replace(job.settings, epochs=epochs)) for epochs in passes]
+    dose = math.fsum(job.plan.rates)
+    return replace(job, stops=tuple((e, math.fsum(p.rates) / dose) for e, p in zip(passes, plans, strict=True)))
+
+
+def check_passes(passes: Sequence[float]) -> Sequence[float]:
+    """Return numbers of epochs.
+
+    Raises:
+        UserError: they are not positive and ascending.
+    """
+    if passes[0] <= 0 or any(b <= a for a, b in pairwise(passes)):
+        raise UserError("numbers of epochs are out of range", rule="positive, each more than the last", found=passes)
+    return passes

@@ -24,14 +24,15 @@ def text_before(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def place_entries(
-    spots: Sequence[Spot], before: Sequence[str], rate: float, base: Sequence[float], found: PlaceForecasts | None
-) -> list[dict[str, Any]]:
+    spots: Sequence[Spot], before: Sequence[str], at: tuple[float, float | None], base: Sequence[float],
+    found: PlaceForecasts | None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Return the places of one rate, JSON-ready.
 
     Args:
         spots: the watched places.
         before: the text before each.
-        rate: the run's.
+        at: the run's rate, and its epochs where several are forecast.
         base: logit gaps before it.
         found: the forecast; None where it abstains.
 
@@ -43,7 +44,8 @@ def place_entries(
     for number, spot in enumerate(spots):
         ends = (None, None, None) if found is None else (found.gaps[number], found.low[number], found.high[number])
         entries.append({
-            "rate": rate, "row": spot.example.row.number, "where": spot.example.row.where, "offset": spot.offset,
+            "rate": at[0], "epochs": at[1], "row": spot.example.row.number, "where": spot.example.row.where,
+            "offset": spot.offset,
             "kind": spot.kind, "gold": spot.gold, "rival": spot.rival, "gold_id": spot.gold_id,
             "rival_id": spot.rival_id, "base_gap": float(base[number]),
             **{k: None if v is None else float(v) for k, v in zip(("forecast_gap", "low", "high"), ends, strict=True)},
@@ -115,18 +117,18 @@ def idle_notes(entry: Mapping[str, Any], rates: int) -> list[str]:
     return [f'{at}too little moves against the noise of a pilot: "nothing changes" is as good a forecast of who leads']
 
 
-def best_rate(curve: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the smallest rate that does as well as any: most places ahead, less over-use.
+def best_entry(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the first entry that does as well as any: most places ahead, less over-use.
 
     Args:
-        curve: ``all`` of each rate, with its ``rate``, in the order of the rates.
+        curve: ``all`` of each rate and number of epochs, the smallest first.
 
     Returns:
-        A rate; None where all abstain.
+        The entry; None where all abstain.
     """
     known = [entry for entry in curve if entry["ahead_after"] is not None]
     best = max(map(_worth, known), default=0.0)
-    return next((float(entry["rate"]) for entry in known if _worth(entry) >= best - _ENOUGH), None)
+    return next((dict(entry) for entry in known if _worth(entry) >= best - _ENOUGH), None)
 
 
 def _worth(entry: Mapping[str, Any]) -> float:

@@ -21,7 +21,7 @@ from borngap.pilot.estimates import PlaceForecasts, foretell
 from borngap.pilot.look import Look, check_finite
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.plan import StepPlan
-from borngap.pilot.record import best_rate, idle_notes, place_entries, shares_entry, term_entries, text_before
+from borngap.pilot.record import best_entry, idle_notes, place_entries, shares_entry, term_entries, text_before
 from borngap.pilot.run import PilotCourse, Trainee
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked, WatchList, find
@@ -59,6 +59,8 @@ class RunJob:
         asked: what is watched.
         settings: what it may cost, and how rows are read.
         rates: learning rates to forecast, ascending.
+        stops: numbers of epochs to forecast, ascending, each with the share of the plan's dose that its own run has;
+            the last one is the plan's. None without several.
         facts: what tells the data from others, JSON-ready.
         is_prepared: whether the model is as it will be trained: adapters in place, ``requires_grad`` set.
     """
@@ -70,6 +72,7 @@ class RunJob:
     rates: tuple[float, ...]
     facts: Mapping[str, Any]
     is_prepared: bool = False
+    stops: tuple[tuple[float, float], ...] = ()
 
     @property
     def head(self) -> dict[str, Any]:
@@ -82,6 +85,7 @@ class RunJob:
             "terms": None if asked.terms is None else [asdict(term) for term in asked.terms],
             "contexts": None if asked.contexts is None else [context.to_json() for context in asked.contexts],
             "training": asdict(self.plan.training), "settings": asdict(self.settings), "rates": list(self.rates),
+            "stops": [list(stop) for stop in self.stops],
             "model": self.loaded.name, "digest": weights_digest(model), **precision_of(model),
             "tokenizer": tokenizer_digest(self.loaded.tokenizer),
         }  # fmt: skip
@@ -141,7 +145,7 @@ class _Forecasting:
         """
         self._job, self._see, self._plan = job, see, job.plan
         self._tokens = self._passes = 0
-        looks = job.settings.pilots * len(job.rates) + 2
+        looks = job.settings.pilots * len(job.rates) * max(1, len(job.stops)) + 2
         see(RunProgress("finding places to watch"))
         started = time.perf_counter()
         room = look_tokens(job.plan, job.settings.budget, looks)
@@ -173,9 +177,10 @@ class _Forecasting:
         ]
         for number, rate in enumerate(self._job.rates):
             pilots = self._pilots(number, rate, found, trainee, counts)
-            ended = self._estimate(found, base["gaps"], pilots)
-            entries += place_entries(found.lookout.spots, before, rate, base["gaps"], ended)
-            curve.append(self._entry(rate, found, base, ended, pilots))
+            for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
+                ended = self._estimate(found, base["gaps"], [_gaps(end, stop) for end in pilots.ends])
+                entries += place_entries(found.lookout.spots, before, (rate, epochs), base["gaps"], ended)
+                curve.append({"epochs": epochs} | self._entry(rate, found, base, ended, pilots))
             notes += [*pilots.notes, *idle_notes(curve[-1], len(self._job.rates))]
         self._conclude(found, curve, entries, notes)
 
@@ -222,11 +227,17 @@ class _Forecasting:
 
             def make(pilot: Any = drawn[-1], seed: int = seed, index: int = index) -> dict[str, Any]:
                 doing = f"pilot {index + 1} of {chosen.pilots} at {plan.training.learning_rate:g}, steps"
-                started = time.perf_counter()
-                course = trainee.train(
-                    plan, pilot, seed, lambda n: self._see(RunProgress(doing, n, chosen.steps))
-                )  # fmt: skip
-                return _end(course, found, trainee) | {"seconds": time.perf_counter() - started}
+                started, marks = time.perf_counter(), _marks(pilot, self._job.stops)
+                midway = list[list[float]]()
+
+                def on_step(step: int) -> None:
+                    self._see(RunProgress(doing, step, chosen.steps))
+                    if step in marks:
+                        midway.extend([found.lookout.look(trainee.model).gaps.tolist()] * marks.count(step))
+
+                course = trainee.train(plan, pilot, seed, on_step)
+                end = _end(course, found, trainee) | {"midway": midway, "seconds": time.perf_counter() - started}
+                return end | {"looked": end["looked"] + found.lookout.tokens * len(set(marks))}
 
             ends.append(self._folder.kept(f"{name}-{index}.json", make))
             self._spend(ends[-1])
@@ -240,14 +251,16 @@ class _Forecasting:
         self._forwards += entry["looked"]
         self._seconds += entry["seconds"]
 
-    def _estimate(self, found: WatchList, base: Sequence[float], pilots: _Pilots) -> PlaceForecasts | None:
-        if not pilots.ends:
+    def _estimate(
+        self, found: WatchList, base: Sequence[float], ends: Sequence[Sequence[float]]
+    ) -> PlaceForecasts | None:
+        if not ends:
             return None
         spots = found.lookout.spots
         names, kinds = sorted({spot.pair for spot in spots}), sorted({spot.kind for spot in spots})
         pairs, kind = [names.index(spot.pair) for spot in spots], [kinds.index(spot.kind) for spot in spots]
-        ends = np.array([end["gaps"] for end in pilots.ends], dtype=np.float64)
-        return foretell(np.array(base, dtype=np.float64), ends, pairs, self._job.plan.training.seed, kind)
+        ended = np.array(ends, dtype=np.float64)
+        return foretell(np.array(base, dtype=np.float64), ended, pairs, self._job.plan.training.seed, kind)
 
     def _entry(
         self, rate: float, found: WatchList, base: Mapping[str, Any], ended: PlaceForecasts | None, pilots: _Pilots
@@ -269,9 +282,9 @@ class _Forecasting:
         self, found: WatchList, curve: list[dict[str, Any]], entries: list[dict[str, Any]], notes: list[str]
     ) -> None:
         job, plan = self._job, self._plan
-        use = best_rate(curve)
-        shown = next((entry for entry in curve if entry["rate"] == use), curve[-1])
-        own = [entry for entry in entries if entry["rate"] == shown["rate"]]
+        best = best_entry(curve)
+        shown = best or curve[-1]
+        own = [e for e in entries if (e["rate"], e["epochs"]) == (shown["rate"], shown["epochs"])]
         spent = (FORWARD_BACKWARD * self._tokens + self._forwards) / (FORWARD_BACKWARD * plan.tokens)
         self._folder.conclude(clean({
             "run": {
@@ -279,7 +292,8 @@ class _Forecasting:
                 "data": dict(job.facts), "watched": _watched(job.asked), "there": found.there,
                 "training": asdict(plan.training), "settings": asdict(job.settings),
             },
-            "model": job.loaded.name, "rate_to_use": use if len(curve) > 1 else None,
+            "model": job.loaded.name, "rate_to_use": best["rate"] if best and len(job.rates) > 1 else None,
+            "epochs_to_use": best["epochs"] if best and len(job.stops) > 1 else None,
             "all": {k: v for k, v in shown.items() if k != "terms"}, "terms": shown["terms"],
             "curve": [{k: v for k, v in entry.items() if k != "terms"} for entry in curve],
             "places": own,
@@ -287,6 +301,18 @@ class _Forecasting:
                      "seconds": self._seconds},
             "notes": notes, "environment": environment(),
         }), place_table(entries))  # fmt: skip
+
+
+def _marks(pilot: PilotSteps, stops: Sequence[tuple[float, float]]) -> list[int]:
+    """Steps of a pilot after which the dose of each run but the longest is done."""
+    done = np.cumsum(pilot.rates) / np.sum(pilot.rates)
+    return [int(np.searchsorted(done, share - 1e-9)) + 1 for _, share in stops[:-1]]
+
+
+def _gaps(end: Mapping[str, Any], stop: int) -> list[float]:
+    """Gaps of a pilot at one of the stops: the last one is its end."""
+    gaps: list[float] = [*end["midway"], end["gaps"]][stop]
+    return gaps
 
 
 def _end(course: PilotCourse, found: WatchList, trainee: Trainee) -> dict[str, Any]:

@@ -56,10 +56,17 @@ def forecast(
         ),
     ] = None,
     training: Annotated[Training, Takes(without=_NOT_FORECAST)],
-    piloting: Annotated[Piloting, Takes(without=("chunk", "seed"))],
+    piloting: Annotated[Piloting, Takes(without=("chunk", "seed", "epochs"))],
     lrs: Annotated[
         str | None,
         typer.Option(help="Rates to compare, such as 5e-5:2e-3:6; they share the budget.", rich_help_panel=_OF_A_RUN),
+    ] = None,
+    epochs: Annotated[
+        str | None,
+        typer.Option(
+            help="Passes over the rows, in place of the steps; several, such as 1:5 or 1,2,4, are told by one pilot.",
+            rich_help_panel=_OF_A_RUN,
+        ),
     ] = None,
     from_args: Annotated[
         Path | None,
@@ -99,7 +106,7 @@ def forecast(
     will lead after this run.
     """
     training = replace(training, seed=seeds[0])
-    given = RunOptions(data, watch, terms, contexts, allowed, lrs, from_args, language, split, out)
+    given = RunOptions(data, watch, terms, contexts, allowed, lrs, epochs, from_args, language, split, out)
     if data is not None:
         check_run_options(seeds, by, max_lr, no_lora=no_lora)
         run_forecast(source, given, training, piloting, json=json)
