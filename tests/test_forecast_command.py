@@ -82,6 +82,23 @@ def test_rates_are_compared(files):
     assert sum("to use" in line for line in rows.values()) == 1
 
 
+def test_methods_and_epochs_are_compared(files):
+    options = ["--epochs", "2:4", "--methods", "lora:2e-3,full", "--budget", "1", "--out", files / "both"]
+    text = shown(*command(files, *options))
+    table = text.partition("By method")[2].splitlines()
+    assert [line.split()[:2] for line in table if line.startswith(("lora", "full"))] == [
+        ["lora", "0.002"],
+        ["full", "0.0003"],
+    ]
+    assert text.count("By epochs") == 2
+    found = [borngap.read_forecast(files / "both" / name).summary for name in ("lora", "full")]
+    for summary in found:
+        assert [entry["epochs"] for entry in summary["curve"]] == [2, 3, 4]
+        assert summary["run"]["settings"]["budget"] == 0.5
+        assert summary["cost"]["of_run"] <= 0.5
+    assert json.loads(shown(*command(files, *options, "--json")))["methods"] == found
+
+
 def test_without_terms_synonyms_are_watched(files):
     found = json.loads(shown(*command(files, "--epochs", 2, "--json", terms=False)))
     assert found["run"]["watched"] == "synonyms"
@@ -110,6 +127,10 @@ def test_a_hosts_arguments_are_read(files):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--epochs", "3"], "--epochs is for the forecast of a run"),
+    (["--methods", "lora,full"], "--methods is for the forecast of a run"),
+    ([*RUN, "--methods", "lora"], "methods are compared two or more"),
+    ([*RUN, "--methods", "lora:1e-3,full", "--lrs", "1e-4,1e-3"], "a rate of its own beside --lrs"),
+    ([*RUN, "--epochs", "5:1"], "can't read the epochs"),
     (["--watch", "held.jsonl"], "--watch is for the forecast of a run"),
     (["--batch-size", "16"], "--batch-size is for the forecast of a run"),
     (["--lrs", "1e-4,1e-3"], "--lrs is for the forecast of a run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ import borngap
 from borngap.data.rows import of_objects
 from borngap.errors import UserError
 from borngap.model.load import Loaded
+from borngap.pilot.design import look_tokens
+from borngap.pilot.draw import counts_of, pilot_steps
 from borngap.pilot.pilotfolder import read_forecast
-from borngap.pilot.prepare import asked_of, forecast_run, prepare_run
-from borngap.pilot.record import best_rate, idle_notes
+from borngap.pilot.plan import run_plan
+from borngap.pilot.prepare import asked_of, forecast_run, prepare_run, with_passes
+from borngap.pilot.record import best_entry, idle_notes
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import find
+from borngap.pilot.wholerun import prepared
 from borngap.training import Training
 from borngap.usage.allowed import Allowed
 
@@ -231,10 +236,62 @@ def entry(rate, ahead, over=None):
 
 
 def test_the_rate_to_use():
-    assert best_rate([entry(1, 0.5), entry(2, 0.8), entry(3, 0.805)]) == 2
-    assert best_rate([entry(1, 0.5, 0.1), entry(2, 0.8, 0.7)]) == 1, "over-use counts against it"
-    assert best_rate([entry(1, None), entry(2, 0.2)]) == 2
-    assert best_rate([entry(1, None)]) is None
+    assert best_entry([entry(1, 0.5), entry(2, 0.8), entry(3, 0.805)])["rate"] == 2
+    assert best_entry([entry(1, 0.5, 0.1), entry(2, 0.8, 0.7)])["rate"] == 1, "over-use counts against it"
+    assert best_entry([entry(1, None), entry(2, 0.2)])["rate"] == 2
+    assert best_entry([entry(1, None)]) is None
+
+
+@pytest.mark.parametrize(("schedule", "is_beginning"), [("constant", True), ("linear", False)])
+def test_a_run_of_fewer_epochs_is_the_beginning_of_a_longer_one_where_the_rate_is_constant(
+    tokenizer, schedule, is_beginning
+):
+    loaded = Loaded("tiny", tiny("llama-tied", len(tokenizer)), tokenizer)
+    training, settings = Training(**vars(TRAINING) | {"schedule": schedule}), Piloting(epochs=4.0, budget=0.3)
+    asked = asked_of(of_objects(HELD_OUT), TERMS, None, Allowed())
+    job = with_passes(prepare_run(loaded, of_objects(ROWS), asked, training, settings), (1.0, 2.0, 4.0))
+    short = run_plan(job.plan.rows, training, Piloting(epochs=2.0))
+    count = len(short.steps)
+    assert short.steps == job.plan.steps[:count]
+    assert (short.rates == job.plan.rates[:count]) == is_beginning
+    assert [epochs for epochs, _ in job.stops] == [1, 2, 4]
+    assert [share for _, share in job.stops] == pytest.approx([0.25, 0.5, 1], abs=0.01)
+    assert with_passes(job, (4.0,)).stops == job.stops
+
+
+def cut_short(tokenizer, model, training, pilot):
+    """Gaps after the steps of the same pilot up to a quarter of its dose."""
+    settings = Piloting(epochs=4.0, budget=0.5, allowed_field="right")
+    asked = asked_of(of_objects(HELD_OUT), TERMS, None, Allowed(None, "right"))
+    job = prepare_run(Loaded("tiny", model, tokenizer), of_objects(ROWS), asked, training, settings)
+    lookout = find(job.loaded, asked, training, job.settings, look_tokens(job.plan, 0.5, 5)).lookout
+    counts = counts_of(job.plan, {spot.gold_id for spot in lookout.spots})
+    whole = pilot_steps(job.plan, pilot["steps"], pilot["share"], counts, 0)
+    count = next(k for k in range(1, pilot["steps"]) if sum(whole.rates[:k]) >= sum(whole.rates) / 4 - 1e-12)
+    part = replace(whole, rows=whole.rows[:count], rates=whole.rates[:count], spans=whole.spans[:count])
+    with prepared(job) as trainee:
+        trainee.train(job.plan, part, 0)
+        return lookout.look(trainee.model).gaps.tolist()
+
+
+def test_epochs_are_told_by_one_pilot_read_where_their_dose_is_done(tokenizer, tmp_path):
+    model, plan = tiny("llama-tied", len(tokenizer)), Training(**vars(TRAINING) | {"schedule": "constant"})
+    options = {"training": plan, "budget": 0.5}
+    found = run(tokenizer, model, passes=(1, 2, 4), out=tmp_path / "a", **options).summary
+    stored = json.loads((tmp_path / "a" / "pilots" / "00-0-0.json").read_text())
+    looked = json.loads((tmp_path / "a" / "base.json").read_text())["looked"]
+    assert [entry["epochs"] for entry in found["curve"]] == [1, 2, 4]
+    assert found["all"] in found["curve"]
+    assert found["epochs_to_use"] == found["all"]["epochs"]
+    assert stored["looked"] == 3 * looked
+    assert stored["midway"][0] == pytest.approx(cut_short(tokenizer, model, plan, found["all"]["pilot"]))
+    places = read_forecast(tmp_path / "a").places
+    assert places["epochs"].unique().sort().to_list() == [1, 2, 4]
+    alone = run(tokenizer, model, epochs=4.0, **options).summary["all"]
+    last = found["curve"][-1]
+    assert last["pilot"]["steps"] <= alone["pilot"]["steps"], "looks on the way cost"
+    with pytest.raises(UserError, match="out of range"):
+        run(tokenizer, model, passes=(2, 1))
 
 
 def test_a_forecast_no_better_than_none_says_so(tokenizer):

@@ -25,10 +25,11 @@ LEFT_OUT = {
     ("finetune", Training): set(),
     ("critical", Training): {"rate", "stop", "forward", "dropout", "lora_dropout"},
     ("forecast", Training): {"seed", "joint", "shuffle", "forward", "stop"},
-    ("forecast", Piloting): {"chunk", "seed"},
+    ("forecast", Piloting): {"chunk", "seed", "epochs"},
     ("sweep", Training): {"rate", "seed", "joint", "batch_size", "shuffle", "criterion"},
     ("scan", Scanning): {"pairs", "terms"},
 }
+_SAME_NAME = {"--criterion", "--pairs", "--terms", "--epochs"}  # options of the command itself
 OWN_DEFAULTS = {("sweep", "method"): "lora"}
 
 
@@ -62,7 +63,7 @@ def test_an_option_may_have_a_panel_of_its_own():
 
 def test_no_other_option_of_training_is_offered():
     for (command, settings), out in LEFT_OUT.items():
-        assert options(command).keys() & {flag(name) for name in out} <= {"--criterion", "--pairs", "--terms"}, settings
+        assert options(command).keys() & {flag(name) for name in out} <= _SAME_NAME, settings
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from borngap.cli.arguments import ModelPlace
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say
 from borngap.errors import UserError
 from borngap.pilot.settings import Piloting
+from borngap.rates import read_passes, read_rates
 from borngap.report.text import MISSING
 from borngap.shown import visible
-from borngap.training import Training
+from borngap.training import STANDARD_RATES, Method, Training
 
 if TYPE_CHECKING:
     from borngap.pilot.wholerun import RunProgress
@@ -41,6 +42,7 @@ class RunOptions:
         allowed: file of rows in which words to avoid are right.
         lrs: learning rates.
         epochs: numbers of epochs.
+        methods: training methods, each with its rate or without.
         from_args: file of a host's arguments.
         language: of TBX with several.
         split: of a hub data set.
@@ -54,6 +56,7 @@ class RunOptions:
     allowed: Path | None
     lrs: str | None
     epochs: str | None
+    methods: str | None
     from_args: Path | None
     language: str | None
     split: str
@@ -119,7 +122,6 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
     from borngap.data.source import source_of
     from borngap.pilot.hostargs import of_arguments, read_arguments
     from borngap.pilot.prepare import forecast_run
-    from borngap.rates import read_passes, read_rates
 
     passes = () if given.epochs is None else read_passes(given.epochs)
     rates = () if given.lrs is None else read_rates(given.lrs)
@@ -129,17 +131,62 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
         training, piloting = of_arguments(read_arguments(given.from_args), training, piloting, kind)
     if passes:
         piloting = replace(piloting, epochs=passes[-1])
-    loaded = source.load()
-    with Progress("reading rows") as bar:
-        found = forecast_run(
-            loaded.model, loaded.tokenizer, rows, given.watch, terms=given.terms, contexts=given.contexts,
-            allowed=given.allowed, training=training, settings=piloting, rates=rates, passes=passes, out=given.out,
-            split=given.split, language=given.language, name=source.model, on_progress=_seen(bar),
-        )  # fmt: skip
+    plans = [(training, piloting, given.out)] if given.methods is None else _each(given, training, piloting, rates)
+    loaded, summaries = source.load(), list[dict[str, Any]]()
+    for chosen, settings, out in plans:
+        with Progress("reading rows") as bar:
+            made = forecast_run(
+                loaded.model, loaded.tokenizer, rows, given.watch, terms=given.terms, contexts=given.contexts,
+                allowed=given.allowed, training=chosen, settings=settings, rates=rates, passes=passes, out=out,
+                split=given.split, language=given.language, name=source.model, on_progress=_seen(bar),
+            )  # fmt: skip
+        summaries.append(made.summary)
     if json:
-        print_json(found.summary)
-    else:
-        _report(found.summary, given.out)
+        print_json(summaries[0] if given.methods is None else {"schema": 1, "methods": summaries})
+        return
+    for summary, (_, _, out) in zip(summaries, plans, strict=True):
+        _report(summary, out)
+    if given.methods is not None:
+        _methods(summaries)
+
+
+def _each(
+    given: RunOptions, training: Training, piloting: Piloting, rates: Sequence[float]
+) -> list[tuple[Training, Piloting, Path | None]]:
+    """A plan a method: each has its share of the budget, and a folder of its own."""
+    found = []
+    parts = [part.partition(":") for part in (given.methods or "").split(",")]
+    names = [name.strip() for name, _, _ in parts]
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise UserError("methods are compared two or more, each once", rule="such as lora:2e-4,full:2e-5", found=names)
+    for name, (_, told, rate) in zip(names, parts, strict=True):
+        if told and rates:
+            raise UserError("a method has a rate of its own beside --lrs", rule="either of both", found=given.methods)
+        standard = training.rate == STANDARD_RATES[training.method]  # no rate was given
+        own = replace(
+            training,
+            method=cast(Method, name),
+            rate=read_rates(rate)[0] if told else None if standard else training.rate,
+        )
+        settings = replace(piloting, budget=piloting.budget / len(parts))
+        found.append((own, settings, None if given.out is None else given.out / name))
+    return found
+
+
+def _methods(summaries: Sequence[Mapping[str, Any]]) -> None:
+    """Print a row a method."""
+    rows = [
+        [s["run"]["training"]["method"], f"{s['all']['rate']:g}", _percent(s["all"]["ahead_after"]),
+         _between(s["all"]["low"], s["all"]["high"]), _percent(s["all"]["over_use_after"]), s["all"]["flips"],
+         s["all"]["undecided"], s["all"]["stays_behind"], _of_run(s)]
+        for s in summaries
+    ]  # fmt: skip
+    headings = ["method", "rate", "lead", "90 % interval", "over-use", "come ahead", "undecided", "stay behind", "cost"]
+    print_table(fitted_table("\nBy method", headings, rows, 2, keys=1))
+
+
+def _of_run(summary: Mapping[str, Any]) -> str:
+    return f"{summary['cost']['of_run']:.1%}"
 
 
 def _seen(bar: Progress) -> Callable[[RunProgress], None]:

@@ -68,6 +68,13 @@ def forecast(
             rich_help_panel=_OF_A_RUN,
         ),
     ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods to compare, with rates of their own, such as lora:2e-4,full:2e-5; they share the budget.",
+            rich_help_panel=_OF_A_RUN,
+        ),
+    ] = None,
     from_args: Annotated[
         Path | None,
         typer.Option(help="JSON of TrainingArguments or SFTConfig, in place of the options for them."),
@@ -106,7 +113,7 @@ def forecast(
     will lead after this run.
     """
     training = replace(training, seed=seeds[0])
-    given = RunOptions(data, watch, terms, contexts, allowed, lrs, epochs, from_args, language, split, out)
+    given = RunOptions(data, watch, terms, contexts, allowed, lrs, epochs, methods, from_args, language, split, out)
     if data is not None:
         check_run_options(seeds, by, max_lr, no_lora=no_lora)
         run_forecast(source, given, training, piloting, json=json)
