@@ -165,7 +165,7 @@ def _each(
         standard = training.rate == STANDARD_RATES[training.method]  # no rate was given
         own = replace(
             training,
-            method=cast(Method, name),
+            method=cast("Method", name),
             rate=read_rates(rate)[0] if told else None if standard else training.rate,
         )
         settings = replace(piloting, budget=piloting.budget / len(parts))
