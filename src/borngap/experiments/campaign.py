@@ -93,25 +93,34 @@ def _reproduce(folder: Path, model: str, plan: Plan, report: OnProgress, device:
     base = kept(there / "base.json", lambda: base_of(model, plan.contexts, plan.scope, device))
     contexts = [plan.contexts[row["context"]] for row in base["contexts"]]
     work = _Work(there, model, contexts, plan, tuple(base["lora_targets"]), report, device)
-    for search in searches(plan):
-        work.search(search)
-    for search in checked_by_runs(plan):
-        work.brackets(search)
-    # LoRA first: stacked, its runs take a fraction of the others', and a stop leaves more behind
-    for arm, planned in sorted(sweeps(there, model, plan, base), key=lambda found: found[0].scale != "lora"):
-        folder_of = there / "sweeps" / arm.id
-        if is_complete(folder_of):
-            continue
-        run_sweep(
-            planned,
-            folder_of,
-            workers=1,  # models share the processors already
-            device=device,
-            on_run=lambda done, total, arm=arm: report(model, arm.title, done, total),  # type: ignore[misc]
-        )
+    for method in _cheapest_first(plan):
+        for search in (found for found in searches(plan) if found.method == method):
+            work.search(search)
+        for search in (found for found in checked_by_runs(plan) if found.method == method):
+            work.brackets(search)
+        for arm, planned in sweeps(there, model, plan, base, method):
+            _swept(there / "sweeps" / arm.id, model, arm, planned, report, device)
     for arm, planned in sweeps(there, model, plan, base):
         if arm.id in MAIN and plan.scope.ends:
             _ends(there, model, planned, arm, rates(there, plan, base, arm), report, device)
+
+
+def _cheapest_first(plan: Plan) -> list[Method]:
+    """LoRA first: stacked, its runs take a fraction of the others', and a stop leaves a whole method behind."""
+    methods = dict.fromkeys(search.method for search in searches(plan))
+    return sorted(methods, key=lambda method: method != "lora")
+
+
+def _swept(folder: Path, model: str, arm: Arm, planned: SweepPlan, report: OnProgress, device: str) -> None:
+    """Do what is left of an arm's runs."""
+    if not is_complete(folder):
+        run_sweep(
+            planned,
+            folder,
+            workers=1,  # models share the processors already
+            device=device,
+            on_run=lambda done, total: report(model, arm.title, done, total),
+        )
 
 
 def undone(folder: Path, model: str, plan: Plan) -> list[str]:
@@ -167,12 +176,14 @@ def is_complete(folder: Path) -> bool:
     return len(sweep.finished) == sweep.planned
 
 
-def sweeps(there: Path, model: str, plan: Plan, base: dict[str, Any]) -> Iterator[tuple[Arm, SweepPlan]]:
-    """Yield the arms of a model with their plans, from what is stored of it."""
+def sweeps(
+    there: Path, model: str, plan: Plan, base: dict[str, Any], method: Method | None = None
+) -> Iterator[tuple[Arm, SweepPlan]]:
+    """Yield the arms of a model, all or a method's, with their plans, from what is stored of it."""
     contexts = [plan.contexts[row["context"]] for row in base["contexts"]]
     for name in plan.scope.arms:
         arm = ARMS[name]
-        if arm.untied and base["model"]["tied"]:
+        if (arm.untied and base["model"]["tied"]) or method not in (None, arm.scale):
             continue
         chosen = list(rates(there, plan, base, arm))
         planned = plan_of(arm, plan.scope, model, contexts, chosen, tuple(base["lora_targets"]))
