@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from borngap.cli.show import fitted_table, print_table, say
-from borngap.cli.usagesummaries import print_change, print_usage
+from borngap.cli.usagesummaries import print_change, print_forecast, print_usage
 from borngap.report.anyrecord import Shown
 from borngap.report.records import ComparisonSummary, ForecastRecord, ScanSummary, Summary
 from borngap.report.text import MISSING, number, rate
@@ -27,6 +27,8 @@ def print_summary(summary: Shown) -> None:
         _scan(summary)
     elif summary["kind"] == "terms":
         print_usage(summary)
+    elif summary["kind"] == "forecast":
+        print_forecast(summary)
     else:
         print_change(summary)
 

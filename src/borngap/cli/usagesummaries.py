@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from borngap.cli.show import fitted_table, print_table, say
+from borngap.report.foretold.records import ForetoldSummary
+from borngap.report.foretold.shown import CURVE_HEADINGS, TERM_HEADINGS, curve_lines, term_line
 from borngap.report.text import number
 from borngap.report.usage.markdown import change_headings, change_lines, harm_tables, usage_line
 from borngap.report.usage.records import ChangeSummary, UsageSummary
@@ -38,3 +40,14 @@ def print_usage(s: UsageSummary) -> None:
         say(f"note: {text}")
     headings = ["wanted", "to avoid", "due", "success", "first", "other is right", "over-use", "leak", "missing"]
     print_table(fitted_table("\nTerms", headings, [usage_line(r) for r in (*s["terms"], s["all"])], 2, keys=2))
+
+
+def print_forecast(s: ForetoldSummary) -> None:
+    """Print what a run will come to."""
+    say(s["verdict"])
+    for text in s["notes"]:
+        say(f"note: {text}")
+    if s["curve"]:
+        print_table(fitted_table("\nBy rate and epochs", CURVE_HEADINGS, curve_lines(s), 1, keys=1))
+    lines = [term_line(r) for r in (*s["terms"], s["all"])]
+    print_table(fitted_table("\nTerms, worst first", TERM_HEADINGS, lines, 2, keys=2))

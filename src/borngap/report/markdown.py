@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from borngap.report.anyrecord import Shown
 from borngap.report.charts.charts import TERM_PANEL
 from borngap.report.charts.series import thinned
+from borngap.report.foretold.records import ForetoldSummary
+from borngap.report.foretold.shown import foretold_blocks
 from borngap.report.markup import escaped, table
 from borngap.report.records import (
     ComparedEntry,
@@ -60,11 +62,13 @@ def markdown(summary: Shown) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _blocks(summary: Summary | ComparisonSummary | ScanSummary | UsageSummary) -> list[str]:
+def _blocks(summary: Summary | ComparisonSummary | ScanSummary | UsageSummary | ForetoldSummary) -> list[str]:
     if summary["kind"] == "report":
         return _report(summary)
     if summary["kind"] == "compare":
         return _compared(summary)
+    if summary["kind"] == "forecast":
+        return foretold_blocks(summary)
     return scan_blocks(summary) if summary["kind"] == "scan" else usage_blocks(summary)
 
 

@@ -14,6 +14,7 @@ from borngap.changes.ofterms import compared_terms
 from borngap.errors import UserError
 from borngap.files import write_whole
 from borngap.kinds import kind_of
+from borngap.pilot.pilotfolder import FORECASTS
 from borngap.report.anyrecord import Shown
 from borngap.report.charts.pictures import save_pictures
 from borngap.report.compare import comparison, refuse_number
@@ -23,6 +24,7 @@ from borngap.report.facts.forecasts import read_forecasts
 from borngap.report.facts.phases import phase_record
 from borngap.report.facts.runfacts import RunFacts, read_facts
 from borngap.report.facts.scanfacts import is_scan, read_scan_facts
+from borngap.report.foretold.told import foretold_summary
 from borngap.report.markdown import markdown
 from borngap.report.page.html import page
 from borngap.report.scan import scan_summary
@@ -35,7 +37,7 @@ from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 from borngap.usage.usagefolder import TERMS
 
 FORMATS = ("html", "md", "json")
-_REPORTED = "RUN, SWEEP, scan or TERMS folders, and forecasts of contexts as JSON"
+_ALONE = (TERMS.name, FORECASTS.name)
 _COMPARED = "RUN folders, as `borngap finetune` or a callback writes them, or only scan folders, or only TERMS folders"
 
 
@@ -134,7 +136,7 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
 
     Args:
         *inputs: RUN folders, SWEEP folders, and JSON files that ``borngap forecast`` or ``borngap critical`` printed;
-            or one scan folder, finished or not; or one TERMS folder.
+            or one scan folder, finished or not; or one TERMS or FORECAST folder.
         with_geometry: whether the bulk geometry of the runs' models is measured, where a model is at hand.
 
     Returns:
@@ -143,13 +145,9 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
     Raises:
         UserError: an input is none of these.
     """
-    alone = [path for path in map(Path, inputs) if is_scan(path) or kind_of(path) == TERMS.name]
+    alone = [path for path in map(Path, inputs) if is_scan(path) or kind_of(path) in _ALONE]
     if alone:
         return _alone(alone[0], inputs)
-    foretold = next((path for path in map(Path, inputs) if kind_of(path) == "FORECAST"), None)
-    if foretold is not None:
-        fix = "the same borngap forecast command prints it again; its numbers are in summary.json and places.parquet"
-        raise UserError("the forecast of a run has no page", rule=_REPORTED, found=str(foretold), fix=fix)
     files = [path for path in map(Path, inputs) if path.is_file()]
     folders = [path for path in map(Path, inputs) if path not in files]
     sweeps = [path for path in folders if (path / SWEEP_FILE).is_file()]
@@ -163,13 +161,15 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
 
 
 def _alone(folder: Path, inputs: Sequence[str | Path]) -> Report:
-    """The report of a scan or of a TERMS folder."""
-    kind = SCAN.name if is_scan(folder) else TERMS.name
+    """The report of a scan, of a TERMS or of a FORECAST folder."""
+    kind = SCAN.name if is_scan(folder) else str(kind_of(folder))
     if len(inputs) > 1:
         rule, found = f"one {kind} folder and nothing else", ", ".join(map(str, inputs))
-        fix = f"borngap compare puts {kind} folders side by side"
+        fix = None if kind == FORECASTS.name else f"borngap compare puts {kind} folders side by side"
         raise UserError(f"a {kind} has a report of its own", rule=rule, found=found, fix=fix)
-    return Report(scan_summary(read_scan_facts(folder)) if kind == SCAN.name else usage_summary(folder))
+    if kind == SCAN.name:
+        return Report(scan_summary(read_scan_facts(folder)))
+    return Report(usage_summary(folder) if kind == TERMS.name else foretold_summary(folder))
 
 
 def comparison_of(*folders: str | Path) -> Report:

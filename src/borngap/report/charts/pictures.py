@@ -19,9 +19,9 @@ from borngap.report.charts import charts, scancharts, usagecharts
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.charts.scancharts import gap_rows, point_rows
 from borngap.report.charts.series import series
+from borngap.report.foretold.shown import drawn_forecast
 from borngap.report.page.palette import LIGHT
 from borngap.report.records import ComparisonSummary, ScanSummary, Summary
-from borngap.report.usage.records import ChangeSummary, UsageSummary
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
 _UNSEEN = re.compile(r'<(?:path|line) [^>]*opacity="0"/>')  # half of the file
@@ -107,7 +107,7 @@ def pictures(summary: Shown) -> dict[str, Picture]:
         return _of_comparison(summary)
     if summary["kind"] == "scan":
         return _of_scan(summary)
-    return _of_usage(summary)
+    return _of_usage(drawn_forecast(summary) if summary["kind"] == "forecast" else usagecharts.drawn(summary))
 
 
 def _of_scan(summary: ScanSummary) -> dict[str, Picture]:
@@ -119,9 +119,9 @@ def _of_scan(summary: ScanSummary) -> dict[str, Picture]:
     return found
 
 
-def _of_usage(summary: ChangeSummary | UsageSummary) -> dict[str, Picture]:
+def _of_usage(drawn: Mapping[str, usagecharts.Drawn]) -> dict[str, Picture]:
     found = {}
-    for name, chart in usagecharts.drawn(summary).items():
+    for name, chart in drawn.items():
         single = _single(usagecharts.shares_chart(chart.sides, LIGHT), {"shares": chart.rows}, 420).specification
         found[name.replace("_", "-")] = Picture(
             single | {"title": {"text": chart.title, "anchor": "start", "offset": 8}}

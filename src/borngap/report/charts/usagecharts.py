@@ -100,10 +100,10 @@ def _changes(s: ChangeSummary, measure: str) -> list[ChartRow]:
     for order, record in enumerate([s["all"], *s["rows"][:DRAWN]]):
         numbers = record["success"] if measure == "success" else record["over_use"]
         if numbers is not None and numbers["places"]:
-            label = _label(record["use"], record["avoid"])
+            label = term_label(record["use"], record["avoid"])
             each = zip(numbers["shares"], numbers["lows"], numbers["highs"], strict=True)
             rows += [
-                _row(order, label, side, shares, numbers["places"]) | {"turn": turn}
+                share_row(order, label, side, shares, numbers["places"]) | {"turn": turn}
                 for turn, (side, shares) in enumerate(zip(s["sides"], each, strict=True))
             ]
     return rows
@@ -116,17 +116,21 @@ def _shares(s: UsageSummary, measure: str) -> list[ChartRow]:
         over_use = (record["over_use"], record["over_use_low"], record["over_use_high"]), record["right_avoid"]
         shares, places = success if measure == "success" else over_use
         if shares[0] is not None:
-            rows.append(_row(order, _label(record["use"], record["avoid"]), "share", shares, places) | {"turn": 0})
+            rows.append(
+                share_row(order, term_label(record["use"], record["avoid"]), "share", shares, places) | {"turn": 0}
+            )
     return rows
 
 
-def _label(use: str | None, avoid: str | None) -> str:
+def term_label(use: str | None, avoid: str | None) -> str:
+    """Return what a term is called in a chart; all terms where both words are None."""
     if use is None or avoid is None:
         return _ALL
     return " / ".join(isolated(ending(text, _NAMED)) for text in (use, avoid))
 
 
-def _row(order: int, label: str, side: str, shares: tuple[Number, Number, Number], places: int) -> ChartRow:
+def share_row(order: int, label: str, side: str, shares: tuple[Number, Number, Number], places: int) -> ChartRow:
+    """Return a row of ``shares_chart``: share, low and high of a term and side."""
     share, low, high = shares
     words = f"{100 * share:.0f} %" if share is not None else ""
     interval = "" if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f} %"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from borngap.report.charts.usagecharts import DRAWN, drawn, shares_chart
+from collections.abc import Mapping
+
+from borngap.report.charts.usagecharts import DRAWN, Drawn, drawn, shares_chart
+from borngap.report.foretold.records import ForetoldSummary
+from borngap.report.foretold.shown import drawn_forecast
 from borngap.report.page.pagedata import PageData, still, still_page
 from borngap.report.usage.markdown import harm_tables
 from borngap.report.usage.records import ChangeSummary, UsageSummary
@@ -24,13 +28,22 @@ def usage_content(s: UsageSummary) -> tuple[PageData, dict[str, object]]:
     return data, content | {"more": _more(len(s["terms"]))}
 
 
+def forecast_content(s: ForetoldSummary) -> tuple[PageData, dict[str, object]]:
+    """Return what the page of a FORECAST folder shows beside its record."""
+    return _of_charts(drawn_forecast(s))
+
+
 def _more(number: int) -> int | None:
     """How many are drawn, where that is not all."""
     return DRAWN if number > DRAWN else None
 
 
 def _charts(s: ChangeSummary | UsageSummary) -> tuple[PageData, dict[str, object]]:
-    charts = {f"still-{name}": chart for name, chart in drawn(s).items()}
+    return _of_charts(drawn(s))
+
+
+def _of_charts(found: Mapping[str, Drawn]) -> tuple[PageData, dict[str, object]]:
+    charts = {f"still-{name}": chart for name, chart in found.items()}
     stills = {name: still(shares_chart(chart.sides), {"shares": chart.rows}) for name, chart in charts.items()}
     told = {
         name: "; ".join(f"{row['label']}, {row['side']} {row['words']}" for row in chart.rows)

@@ -1,0 +1,1 @@
+"""Reports of FORECAST folders: what a run on a data set will come to."""

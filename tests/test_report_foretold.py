@@ -1,0 +1,81 @@
+"""Reports of FORECAST folders, and of live forecasts held against what happened."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.hosts import CONTEXTS, trainer
+from tests.test_forecast_runs import run
+
+import borngap
+from borngap.errors import UserError
+from borngap.report.report import report_of
+from borngap.track.callback import BornGapCallback
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer):
+    path = tmp_path_factory.mktemp("foretold") / "forecast"
+    run(tokenizer, rates=(3e-4, 1e-3), budget=0.6, out=path)
+    return path
+
+
+def test_the_page_of_a_forecast_holds_its_numbers(folder):
+    told, made = borngap.read_forecast(folder), report_of(folder)
+    s, all_ = made.summary, told.summary["all"]
+    assert s["kind"] == "forecast"
+    assert s["all"]["ahead_after"] == pytest.approx(all_["ahead_after"], abs=1e-3)
+    assert f"{100 * all_['ahead_after']:.0f} % (" in s["verdict"]
+    assert [p["all"]["ahead_after"] for p in s["curve"]] == pytest.approx(
+        [e["ahead_after"] for e in told.summary["curve"]], abs=1e-3
+    )
+    assert [p["label"] for p in s["curve"]] == ["3e−4", "1e−3"]
+    assert sum(p["to_use"] for p in s["curve"]) == 1
+    own = [p for p in told.summary["places"] if p["kind"] == "due"]
+    assert [q["gaps"][1] for q in s["worst"]] == pytest.approx(sorted(p["forecast_gap"] for p in own)[:100], abs=0.01)
+    assert sum(s["counts"].values()) == len(own)
+    assert {"curve.svg", "terms.png"} <= {path.name for path in made.save_charts(folder.parent / "charts")}
+
+
+def test_it_is_the_same_as_markdown_json_and_page_and_can_go_without_text(folder):
+    made = report_of(folder)
+    worst = made.summary["worst"][0]
+    assert worst["before"].strip()
+    for text in (made.html, made.markdown):
+        assert made.summary["verdict"] in text
+        assert worst["before"].strip() in text
+        assert "to use" in text
+    assert json.loads(made.json) == made.summary
+    bare = made.without_text()
+    assert bare.summary["worst"][0]["before"] == ""
+    assert worst["before"].strip() not in bare.html
+    with pytest.raises(UserError, match="a report of its own"):
+        report_of(folder, folder)
+
+
+def test_live_forecasts_are_held_against_the_end(tmp_path):
+    watcher = BornGapCallback(CONTEXTS, every=2, out=tmp_path / "run")
+    trainer(tmp_path / "host", [watcher], max_steps=8).train()
+    stored, made = borngap.read_run(tmp_path / "run"), report_of(tmp_path / "run", with_geometry=False)
+    (live,) = made.summary["live"]
+    last = stored.steps.filter(stored.steps["step"] == 8).sort("context")["logit_gap"].to_numpy()
+    assert [row["step"] for row in live["rows"]] == [2, 4, 6]
+    for row in live["rows"]:
+        told = stored.forecasts.filter(stored.forecasts["step"] == row["step"]).sort("context")
+        low, high = told["low"].to_numpy(), told["high"].to_numpy()
+        assert (row["lead"], row["behind"]) == ((low > 0).sum(), (high <= 0).sum())
+        assert row["undecided"] == 3 - row["lead"] - row["behind"]
+        assert row["lead_came"] == ((low > 0) & (last > 0)).sum()
+        assert row["behind_came"] == ((high <= 0) & (last > 0)).sum()
+        assert row["error"] == pytest.approx(np.median(np.abs(told["gap"].to_numpy() - last)))
+    assert live["sentence"].startswith("At step 2 of 8, 25 % of the dose done, ")
+    for text in (made.html, made.markdown):
+        assert live["sentence"] in text
+
+
+def test_a_run_that_was_ended_early_has_no_end_to_hold_forecasts_against(tmp_path):
+    watcher = BornGapCallback(CONTEXTS, every=1, stop="hopeless", out=tmp_path / "run")
+    trainer(tmp_path / "host", [watcher], max_steps=8, learning_rate=1e-9).train()
+    (live,) = report_of(tmp_path / "run", with_geometry=False).summary["live"]
+    assert live["sentence"].startswith("The run ended at step 3 of 8")
+    assert {row["lead_came"] for row in live["rows"]} == {None}
