@@ -21,6 +21,8 @@ import numpy as np
 
 from borngap.data.source import source_of
 from borngap.judge.watch import Watch
+from borngap.live.live import LiveForecast
+from borngap.live.outlook import NORMAL_90, Looks, Told, outlook
 from borngap.model.load import load, quiet
 from borngap.pilot.design import look_tokens
 from borngap.pilot.draw import PilotSteps
@@ -29,8 +31,6 @@ from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import find
 from borngap.pilot.wholerun import prepared
 from borngap.resample import percentile_interval
-from borngap.live.live import LiveForecast
-from borngap.live.outlook import NORMAL_90, Looks, Told, outlook
 from borngap.training import Training
 from borngap.usage.allowed import Allowed
 from borngap.zoo.housestyle import house_style

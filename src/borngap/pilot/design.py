@@ -9,10 +9,11 @@ from borngap.pilot.plan import StepPlan
 from borngap.pilot.settings import FEWEST_STEPS
 
 FORWARD_BACKWARD = 3  # forward and backward of a token, in forwards of one
-SHARE = 0.5  # rows of a pilot's step over those of a run's: quarters made the change too small
-LONGEST_SPAN = 10.0  # steps of the run that one of the pilot's stands for, while its steps have two rows or more
+SHARE, ADAPTER_SHARE = 0.5, 0.125  # rows of a pilot's step over those of a run's: of all weights, and of adapters
+LONGEST_SPAN = 10.0  # steps of the run that one of the pilot's stands for, while its steps have enough rows
+ADAPTER_SPAN = 2.0  # the shortest under adapters: larger batches do more than steps that are shorter still
 _WATCHING = 1 / 3  # of the budget, at most, goes into looks at the watched places
-_FEWEST_ROWS = 2
+_FEWEST_ROWS = 2  # of all weights; of adapters 1
 _SHORTER = 1.5  # times as many steps, at least, for a pilot that is to stay in the stable range where one did not
 
 
@@ -48,6 +49,8 @@ def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:
 def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design:
     """Say what pilots a budget buys: as short spans as it goes with half batches, and no more than whole ones.
 
+    Under adapters with eighths of batches: their steps go too far sooner, the product of two matrices being trained.
+
     Args:
         plan: the run.
         budget: share of the run's gradients that the pilots may take together.
@@ -61,9 +64,11 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
         UserError: it does not buy 4 steps.
     """
     full = plan.passes / len(plan.steps)
-    least = min(1.0, _FEWEST_ROWS / full)
+    of_all = plan.training.method != "lora"
+    usual, rows, shortest = (SHARE, _FEWEST_ROWS, 1.0) if of_all else (ADAPTER_SHARE, 1, ADAPTER_SPAN)
+    least = min(1.0, rows / full)
     each = max(0.0, budget) / pilots
-    share = max(least, min(SHARE, each * LONGEST_SPAN), min(1.0, each))
+    share = max(least, min(usual, each * LONGEST_SPAN), min(1.0, each * shortest))
     steps = min(len(plan.steps), int(len(plan.steps) * each / share + 1e-9))
     fewest = min(FEWEST_STEPS, len(plan.steps))
     if steps < fewest:
