@@ -3,7 +3,7 @@
     python benchmarks/live_runs.py --runs docs-gpt2-s:full:1e-4:cosine,docs-llama:lora:2e-3:constant --steps 160
 
 A run is MODEL:METHOD:RATE:SCHEDULE on the house style of ``borngap demo``. Before it a forecast at a tenth of its cost
-is made (``borngap forecast --data``), whose places it is watched at, at 20 looks. What a folder holds is not done again.
+is made (``borngap forecast --data``), whose places it is watched at, at 20 looks. What a folder holds is not redone.
 A line a run and share of the dose, without the stored forecast and with it; then over all runs, with 95 % intervals by
 drawing the runs again: of the words that are behind, how many told to stay behind did (precision), how many that stayed
 were told (recall), as the callback tells it; orders right, beside those of "as it is now"; gaps within 90 % intervals;
