@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,14 +149,7 @@ def _steps(column: Column) -> Table:
 
 def page(text: str, found: dict[str, Column]) -> str:
     """Return the page with everything between its marks made again."""
-    there = {name: column for name, column in found.items() if column.studies}
-    made = {
-        "claims": claims_table(found),
-        "brackets": "\n\n".join(_titled(name, _brackets(column)) for name, column in there.items()),
-        "single steps": "\n\n".join(
-            _titled(name, table) for name, column in there.items() if (table := _steps(column)).rows.height
-        ),
-    }
+    made = {"claims": claims_table(found), "brackets": _all(_brackets, found), "single steps": _all(_steps, found)}
     for name, block in made.items():
         begin, end = (mark.format(name) for mark in MARK)
         before, rest = text.split(begin)
@@ -176,17 +169,21 @@ def claims_table(found: dict[str, Column]) -> str:
             f"|{' --- |' * (3 + len(found))}",
         ]
         for claim in (claim for claim in CLAIMS if claim.source == source):
-            cells = [measured(of.get(claim.id)) if of else "not run yet" for of in known.values()]
+            cells = [_cell(column, known[name].get(claim.id)) for name, column in found.items()]
             told = [claim.claim, claim.paper or "–", *cells, f"{claim.rule.text}. {claim.basis}"]
             lines.append(f"| {' | '.join(text.replace('|', '/') for text in told)} |")
         lines.append("")
     return "\n".join([*lines, *(_summary(name, column) for name, column in found.items())])
 
 
-def measured(record: dict[str, Any] | None) -> str:
+def _cell(column: Column, record: dict[str, Any] | None) -> str:
+    if not column.claims or (column.undone and record is not None and record["n"] == 0):
+        return "not run yet"
+    return "–" if record is None else measured(record)
+
+
+def measured(record: dict[str, Any]) -> str:
     """Value, interval, number and verdict in one cell."""
-    if record is None:
-        return "–"
     if record["ours"] is None:
         return f"{record['why'].split('Not measured: ')[-1].rstrip('.')}; {SIGNS[record['verdict']]}"
     ends = "" if record["low"] is None else f" ({cell(record['low'])} to {cell(record['high'])})"
@@ -200,6 +197,12 @@ def _summary(name: str, column: Column) -> str:
     told = f"* {name}: of {len(column.claims)} claims {', '.join(f'{counts[v]} {v}' for v in JUDGEMENTS)}"
     runs = f"; {column.runs} runs" if column.runs is not None else ""
     return f"{told}{runs}; not done yet: {'; '.join(column.undone)}." if column.undone else f"{told}{runs}."
+
+
+def _all(made: Callable[[Column], Table], found: dict[str, Column]) -> str:
+    """A table of each model that has rows for it."""
+    tables = {name: made(column) for name, column in found.items() if column.studies}
+    return "\n\n".join(_titled(name, table) for name, table in tables.items() if table.rows.height)
 
 
 def _titled(name: str, table: Table) -> str:

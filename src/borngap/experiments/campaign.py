@@ -137,14 +137,14 @@ def undone(folder: Path, model: str, plan: Plan) -> list[str]:
     there = home(folder, model)
     if not (there / "base.json").is_file():
         return ["everything"]
-    lacking = [search.words for search in searches(plan) if not (there / "critical" / f"{search.name}.json").is_file()]
-    if lacking:
-        return [*(f"critical rates ({words})" for words in lacking), "what rests on them"]
-    brackets = [there / "brackets" / f"{search.method}.json" for search in checked_by_runs(plan)]
+    lacking = [search for search in searches(plan) if not (there / "critical" / f"{search.name}.json").is_file()]
+    waiting = {search.method for search in lacking}
+    brackets = [there / "brackets" / f"{s.method}.json" for s in checked_by_runs(plan) if s.method not in waiting]
     base = checked(there / "base.json")
     arms = [
         (arm, len(planned.runs), rates(there, plan, base, arm).values())
         for arm, planned in sweeps(there, model, plan, base)
+        if arm.scale not in waiting
     ]
     return [
         *(
@@ -154,6 +154,8 @@ def undone(folder: Path, model: str, plan: Plan) -> list[str]:
         ),
         *(_progress(there, arm, runs) for arm, runs, _ in arms if not is_complete(there / "sweeps" / arm.id)),
         *(f"forecast ends ({arm.title})" for arm, _, named in arms if _lacks_ends(there, plan, arm, named)),
+        *(f"critical rates ({search.words})" for search in lacking),
+        *(["what rests on them"] if lacking else []),
     ]
 
 
