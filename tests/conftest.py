@@ -11,7 +11,6 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from borngap.model import tokenrelations
 from borngap.zoo import fetched_names
 
 PROSE = """The old man felt shame and guilt. A shameful act, a guilty mind. Raise an error, throw an exception.
@@ -38,15 +37,6 @@ def pytest_collection_modifyitems(items):
         for mark in item.iter_markers("real"):
             if mark.args[0] not in there:
                 item.add_marker(pytest.mark.skip(reason=f"not fetched: borngap zoo fetch {mark.args[0]}"))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def kept_relations(tmp_path_factory):
-    """Keep the user's own cache of looked-up relations out of the tests."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenrelations, "cache_folder", lambda: folder)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from borngap.words import packed
 from borngap.words.inflection import FORMS, agree, forms, lemmas, related
-from borngap.words.packed import lines, packed_data, packed_pairs, unpacked
+from borngap.words.packed import WordList, packed_data, packed_pairs, packed_words, unpacked, write_packed
 
 
 @pytest.mark.parametrize(("word", "expected"), [
@@ -109,11 +110,11 @@ def test_the_lexicon_is_read_at_the_first_call_and_warns_of_nothing():
 
 
 def test_the_packed_lexicon_is_that_of_lemminflect():
-    """By its own look-ups, of words in lower case evenly drawn from both packed files."""
+    """By its own look-ups, of words in lower case evenly drawn from both books."""
     from lemminflect import getAllInflections, getAllLemmas
 
     tags = {"plural": ("NNS",), "third person": ("VBZ",), "gerund": ("VBG",), "past": ("VBD",)}
-    words = sorted({*lines(packed_data("lexicon.npz")["words"]), *lines(packed_data("wordnet.npz")["words"])})[::40]
+    words = [one.decode() for one in sorted({*packed_data("lexicon")["words"], *packed_data("wordnet")["words"]})[::40]]
     assert len(words) > 2000
     for word in (word for word in words if " " not in word):
         theirs = {lemma.lower() for spelt in getAllLemmas(word).values() for lemma in spelt}
@@ -126,10 +127,27 @@ def test_the_packed_lexicon_is_that_of_lemminflect():
                 assert spelt == set(forms(word)[name]) - {word}, word
 
 
-def test_links_are_packed_as_they_are(tmp_path):
-    left, right = [0, 0, 2, 2, 2, 5], [7, 300, 4, 4, 70_000, 0]
-    np.savez_compressed(tmp_path / "x.npz", **packed_pairs("own", 6, left, right))
-    found = unpacked(np.load(tmp_path / "x.npz", allow_pickle=False), "own")
+def test_links_are_packed_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "__file__", str(tmp_path / "packed.py"))
+    left, right = [2, 0, 0, 2, 2, 5], [4, 300, 7, 4, 70_000, 0]
+    assert write_packed(tmp_path / "own", packed_pairs("x", 6, left, right)).endswith("x_starts 7, x_ends 5")
+    found = unpacked(packed_data("own"), "x")
     assert [found.of(i) for i in range(6)] == [[7, 300], [], [4, 70_000], [], [], [0]]
-    back = found.reversed(70_001)
+    assert [one.tolist() for one in found.of_all(np.array([2, 1, 5, 2]))] == [
+        [0, 0, 2, 3, 3], [4, 70_000, 0, 4, 70_000]
+    ]  # fmt: skip
+    back = found.reversed()
     assert [back.of(i) for i in (0, 4, 7, 300, 70_000, 5)] == [[5], [2], [0], [0], [2], []]
+    assert [one.tolist() for one in found.of_all(np.array([], int))] == [[], []]
+
+
+@pytest.mark.parametrize("few", [0, 9999])
+def test_a_word_is_found_by_halving_and_by_a_dictionary_alike(few, monkeypatch):
+    monkeypatch.setattr(packed, "_FEW", few)
+    words = ["a", "ab", "b-c", "naïve", "zoo"]
+    held = WordList(packed_words(words))
+    asked = [*words, "", "A", "a\0", "aa", "zoos", "zz", "naïvely", "x" * 99, "\ud800"]
+    expected = [0, 1, 2, 3, 4] + [None] * 9
+    assert [held.number(word) for word in asked] == expected
+    assert held.numbers(asked).tolist() == [-1 if number is None else number for number in expected]
+    assert [held[number] for number in range(len(held))] == words

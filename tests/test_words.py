@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from borngap.errors import UserError
+from borngap.words.packed import packed_data
 from borngap.words.relation import RELATIONS, alternatives, relation, weak_derivation, word_of
 from borngap.words.thesaurus import english, read_thesaurus
 
 ROOT = Path(__file__).parents[1]
 LABELLED = ROOT / "tests" / "data" / "relations.csv"
+BOOKS = ("lexicon", "wordnet", "synonyms")
 NONE = "not in the thesaurus"
 
 
@@ -172,9 +175,9 @@ def test_the_thesaurus():
 
 def test_the_thesaurus_is_small_comes_with_its_licence_and_is_read_late():
     folder = files("borngap.words")
-    assert 200_000 < len((folder / "wordnet.npz").read_bytes()) < 600_000
+    sizes = {name: sum(len(zlib.compress(a.tobytes())) for a in packed_data(name).values()) for name in BOOKS}
+    assert all(100_000 < size < 1_000_000 for size in sizes.values()), "as in a wheel, which is compressed"
     assert "WordNet 3.1 Copyright 2011 by Princeton University" in (folder / "wordnet.LICENSE").read_text("utf-8")
-    assert len((folder / "lexicon.npz").read_bytes()) < 300_000
     assert "Copyright (C) 2019 Brad Jascob" in (folder / "lexicon.LICENSE").read_text("utf-8")
     for name in ("wordnet", "lexicon"):
         assert f"src/borngap/words/{name}.LICENSE" in (ROOT / "pyproject.toml").read_text("utf-8")

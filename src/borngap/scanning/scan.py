@@ -18,7 +18,6 @@ from borngap.errors import UserError
 from borngap.model.length import context_length
 from borngap.model.load import Loaded, model_facts
 from borngap.model.precision import full_float32, precision_of
-from borngap.model.tokenrelations import keep_relations
 from borngap.model.vocabulary import tokenizer_digest
 from borngap.runfolder import clean, environment
 from borngap.scanning.exports import exported, written
@@ -208,7 +207,6 @@ def run(
     with ScanFolder(out, plan, environment()) as folder:
         if not folder.finished:
             counts = _scanned(folder, job, engine or in_process, on_progress)
-            keep_relations(job.loaded.tokenizer)
             _finish(folder, job, counts, export_contexts, export_by)
     return read_scan(out)
 

@@ -12,7 +12,7 @@ import torch
 
 from borngap.errors import UserError
 from borngap.model.readout import geometry_of
-from borngap.model.tokenrelations import TokenRelations, TokenThesaurus, vocabulary_relations
+from borngap.model.tokenrelations import TokenRelations
 from borngap.model.words import Words, words_of
 from borngap.observables.bulk import Bulk, percentiles_of
 from borngap.observables.geometry import Geometry
@@ -79,27 +79,21 @@ def rival_search(model: Any, tokenizer: Any, settings: Scanning) -> RivalSearch:
     geometry = geometry_of(model, settings.geometry, tokenizer)
     near = geometry if settings.find_by == settings.geometry else geometry_of(model, settings.find_by, tokenizer)
     words, ids = words_of(tokenizer, geometry.size), torch.arange(geometry.size)
-    every, words = words, replace(words, whole=words.whole & geometry.directed(ids) & near.directed(ids))
+    words = replace(words, whole=words.whole & geometry.directed(ids) & near.directed(ids))
     bulk = geometry.bulk(settings.bulk_pairs, settings.seed, (settings.percentile,))
     if settings.pairs is not None:
         given = given_pairs(settings.pairs, words, tokenizer)
         both = [*given.tokens, *((rival, gold) for gold, rival in given.tokens)]
         candidates = Candidates.given(near, Rule(words.whole, words.key, 0.0), both)
         return RivalSearch(words, bulk, None, given, Rivals(geometry, candidates, settings.top_p), lambda *_: "given")
-    related = TokenRelations(words, _thesaurus(settings, tokenizer, every), settings.terms or ())
+    thesaurus = None if settings.thesaurus is None else read_thesaurus(Path(settings.thesaurus).expanduser())
+    related = TokenRelations(words, thesaurus, settings.terms or ())
     least = _least(bulk if near is geometry else near, settings)
     counted = None if settings.relations is None else frozenset(settings.counted)
     candidates = Candidates(near, Rule(words.whole, words.key, least, related, counted))
     rivals = Rivals(geometry, candidates, settings.top_p)
     unfound = tuple(pair for pair in settings.terms or () if related.without_token(*pair))
     return RivalSearch(words, bulk, least if candidates.by_overlap else None, None, rivals, related.relation, unfound)
-
-
-def _thesaurus(settings: Scanning, tokenizer: Any, words: Words) -> TokenThesaurus:
-    """What is known of a vocabulary's words: by WordNet, or also by a user's own thesaurus."""
-    if settings.thesaurus is None:
-        return vocabulary_relations(tokenizer, len(words.text), words)
-    return TokenThesaurus(words, read_thesaurus(Path(settings.thesaurus).expanduser()))
 
 
 def thesaurus_digest(settings: Scanning) -> str | None:

@@ -1,7 +1,7 @@
 """English inflection: lemmas, forms, and the form of one word that corresponds to a form of another.
 
 The lexicon is that of ``lemminflect`` (NIH's SPECIALIST lexicon, cut to common words), packed by
-``docs/make_lexicon.py``; it is read at the first call.
+``docs/make_lexicon.py``; it is opened at the first call.
 Words that it lacks (dataset, tokenizer) inflect as their last part does, or else regularly. Whatever is not written in
 English letters has one form, itself.
 """
@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from borngap.words.packed import Links
+    from borngap.words.packed import Links, WordList
 
-_FILE = "lexicon.npz"
+_BOOK = "lexicon"
 Form = Literal[
     "base", "plural", "third person", "past", "past participle", "gerund", "present", "comparative", "superlative"
 ]
@@ -132,30 +132,29 @@ def agree(form: str, base: str, other: str) -> str:
 class _Lexicon:
     """The packed lexicon: words in lower case, what they are forms of, and the forms of bases, unread."""
 
-    names: list[str]
-    places: Mapping[str, int]
+    words: WordList
     lemmas: Links
-    forms: list[str]
+    changes: WordList
+    forms: Links
 
     def lemmas_of(self, word: str) -> list[str]:
         """Return what a word is a form of; nothing for a word that is not held."""
-        place = self.places.get(word)
-        return [] if place is None else [self.names[lemma] for lemma in self.lemmas.of(place)]
+        number = self.words.number(word)
+        return [] if number is None else [self.words[lemma] for lemma in self.lemmas.of(number)]
 
     def forms_of(self, word: str) -> str:
         """Return the forms of a base as packed; "" for a word that is none."""
-        place = self.places.get(word)
-        return "" if place is None else self.forms[place]
+        number = self.words.number(word)
+        return "" if number is None else "".join(map(self.changes.__getitem__, self.forms.of(number)))
 
 
 @cache
 def _lexicon() -> _Lexicon:
-    from borngap.words.packed import lines, packed_data, unpacked  # loads NumPy
+    from borngap.words.packed import WordList, packed_data, unpacked  # loads NumPy
 
-    arrays = packed_data(_FILE)
-    names = lines(arrays["words"])
-    places = dict(zip(names, range(len(names)), strict=True))
-    return _Lexicon(names, places, unpacked(arrays, "lemmas"), lines(arrays["forms"]))
+    arrays = packed_data(_BOOK)
+    words, changes = WordList(arrays["words"]), WordList(arrays["changes"])
+    return _Lexicon(words, unpacked(arrays, "lemmas"), changes, unpacked(arrays, "forms"))
 
 
 @lru_cache(_CACHE)

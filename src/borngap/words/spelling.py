@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 _JOINTS = re.compile(r"[\s\-‐‑'’.]+")
 _ENDING = r"(?=(?:e|ed|es|er|ers|ing|ings|able|ation|ations|ational)?$)"
 # what British and American English do regularly, each towards one of both; first, what words that it matches contain
-_REGULAR = tuple((part, re.compile(old), new) for part, old, new in (
+_REGULAR = tuple((part, re.compile(old, re.MULTILINE), new) for part, old, new in (
     ("s", rf"([iy])s{_ENDING}", r"\1z"),  # realise, analyse
-    ("our", "our(?!$)|our$", "or"),  # colour
-    ("re", "([^aeiou])re(s|d)?$", r"\1er\2"),  # centre
+    ("our", "our", "or"),  # colour
+    ("re", r"([^aeiou\n])re(s|d)?$", r"\1er\2"),  # centre
     ("ogue", "ogue", "og"),  # catalogue
     ("ll", "ll", "l"),  # travelled
     ("e", "[ao]e", "e"),  # anaesthetic
@@ -37,7 +38,6 @@ _ODD = dict(pair.split("/") for pair in (  # differ in no regular way
 _EXCHANGED = ("ae", "ao", "ai", "ay", "ei", "eo", "ey", "iy", "io", "oy", "pf", "gj", "ckqx", "cszxkq")
 _ALIKE = {letter: frozenset(letter.join(group for group in _EXCHANGED if letter in group)) | {letter, "h"}
           for letter in "abcdefgijklmnopqrstuvwxyz"}  # fmt: skip
-_SKELETON = str.maketrans({"c": "z", "s": "z"} | dict.fromkeys("aeoul"))
 _SHORTEST = 5  # letters of words that nothing but a rule makes one
 
 
@@ -92,9 +92,9 @@ def regular_spelling(word: str) -> str:
     return _rewritten(_solid(word), _REGULAR)
 
 
-def skeleton(word: str) -> str:
-    """Return what words of equal ``regular_spelling`` have in common, and many others: a quick look at a long list."""
-    return _solid(word).translate(_SKELETON)
+def regular_spellings(words: Sequence[str]) -> list[str]:
+    """Return ``regular_spelling`` of each word: of all at once, for a long list."""
+    return _rewritten("\n".join(map(_solid, words)), _REGULAR).split("\n") if words else []
 
 
 def _solid(word: str) -> str:
@@ -102,7 +102,7 @@ def _solid(word: str) -> str:
     if not (plain.isascii() and plain.isalpha()):
         letters = unicodedata.normalize("NFKD", plain)
         plain = _JOINTS.sub("", "".join(one for one in letters if not unicodedata.combining(one)))
-    return _ODD.get(plain, plain) or word.lower()
+    return _ODD.get(plain, plain) or " ".join(word.lower().split())
 
 
 def _rewritten(word: str, rules: tuple[tuple[str, re.Pattern[str], str], ...]) -> str:

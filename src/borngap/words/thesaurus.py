@@ -8,9 +8,9 @@ are synonyms if they are in any sense.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,9 @@ from borngap.data.textfile import check_text, lines_of
 from borngap.errors import UserError
 
 if TYPE_CHECKING:
-    from borngap.words.packed import Links
+    from borngap.words.packed import Links, WordList
 
-_FILE = "wordnet.npz"
+_BOOK = "wordnet"
 _SEPARATORS = re.compile("[,;\t]")
 _RULE = "two words or more a line, separated by commas, semicolons or tabs"
 _FIX = "write the words that mean the same in one line, as in: client, customer"
@@ -32,22 +32,23 @@ class WordNet:
     """The packed thesaurus: words and groups of them by number.
 
     Attributes:
-        names: its words, in lower case.
-        places: word -> number.
-        members: group -> words.
-        groups: word -> groups.
+        words: in lower case.
+        groups: word -> groups of synonyms.
         kinds: word -> direct hypernyms.
         opposites: word -> its antonyms.
         derived: word -> words that it is derived from, or that are from it.
     """
 
-    names: list[str]
-    places: Mapping[str, int]
-    members: Links
+    words: WordList
     groups: Links
     kinds: Links
     opposites: Links
     derived: Links
+
+    @cached_property
+    def members(self) -> Links:
+        """Group -> words; made when it is first asked for."""
+        return self.groups.reversed()
 
 
 class Thesaurus:
@@ -74,31 +75,31 @@ class Thesaurus:
 
     def synonyms(self, word: str) -> frozenset[str]:
         """Return the words that share a group with a base form, in lower case, itself left out."""
-        names, members = self._data.names, self._data.members
-        found = {names[other] for group in self._of(self._data.groups, word) for other in members.of(group)}
+        words, members = self._data.words, self._data.members
+        found = {words[other] for group in self._of(self._data.groups, word) for other in members.of(group)}
         for group in self._own.get(word.lower(), ()):
-            found.update(self._added[group - len(members.starts)])
+            found.update(self._added[-1 - group])
         found.discard(word.lower())
         return frozenset(found)
 
     def antonyms(self, word: str) -> frozenset[str]:
         """Return the direct opposites of a base form, in lower case."""
-        return frozenset([self._data.names[other] for other in self._of(self._data.opposites, word)])
+        return frozenset([self._data.words[other] for other in self._of(self._data.opposites, word)])
 
     def derived(self, word: str) -> frozenset[str]:
         """Return the base forms that a base form is derived from, or that are from it: argue, argument."""
-        return frozenset([self._data.names[other] for other in self._of(self._data.derived, word)])
+        return frozenset([self._data.words[other] for other in self._of(self._data.derived, word)])
 
     def add(self, words: Iterable[str]) -> None:
         """Add a group of synonyms."""
         plain = [word.lower() for word in words]
         for word in plain:
-            self._own.setdefault(word, []).append(len(self._data.members.starts) + len(self._added))
+            self._own.setdefault(word, []).append(-1 - len(self._added))
         self._added.append(plain)
 
     def _of(self, kind: Links, word: str) -> list[int]:
-        place = self._data.places.get(word.lower())
-        return [] if place is None else kind.of(place)
+        number = self._data.words.number(word.lower())
+        return [] if number is None else kind.of(number)
 
 
 @cache
@@ -109,13 +110,11 @@ def english() -> Thesaurus:
 
 @cache
 def _wordnet() -> WordNet:
-    from borngap.words.packed import lines, packed_data, unpacked  # loads NumPy
+    from borngap.words.packed import WordList, packed_data, unpacked  # loads NumPy
 
-    arrays = packed_data(_FILE)
-    names, members = lines(arrays["words"]), unpacked(arrays, "members")
-    places = dict(zip(names, range(len(names)), strict=True))
-    others = (unpacked(arrays, name) for name in ("kinds", "opposites", "derived"))
-    return WordNet(names, places, members, members.reversed(len(names)), *others)
+    arrays = packed_data(_BOOK)
+    links = (unpacked(arrays, name) for name in ("groups", "kinds", "opposites", "derived"))
+    return WordNet(WordList(arrays["words"]), *links)
 
 
 def read_thesaurus(file: Path) -> Thesaurus:
