@@ -72,7 +72,7 @@ def keep(folder: Path) -> None:
     """Store a small copy of a reproduction, finished or not: what its results are made from."""
     target = STORED / folder.name
     shutil.rmtree(target, ignore_errors=True)
-    for path in sorted(folder.rglob("*.json")):
+    for path in [folder / PLAN_FILE, *sorted((folder / "models").rglob("*.json"))]:
         place = path.relative_to(folder)
         small = place.name == PLAN_FILE or place.name in {"base.json", SWEEP_FILE}
         if small or {"critical", "brackets", "ends"} & set(place.parts):
