@@ -203,7 +203,7 @@ def test_a_stored_forecast_of_the_run_is_taken_in(tmp_path, stored):
     model = borngap.load("docs-gpt2-s").model
     tracker = Tracker(model, tokenizer, CONTEXTS, every=1, rates=[1e-3] * 24, forecast=stored)
     own = made.filter(made["rate"] == 1e-3)
-    found = Prior(stored, tracker.targets, tokenizer, 1e-3)
+    found = Prior(stored, tracker.targets, tokenizer, 1e-3, 24)
     change = (own["forecast_gap"] - own["base_gap"]).to_list()
     assert found.told.changes == pytest.approx(change)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_a_stored_forecast_of_the_run_is_taken_in(tmp_path, stored):
     looks = Looks(np.array([0, 0.25]), gaps, np.zeros(3, int))
     assert tracker.forecast.places.gaps == pytest.approx(outlook(looks, found.told).gaps)
     assert np.abs(outlook(looks, found.told).gaps - outlook(looks).gaps).max() > 0.01
-    slower = Prior(stored, tracker.targets, tokenizer, 1e-5)
+    slower = Prior(stored, tracker.targets, tokenizer, 1e-5, 24)
     ahead = (own["forecast_gap"] > 0).to_list()
     hint = slower.hint([[0], [1], [2]], own["base_gap"].to_numpy())
     assert hint == (f"at 1e+02 times the rate {sum(ahead)} of them would, by {stored}" if any(ahead) else "")
@@ -221,10 +221,15 @@ def test_a_stored_forecast_of_the_run_is_taken_in(tmp_path, stored):
     assert slower.hint([], own["base_gap"].to_numpy()) == ""
 
 
-def test_a_forecast_of_another_rate_or_of_other_words_is_refused(stored):
+def test_a_forecast_of_another_run_or_of_other_words_is_refused(stored):
     loaded = borngap.load("docs-gpt2-s")
     with pytest.raises(UserError, match="of other rates"):
         Tracker(loaded.model, loaded.tokenizer, CONTEXTS, rates=[2e-3] * 24, forecast=stored)
+    with pytest.raises(UserError, match="another length"):
+        Tracker(loaded.model, loaded.tokenizer, CONTEXTS, rates=[1e-3] * 30, forecast=stored)
+    larger = borngap.load("docs-gpt2-m")
+    with pytest.raises(UserError, match="another model"):
+        Tracker(larger.model, larger.tokenizer, CONTEXTS, rates=[1e-3] * 24, forecast=stored)
     other = [borngap.Context("Read the", " file", " folder")]
     with pytest.raises(UserError, match="tells nothing"):
         Tracker(loaded.model, loaded.tokenizer, other, rates=[1e-3] * 24, forecast=stored)

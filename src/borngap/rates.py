@@ -9,6 +9,7 @@ from itertools import pairwise
 from borngap.errors import UserError
 
 RULE = "a positive, finite number"
+MOST_PASSES = 100  # numbers of epochs that one forecast takes
 
 
 def is_rate(rate: float) -> bool:
@@ -83,7 +84,7 @@ def read_passes(text: str) -> tuple[float, ...]:
         The numbers as given, not yet checked.
 
     Raises:
-        UserError: the text is neither.
+        UserError: the text is neither, or has over 100 numbers.
 
     Example:
         >>> read_passes("1:3"), read_passes("0.5,2")
@@ -93,9 +94,11 @@ def read_passes(text: str) -> tuple[float, ...]:
         if ":" not in text:
             return tuple(float(part) for part in text.split(","))
         first, last = map(int, text.split(":"))
-        found = tuple(map(float, range(first, last + 1)))
+        found = tuple(map(float, range(first, min(last, first + MOST_PASSES) + 1)))
     except ValueError:
         found = ()
+    if len(found) > MOST_PASSES:
+        raise UserError("too many numbers of epochs", rule=f"{MOST_PASSES} at most", found=text)
     if not found:
         rule = "a number of epochs, several separated by commas, or first:last"
         raise UserError("can't read the epochs", rule=rule, found=text, fix="such as 3, or 1:5")

@@ -117,6 +117,9 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
         training: settings of the training.
         piloting: settings of the run and of the forecast.
         json: whether JSON is printed.
+
+    Raises:
+        UserError: epochs and steps are given, or something else is wrong with what was given.
     """
     from borngap.data.recognise import layout_of
     from borngap.data.source import source_of
@@ -129,6 +132,8 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
     if given.from_args is not None:
         kind = layout_of(rows, piloting.fields).kind
         training, piloting = of_arguments(read_arguments(given.from_args), training, piloting, kind)
+    if passes and training.steps != Training.steps:
+        raise UserError("--epochs and --steps are given", rule="one of them")
     if passes:
         piloting = replace(piloting, epochs=passes[-1])
     plans = [(training, piloting, given.out)] if given.methods is None else _each(given, training, piloting, rates)

@@ -16,7 +16,7 @@ from borngap.judge.watch import Values
 from borngap.live.doses import Doses
 from borngap.live.outlook import FIRST_DOSE, Looks, outlook
 from borngap.live.prior import Prior
-from borngap.pilot.estimates import PlaceForecasts
+from borngap.pilot.estimates import Floats, PlaceForecasts
 
 _LOW, _HIGH = 5, 95  # percentiles
 
@@ -157,7 +157,7 @@ class Live:
         live = cls(len(targets), places, doses)
         live.told, live._rate = list(kept.get("told", ())), kept.get("rate", max(rates or (0.0,)))
         if forecast is not None and doses is not None:
-            live._stored = Prior(forecast, targets, tokenizer, live._rate)
+            live._stored = Prior(forecast, targets, tokenizer, live._rate, doses.steps)
         return live
 
     def look(self, records: Sequence[tuple[int, Mapping[int, Values]]]) -> None:
@@ -165,7 +165,12 @@ class Live:
 
         Args:
             records: step -> context -> its observables, the first one before training.
+
+        Raises:
+            UserError: the stored forecast is of another model.
         """
+        if self._stored is not None and len(records) == 1:
+            self._stored.check(_gaps(records)[0])
         self.last = None if self._doses is None else self._forecast(records, self._doses)
         if self.last is not None:
             self.told = [row for row in self.told if row["step"] != self.last.step] + self.last.rows
@@ -174,7 +179,7 @@ class Live:
         step, share = records[-1][0], doses.share(records[-1][0])
         if len(records) < 2 or not FIRST_DOSE <= share < 1 or not self._words:
             return None
-        gaps = np.array([[_gap(record[i]) for i in sorted(record)] for _, record in records])
+        gaps = _gaps(records)
         if not np.isfinite(gaps[[0, -1]]).all():
             return None
         sound = np.isfinite(gaps).all(1)
@@ -196,6 +201,11 @@ class Live:
         """
         doses = {} if self._doses is None else {str(step): self._doses.at(step) for step in (*looks, last)}
         return {"doses": doses, "told": self.told, "rate": self._rate}
+
+
+def _gaps(records: Sequence[tuple[int, Mapping[int, Values]]]) -> Floats:
+    """Logit gaps of all looks, shape (look, target)."""
+    return np.array([[_gap(record[i]) for i in sorted(record)] for _, record in records], dtype=np.float64)
 
 
 def _gap(record: Values) -> float:

@@ -18,6 +18,9 @@ from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.record import text_before
 
 _SAME = 1e-3  # relative distance of two rates that are the same
+_LONGER = 0.1  # share by which a run may be longer or shorter than the one that was forecast
+_APART = 0.1  # nat between a forecast's gaps before training and a run's, more than bfloat16 makes
+_KEY = ("gold_id", "rival_id", "before")
 Key = tuple[int, int, str]
 
 
@@ -28,7 +31,7 @@ class Prior:
     the places with its gold and rival.
     """
 
-    def __init__(self, folder: str | Path, targets: Sequence[Target], tokenizer: Any, rate: float) -> None:
+    def __init__(self, folder: str | Path, targets: Sequence[Target], tokenizer: Any, rate: float, steps: int) -> None:
         """Read it.
 
         Args:
@@ -36,11 +39,19 @@ class Prior:
             targets: what is watched.
             tokenizer: of the model.
             rate: the run's, before schedule and warm-up.
+            steps: the run's.
 
         Raises:
-            UserError: it is not finished or damaged, is of another rate, or tells nothing of any target.
+            UserError: it is not finished or damaged, is of another rate or length, or tells nothing of any target.
         """
         found = read_forecast(folder)
+        foretold = found.summary["run"]["steps"]
+        if abs(foretold - steps) > _LONGER * steps:
+            fix = "forecast this run: borngap forecast --data with its rows, epochs and batch size, or --from-args"
+            rule = f"within a tenth of the {steps} optimiser steps of this run"
+            raise UserError(
+                f"the forecast in {folder} is of a run of another length", rule=rule, found=foretold, fix=fix
+            )
         longest = pl.col("epochs").fill_null(0) == pl.col("epochs").fill_null(0).max()
         self._places = found.places.filter(longest & pl.col("forecast_gap").is_not_null())
         self._keys = [_key(target, tokenizer) for target in targets]
@@ -59,6 +70,22 @@ class Prior:
     def told(self) -> Told:
         """What it tells of the targets at the run's rate."""
         return self._at(self._rate)
+
+    def check(self, bases: Floats) -> None:
+        """Check that the forecast began where the run begins.
+
+        Args:
+            bases: logit gaps of all targets before training, unit nat.
+
+        Raises:
+            UserError: the places of both are apart by over 0.1 nat in the median, so the model is another one.
+        """
+        began = {row[:3]: row[3] for row in self._at_rate(self._rate).select(*_KEY, "base_gap").rows()}
+        apart = [abs(began[key] - gap) for key, gap in zip(self._keys, bases, strict=True) if key in began]
+        if apart and np.median(apart) > _APART:
+            rule = f"gaps before training within {_APART:g} nat of the forecast's, in the median"
+            found = f"{np.median(apart):.2f} nat, {len(apart)} places"
+            raise UserError(f"the forecast in {self._folder} is of another model", rule=rule, found=found)
 
     def hint(self, behind: Sequence[Sequence[int]], bases: Floats) -> str:
         """Say at which other rate of the forecast most of some words would lead; empty where at none.
@@ -83,11 +110,13 @@ class Prior:
         ends = bases + self._at(rate).changes
         return sum(all(ends[i] > 0 for i in word) for word in words)
 
+    def _at_rate(self, rate: float) -> pl.DataFrame:
+        return self._places.filter(pl.col("rate") == rate)
+
     def _at(self, rate: float) -> Told:
-        own = self._places.filter(pl.col("rate") == rate)
         deviation = (pl.col("high") - pl.col("low")) / (2 * NORMAL_90)
-        asked = ("gold_id", "rival_id", "before", pl.col("forecast_gap") - pl.col("base_gap"), deviation.alias("sd"))
-        rows = own.select(*asked).rows()
+        asked = (*_KEY, pl.col("forecast_gap") - pl.col("base_gap"), deviation.alias("sd"))
+        rows = self._at_rate(rate).select(*asked).rows()
         exact = {tuple(row[:3]): row[3:] for row in rows}
         pairs = _of_pairs(rows)
         found = [exact.get(key) or pairs.get(key[:2]) or (np.nan, np.nan) for key in self._keys]

@@ -80,6 +80,8 @@ def reproduce(
     if steps is not None and steps < 1:
         raise UserError("steps is out of range", rule="at least 1", found=steps)
     quiet()
+    if judge and estimate:
+        raise UserError("--judge and --plan are given", rule="one of them")
     if judge:
         _judge(out, json=json)
         return
