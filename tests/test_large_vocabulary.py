@@ -35,6 +35,7 @@ def geometry(monkeypatch):
     module = "borngap.observables.geometry"
     monkeypatch.setattr(f"{module}._BLOCK_ELEMENTS", 4 * DIMENSION * 100)
     monkeypatch.setattr(f"{module}._BULK_BLOCK", DIMENSION * 100)
+    monkeypatch.setattr("borngap.observables.overlaprows._SMALL_MATRIX", DIMENSION * 100)
 
     def made(kind="readout"):
         generator = torch.Generator().manual_seed(1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from borngap.observables.geometry import Geometry
 
 _TABLE_ELEMENTS = 1 << 26
+_SMALL_MATRIX = 1 << 23  # elements: a pass over it costs no more than a few look-ups
 
 
 class OverlapRows:
@@ -30,7 +31,8 @@ class OverlapRows:
         """Start with nothing kept."""
         self._geometry = geometry
         self._device = geometry.matrix.device
-        self._worth = geometry.size if self._device.type == "cpu" else 1
+        large = geometry.size * geometry.dimension > _SMALL_MATRIX
+        self._worth = geometry.size if large and self._device.type == "cpu" else 1
         self._asked: Counter[int] = Counter()
         self.capacity = max(2, _TABLE_ELEMENTS // geometry.size)
         self.slots: dict[int, int] = {}
