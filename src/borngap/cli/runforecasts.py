@@ -219,7 +219,7 @@ def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
 def _headline(summary: Mapping[str, Any]) -> str:
     entry, words = summary["all"], _WATCHED[summary["run"]["watched"]]
     at = f" at {entry['rate']:g}" if summary["rate_to_use"] else ""
-    at += f" of {entry['epochs']:g} epochs" if summary["epochs_to_use"] else ""
+    at += f" of {entry['epochs']:g} epoch{'s' * (entry['epochs'] != 1)}" if summary["epochs_to_use"] else ""
     places = "places" if summary["run"]["watched"] == "contexts" else "held-out places"
     if entry["ahead_after"] is None:
         return f"No forecast{at}: {entry['why']}. Before the run {words} lead at {_percent(entry['ahead_before'])}."
@@ -310,7 +310,8 @@ def _rank(place: Mapping[str, Any]) -> float:
 def _costs(summary: Mapping[str, Any], folder: Path | None) -> Iterator[str]:
     cost, pilot, run = summary["cost"], summary["all"]["pilot"], summary["run"]
     what = f"{pilot['pilots']} pilots" if pilot["pilots"] > 1 else "a pilot"
-    rates = f" at each of {len(summary['curve'])} rates" if len(summary["curve"]) > 1 else ""
+    count = len({entry["rate"] for entry in summary["curve"]})
+    rates = f" at each of {count} rates" if count > 1 else ""
     yield (
         f"\nIt took {cost['of_run']:.1%} of the run ({run['steps']} steps, {run['passes']} rows): {what} of "
         f"{pilot['steps']} steps{rates}, each for {pilot['span']:.3g} of the run's; {spoken(cost['seconds'])}."

@@ -225,4 +225,5 @@ def _counted(of_draws: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     """How many are true: the mean over draws, and the 90 % interval."""
     counts = of_draws.sum(1)
     low, high = np.percentile(counts, (_LOW, _HIGH))
-    return float(counts.mean()), float(low), float(high)
+    mean = float(counts.mean())  # of a skewed count it may lie outside its percentiles
+    return mean, min(float(low), mean), max(float(high), mean)
