@@ -95,7 +95,7 @@ def remake(folder: Path) -> None:
     """Make report, claims and figures of a stored study again, beside it."""
     with tempfile.TemporaryDirectory() as made:
         there = Path(made) / folder.name
-        shutil.copytree(folder, there)
+        shutil.copytree(folder, there, ignore=shutil.ignore_patterns("figures"))
         rewrite_results(there)
         write_report(there)
         for name in ("report.md", "claims.json"):

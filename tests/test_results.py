@@ -26,13 +26,13 @@ CLAIM = {
 
 @pytest.fixture
 def folder(tmp_path):
-    write_results(tmp_path, Results([CLAIM], [WHOLE, EMPTY], [LINES], 7, ["m2: everything"]))
+    write_results(tmp_path, Results([CLAIM], [WHOLE, EMPTY], [LINES], 7, 3, ["m2: everything"]))
     return tmp_path
 
 
 def test_what_is_written_is_what_is_read(folder):
     found = read_results(folder)
-    assert (found.claims, found.runs, found.undone) == ([CLAIM], 7, ["m2: everything"])
+    assert (found.claims, found.runs, found.contexts, found.undone) == ([CLAIM], 7, 3, ["m2: everything"])
     assert found.figures == [LINES]
     for table, original in zip(found.tables, (WHOLE, EMPTY), strict=True):
         assert_frame_equal(table.rows, original.rows)

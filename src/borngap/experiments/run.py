@@ -117,9 +117,9 @@ def all_tables(study: Study) -> list[Table]:
 
 
 def all_figures(study: Study) -> list[Figure]:
-    """Return the data of every figure that a study's arms have runs for."""
+    """Return the data of every figure that a study has runs for."""
     drawn = [f for module in _of(study) if hasattr(module, "figures") for f in module.figures(study)]
-    return [*concepts(), *drawn]
+    return [*concepts(), *(figure for figure in drawn if figure.rows)]
 
 
 def results_of(study: Study) -> Results:
@@ -133,7 +133,8 @@ def results_of(study: Study) -> Results:
     """
     claims: list[JudgedClaim] = [clean(record) for record in judged(CLAIMS, study)]
     tables = [claims_table(claims), *all_tables(study)]
-    return Results(claims, tables, all_figures(study), study.runs.height, list(study.undone))
+    contexts = study.contexts["context"].n_unique()
+    return Results(claims, tables, all_figures(study), study.runs.height, contexts, list(study.undone))
 
 
 def rewrite_results(folder: Path) -> None:

@@ -61,7 +61,7 @@ _COLOURS: dict[Judgement, str] = {"replicates": "good", "does not": "bad", "not 
 
 
 def _lead(about: About, found: Results) -> str:
-    sizes = (count(found.runs, "run"), count(len(about.models), "model"), count(about.contexts, "context"))
+    sizes = (count(found.runs, "run"), count(len(about.models), "model"), count(found.contexts, "context"))
     told = f"{', '.join(sizes)}, {count(about.steps, 'step')} a run."
     return f"{told} Not done yet: {'; '.join(found.undone)}." if found.undone else told
 

@@ -33,6 +33,7 @@ class Results:
         tables: in their order.
         figures: in their order.
         runs: how many runs they rest on.
+        contexts: how many contexts were measured, of those that the plan offers.
         undone: what of the plan is not stored yet, in words.
     """
 
@@ -40,6 +41,7 @@ class Results:
     tables: Sequence[Table]
     figures: Sequence[Figure]
     runs: int
+    contexts: int
     undone: Sequence[str]
 
 
@@ -49,14 +51,12 @@ class About:
 
     Attributes:
         models: names of the models.
-        contexts: how many contexts there are.
         arms: ways of training.
         steps: optimiser steps a run.
         environment: versions and machine that it was started on.
     """
 
     models: Sequence[str]
-    contexts: int
     arms: Sequence[str]
     steps: int
     environment: Mapping[str, Any]
@@ -76,7 +76,7 @@ def write_results(folder: Path, found: Results) -> None:
     write_whole(
         folder / CLAIMS_FILE, json_bytes({"schema": 1, "undone": list(found.undone), "claims": list(found.claims)})
     )
-    head = {"schema": 1, "runs": found.runs, "undone": list(found.undone)}
+    head = {"schema": 1, "runs": found.runs, "contexts": found.contexts, "undone": list(found.undone)}
     there = {"tables": [tables.layout(table) for table in found.tables], "figures": [f.id for f in found.figures]}
     write_whole(folder / RESULTS_FILE, json_bytes(head | there))
 
@@ -103,6 +103,7 @@ def read_results(folder: Path) -> Results:
             [tables.table_of(checked(folder / TABLES / f"{each['id']}.json"), each) for each in head["tables"]],
             [figures.stored_figure(checked(folder / FIGURES / f"{name}.json")) for name in head["figures"]],
             head["runs"],
+            head["contexts"],
             head["undone"],
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -121,4 +122,4 @@ def read_about(folder: Path) -> About:
     """
     head = read_head(folder, REPRODUCTION)
     plan = head["plan"]
-    return About(plan["models"], len(plan["contexts"]), plan["arms"], plan["steps"], head["environment"])
+    return About(plan["models"], plan["arms"], plan["steps"], head["environment"])
