@@ -187,9 +187,12 @@ def test_what_a_user_of_a_trainer_sees(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     shown = [line for line in lines if "born_gap/" in line]
     assert len(shown) == 2  # the bar is not there yet at the start
-    assert all(line.count("born_gap/") == 4 and len(line) < 160 for line in shown)
+    # nothing is left to forecast at the last step
+    assert [line.count("born_gap/") for line in shown] == [5, 4]
+    assert all(len(line) < 195 for line in shown)
+    assert sum(line.startswith("borngap: step 3 of 6: ") for line in lines) == 1
     logged = [entry for entry in host.state.log_history if "born_gap/born_gap" in entry]
-    assert [sum(name.startswith("born_gap/") for name in entry) for entry in logged][1:] == [17, 17]
+    assert [sum(name.startswith("born_gap/") for name in entry) for entry in logged][1:] == [22, 17]
     said = (
         "borngap: after 6 steps gold is ahead of its rival in 2 of 3 contexts (1 learnt in this run, 1 ahead all along,"
     )
@@ -203,7 +206,18 @@ def test_the_terminal_gets_a_record_when_the_host_logs(tmp_path, capsys):
     host = trainer(tmp_path, [BornGapCallback(CONTEXTS, every=1)], max_steps=8, logging_steps=3)
     host.train()
     printed = capsys.readouterr().out.splitlines()
-    assert ["born_gap" in line.split(":")[0] for line in printed[:7]] == [True, True, False, True, False, True, False]
+    kinds = [line.split()[0].strip("{:'").partition("/")[0] for line in printed[:9]]
+    assert kinds == [
+        "born_gap",
+        "born_gap",
+        "borngap",
+        "loss",
+        "born_gap",
+        "borngap",
+        "loss",
+        "born_gap",
+        "train_runtime",
+    ]
     assert sum("born_gap/born_gap" in entry for entry in host.state.log_history) == 9
 
 

@@ -110,7 +110,7 @@ def test_why_a_run_was_not_ended_by_the_other_rules():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"stop": "saturated"}, "unknown stop\n  rule: one of none, saturation, structural, resolved\n  found: saturated"),
+    ({"stop": "saturated"}, "unknown stop\n  rule: .*saturation, structural, resolved, hopeless\n  found: saturated"),
     ({"criterion": "best"}, "unknown criterion"),
     ({"fraction": 0}, "fraction is out of range"),
     ({"fraction": 1.5}, "fraction is out of range"),
