@@ -127,13 +127,13 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
     from borngap.pilot.prepare import forecast_run
 
     passes = () if given.epochs is None else read_passes(given.epochs)
+    if passes and training.steps != Training.steps:
+        raise UserError("--epochs and --steps are given", rule="one of them")
     rates = () if given.lrs is None else read_rates(given.lrs)
     rows = source_of(given.data, given.split)
     if given.from_args is not None:
         kind = layout_of(rows, piloting.fields).kind
         training, piloting = of_arguments(read_arguments(given.from_args), training, piloting, kind)
-    if passes and training.steps != Training.steps:
-        raise UserError("--epochs and --steps are given", rule="one of them")
     if passes:
         piloting = replace(piloting, epochs=passes[-1])
     plans = [(training, piloting, given.out)] if given.methods is None else _each(given, training, piloting, rates)
