@@ -13,10 +13,13 @@ import borngap
 from borngap.errors import UserError
 from borngap.judge.watch import Watch
 from borngap.live.doses import Doses, planned_rates
-from borngap.live.outlook import FIRST_DOSE, POWER, Looks, Told, growth, outlook
+from borngap.live.outlook import FIRST_DOSE, NORMAL_90, POWER, Looks, Told, growth, outlook
+from borngap.live.prior import HostRun, Prior
 from borngap.pilot.prepare import forecast_run
+from borngap.schedule import factors
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
+from borngap.train.methods import make_trainable, method_of
 from borngap.training import Training
 
 SCHEDULES = [
@@ -197,13 +200,11 @@ def stored(tmp_path_factory):
 
 
 def test_a_stored_forecast_of_the_run_is_taken_in(tmp_path, stored):
-    from borngap.live.prior import Prior
-
     tokenizer, made = borngap.load("docs-gpt2-s").tokenizer, borngap.read_forecast(stored).places
     model = borngap.load("docs-gpt2-s").model
     tracker = Tracker(model, tokenizer, CONTEXTS, every=1, rates=[1e-3] * 24, forecast=stored)
     own = made.filter(made["rate"] == 1e-3)
-    found = Prior(stored, tracker.targets, tokenizer, 1e-3, 24)
+    found = Prior(stored, tracker.targets, tokenizer, HostRun("full", 1e-3, (1e-3,) * 24))
     change = (own["forecast_gap"] - own["base_gap"]).to_list()
     assert found.told.changes == pytest.approx(change)
     with torch.no_grad():
@@ -213,12 +214,41 @@ def test_a_stored_forecast_of_the_run_is_taken_in(tmp_path, stored):
     looks = Looks(np.array([0, 0.25]), gaps, np.zeros(3, int))
     assert tracker.forecast.places.gaps == pytest.approx(outlook(looks, found.told).gaps)
     assert np.abs(outlook(looks, found.told).gaps - outlook(looks).gaps).max() > 0.01
-    slower = Prior(stored, tracker.targets, tokenizer, 1e-5, 24)
+    slower = Prior(stored, tracker.targets, tokenizer, HostRun("full", 1e-5, (1e-5,) * 24))
     ahead = (own["forecast_gap"] > 0).to_list()
     hint = slower.hint([[0], [1], [2]], own["base_gap"].to_numpy())
     assert hint == (f"at 1e+02 times the rate {sum(ahead)} of them would, by {stored}" if any(ahead) else "")
     assert any(ahead)
     assert slower.hint([], own["base_gap"].to_numpy()) == ""
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "readout-only"])
+def test_the_method_of_a_host_is_seen_from_what_it_trains(method):
+    for name in ("docs-gpt2-s", "docs-llama"):
+        model, _ = make_trainable(borngap.load(name).model, Training(method=method))
+        assert method_of(model) == method
+
+
+def test_the_same_schedule_of_a_run_a_little_longer_is_taken(stored):
+    tokenizer = borngap.load("docs-gpt2-s").tokenizer
+    targets = Tracker(borngap.load("docs-gpt2-s").model, tokenizer, CONTEXTS).targets
+    warm = tuple(1e-3 * factor for factor in factors("constant", 1, 26))
+    assert np.isfinite(Prior(stored, targets, tokenizer, HostRun("full", 1e-3, warm)).told.changes).all()
+
+
+def test_looks_that_fluctuate_make_the_end_unsure_and_ones_that_walk_do_not():
+    random, shares = np.random.default_rng(0), np.linspace(0, 0.8, 17)
+    walk = np.cumsum(random.standard_normal((17, 400)) * np.sqrt(0.05), 0)
+    still = outlook(Looks(shares, walk - walk[0], np.zeros(400, int)))
+    restless = walk - walk[0] + np.vstack([np.zeros(400), random.standard_normal((16, 400))])
+    found = outlook(Looks(shares, restless, np.zeros(400, int)))
+    spread = lambda o: np.median(o.half) / NORMAL_90  # noqa: E731
+    # of the walk: 0.3 * 0.8 * 0.25, beside the mean's own; of the noise 2 * 1 and its part of the walk's
+    assert 0.2 < spread(still) < 0.4
+    assert 1.2 < spread(found) < 1.7
+    inside = np.abs(found.draws - found.gaps) < found.half
+    assert 0.88 < inside.mean() < 0.92, "draws keep to the 90 % interval"
+    assert (np.abs(found.draws - found.gaps) > 2.5 * found.half).mean() > 2e-3, "a normal distribution has 4e-5"
 
 
 def test_a_forecast_of_another_run_or_of_other_words_is_refused(stored):
@@ -227,6 +257,14 @@ def test_a_forecast_of_another_run_or_of_other_words_is_refused(stored):
         Tracker(loaded.model, loaded.tokenizer, CONTEXTS, rates=[2e-3] * 24, forecast=stored)
     with pytest.raises(UserError, match="another length"):
         Tracker(loaded.model, loaded.tokenizer, CONTEXTS, rates=[1e-3] * 30, forecast=stored)
+    falling = [1e-3 * factor for factor in factors("linear", 0, 24)]
+    with pytest.raises(UserError, match="another schedule"):
+        Tracker(loaded.model, loaded.tokenizer, CONTEXTS, rates=falling, forecast=stored)
+    with pytest.raises(UserError, match="another schedule"):
+        Prior(stored, [], loaded.tokenizer, HostRun("full", 1e-3, tuple(falling[12:]), 12))
+    adapted, _ = make_trainable(borngap.load("docs-gpt2-s").model, Training(method="lora"))
+    with pytest.raises(UserError, match="another method"):
+        Tracker(adapted, loaded.tokenizer, CONTEXTS, rates=[1e-3] * 24, forecast=stored)
     larger = borngap.load("docs-gpt2-m")
     with pytest.raises(UserError, match="another model"):
         Tracker(larger.model, larger.tokenizer, CONTEXTS, rates=[1e-3] * 24, forecast=stored)

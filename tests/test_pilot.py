@@ -189,6 +189,25 @@ def test_a_pilot_whose_loss_rises_is_not_stable(tokenizer):
     assert not course.is_stable
 
 
+def test_losses_of_single_rows_that_scatter_are_no_sign_of_leaving_the_stable_range(monkeypatch, tokenizer):
+    random = np.random.default_rng(0)
+    plan = planned(tokenizer, Training(rate=1e-9, steps=32, batch_size=2))
+    told = {"scatter": 0, "rise": 0}
+    for name, rise in (("scatter", 0.0), ("rise", 3.5)):
+        for _ in range(100):
+            losses = iter(4.5 + random.standard_normal(16) + rise * np.linspace(0, 1, 16))
+            trainee = Trainee(torch.nn.Linear(1, 1))
+            monkeypatch.setattr(trainee, "_step", lambda *_, losses=losses: next(losses))
+            steps = PilotSteps(tuple(step[:1] for step in plan.steps[:16]), (1e-9,) * 16, 2.0)
+            told[name] += not trainee.train(plan, steps, 0).is_stable
+    assert told["scatter"] <= 3
+    assert told["rise"] >= 70
+    steady = iter([4.5] * 8 + [5.6] * 8)  # the same without scatter: a rise by 24 %
+    trainee = Trainee(torch.nn.Linear(1, 1))
+    monkeypatch.setattr(trainee, "_step", lambda *_: next(steady))
+    assert not trainee.train(plan, steps, 0).is_stable
+
+
 def test_dropout_is_seeded(tokenizer):
     plan = planned(tokenizer, Training(rate=1e-3, steps=6, batch_size=2))
     pilot = pilot_steps(plan, 3, 1.0, counts_of(plan, []), 0)

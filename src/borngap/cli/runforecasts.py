@@ -160,22 +160,27 @@ def _each(
 ) -> list[tuple[Training, Piloting, Path | None]]:
     """A plan a method: each has its share of the budget, and a folder of its own."""
     found = []
-    parts = [part.partition(":") for part in (given.methods or "").split(",")]
-    names = [name.strip() for name, _, _ in parts]
-    if len(set(names)) < len(names) or len(names) < 2:
-        raise UserError("methods are compared two or more, each once", rule="such as lora:2e-4,full:2e-5", found=names)
-    for name, (_, told, rate) in zip(names, parts, strict=True):
+    standard = None if training.rate == STANDARD_RATES[training.method] else training.rate  # no rate was given
+    for part in (given.methods or "").split(","):
+        name, told, rate = (piece.strip() for piece in part.partition(":"))
         if told and rates:
             raise UserError("a method has a rate of its own beside --lrs", rule="either of both", found=given.methods)
-        standard = training.rate == STANDARD_RATES[training.method]  # no rate was given
-        own = replace(
-            training,
-            method=cast("Method", name),
-            rate=read_rates(rate)[0] if told else None if standard else training.rate,
-        )
-        settings = replace(piloting, budget=piloting.budget / len(parts))
-        found.append((own, settings, None if given.out is None else given.out / name))
-    return found
+        own = replace(training, method=cast("Method", name), rate=_rate_of(part, rate) if told else standard)
+        found.append((own, None if given.out is None else given.out / name))
+    names = [own.method for own, _ in found]
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise UserError("methods are compared two or more, each once", rule="such as lora:2e-4,full:2e-5", found=names)
+    share = replace(piloting, budget=piloting.budget / len(found))
+    return [(own, share, out) for own, out in found]
+
+
+def _rate_of(part: str, rate: str) -> float:
+    """The one rate of a method."""
+    try:
+        return float(rate)
+    except ValueError:
+        fix = "such as lora:2e-4,full:2e-5; several rates of one method: --lrs"
+        raise UserError("can't read a method's rate", rule="METHOD or METHOD:RATE", found=part, fix=fix) from None
 
 
 def _methods(summaries: Sequence[Mapping[str, Any]]) -> None:

@@ -15,8 +15,9 @@ from borngap.judge.termshares import WatchedPlace
 from borngap.judge.watch import Values
 from borngap.live.doses import Doses
 from borngap.live.outlook import FIRST_DOSE, Looks, outlook
-from borngap.live.prior import Prior
+from borngap.live.prior import HostRun, Prior
 from borngap.pilot.estimates import Floats, PlaceForecasts
+from borngap.train.methods import method_of
 
 _LOW, _HIGH = 5, 95  # percentiles
 
@@ -133,15 +134,16 @@ class Live:
 
     @classmethod
     def of(
-        cls, targets: Sequence[Target], places: Sequence[WatchedPlace], tokenizer: Any, rates: Sequence[float] | None,
-        forecast: str | Path | None, state: Mapping[str, Any] | None,
+        cls, targets: Sequence[Target], places: Sequence[WatchedPlace], model: Any, tokenizer: Any,
+        rates: Sequence[float] | None, forecast: str | Path | None, state: Mapping[str, Any] | None,
     ) -> Live:  # fmt: skip
         """Begin, or go on.
 
         Args:
             targets: what is watched.
             places: those of them, the last ones, that are places of terms.
-            tokenizer: their tokenizer.
+            model: the host's, prepared for training.
+            tokenizer: its tokenizer.
             rates: learning rates of the steps to come; None where they are not known.
             forecast: FORECAST folder of this run, or None.
             state: a tracker's state of the interrupted run, or None.
@@ -157,7 +159,8 @@ class Live:
         live = cls(len(targets), places, doses)
         live.told, live._rate = list(kept.get("told", ())), kept.get("rate", max(rates or (0.0,)))
         if forecast is not None and doses is not None:
-            live._stored = Prior(forecast, targets, tokenizer, live._rate, doses.steps)
+            plan = HostRun(method_of(model), live._rate, tuple(rates or ()), first)
+            live._stored = Prior(forecast, targets, tokenizer, plan)
         return live
 
     def look(self, records: Sequence[tuple[int, Mapping[int, Values]]]) -> None:

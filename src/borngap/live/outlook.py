@@ -13,9 +13,15 @@ at the end, only what it still grows is sure of what is to come to a place::
     forecast gap  =  g_i + (M' - M) + 0.1 (x^-p - 1) (d_i - M) - 0.1 |M' - M| (g_i - mean of g over the kind)
 
 with g_i the gap now: what is further behind is pushed more. A straight line through each place's own change would let
-it go on as it began, which it does not. What a place does beside its kind is a random walk over the dose: the deviation
-of its end is 0.55 S ((1 - x) / x)^(1/2), S the scatter of d_i - M so far. A stored forecast of the same run (its pilot)
-tells the end too; both are averaged by their precisions. Where these constants come from:
+it go on as it began, which it does not. What a place does beside its kind is a random walk over the dose, and a
+fluctuation from look to look that is there to the end where the rate stays high. With S the scatter of d_i - M so far,
+the variance of its end is::
+
+    0.3 S^2 (1 - x) / x  +  2 f^2,  f^2 half of what changes of d_i - M between looks, squared, exceed the walk by
+
+f^2 is the mean over the looks since half of the dose that is done now. Places stray further than a normal distribution
+has it, so their draws are Student's t of 4 degrees of freedom, of the same 90 % interval. A stored forecast of the same
+run (its pilot) tells the end too; both are averaged by their precisions. Where these constants come from:
 docs/track.md#where-the-words-will-stand.
 """
 
@@ -37,7 +43,9 @@ MORE = 1.2  # at least so far over what a mean has come to by now the room goes
 OWN = 0.1  # of a place's own change, beside its kind's mean, that goes on
 _FAR = 5.0  # nat; what is further off is pushed no more and no less
 PUSH = 0.1  # by how much more a place moves that is a nat further behind, as a share
-SCATTER = 0.55  # deviation of a place's end, over that of a random walk
+WALK = 0.3  # variance of a place's end, over that of a random walk which goes on as it went so far
+_RECENT = 0.5  # of the dose done: looks since then tell the fluctuation
+_FREEDOM, _T_90 = 4, 2.1318  # of Student's t, and the half-width of its 90 % interval
 NORMAL_90 = 1.6449  # half-width of the 90 % interval of a normal distribution over its standard deviation
 _DRAWS = 1000
 
@@ -92,12 +100,13 @@ def outlook(looks: Looks, told: Told | None = None, seed: int = 0) -> PlaceForec
     lead = np.clip(now - _means(now, kinds), -_FAR, _FAR)
     ends = change + still + (x**-power - 1) * OWN * (change - mean) - PUSH * np.abs(still) * lead
     common = np.abs(_grown(mean, x ** -(power + spread), room) - _grown(mean, x ** -(power - spread), room)) / 2
-    own = np.full(len(base), SCATTER * _scatter(change, mean, kinds) * np.sqrt((1 - x) / x))
+    walk = WALK * _scatter(change, mean, kinds) ** 2 / x
+    own = np.full(len(base), np.sqrt(walk * (1 - x) + 2 * _fluctuation(looks, walk)))
     if told is not None:
         ends, common, own = _with(told, ends, common, own)
     random = np.random.default_rng(seed)
     draws = base + ends + random.standard_normal((_DRAWS, 1)) * common
-    draws += random.standard_normal((_DRAWS, len(base))) * own
+    draws += random.standard_t(_FREEDOM, (_DRAWS, len(base))) * (NORMAL_90 / _T_90) * own
     return PlaceForecasts(base, base + ends, NORMAL_90 * np.hypot(common, own), draws)
 
 
@@ -142,6 +151,17 @@ def _scatter(change: Floats, mean: Floats, kinds: Numbers) -> float:
     """Scatter of changes around their kinds' means; as if a place more had moved by as much as all do."""
     free = len(change) - len(np.unique(kinds))
     return float(np.sqrt((np.sum((change - mean) ** 2) + np.mean(mean**2)) / (free + 1)))
+
+
+def _fluctuation(looks: Looks, walk: float) -> float:
+    """Variance of what places do from look to look beside their kind's mean and a walk, which has ``walk`` a dose."""
+    own = np.stack([gaps - _means(gaps, looks.kinds) for gaps in looks.gaps])
+    recent = np.flatnonzero(looks.shares >= _RECENT * looks.shares[-1])
+    steps = recent[:-1] if len(recent) > 1 else recent[:0]
+    if not len(steps):
+        return 0.0
+    moved = np.mean((own[steps + 1] - own[steps]) ** 2, axis=1)
+    return max(0.0, float(np.mean(moved - walk * (looks.shares[steps + 1] - looks.shares[steps])))) / 2
 
 
 def _with(told: Told, ends: Floats, common: Floats, own: Floats) -> tuple[Floats, Floats, Floats]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,36 @@ from borngap.live.outlook import NORMAL_90, Told
 from borngap.pilot.estimates import Floats
 from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.record import text_before
+from borngap.training import Method, Training
 
 _SAME = 1e-3  # relative distance of two rates that are the same
 _LONGER = 0.1  # share by which a run may be longer or shorter than the one that was forecast
+_OTHER_SCHEDULE = 0.03  # mean distance of factors on the rate, beside a step's: linear and cosine are 0.07 apart
 _APART = 0.1  # nat between a forecast's gaps before training and a run's, more than bfloat16 makes
 _KEY = ("gold_id", "rival_id", "before")
 Key = tuple[int, int, str]
+
+
+@dataclass(frozen=True)
+class HostRun:
+    """The run that is watched.
+
+    Attributes:
+        method: what it trains.
+        rate: before schedule and warm-up.
+        rates: of the steps to come.
+        done: steps before them.
+    """
+
+    method: Method
+    rate: float
+    rates: tuple[float, ...]
+    done: int = 0
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run."""
+        return self.done + len(self.rates)
 
 
 class Prior:
@@ -31,27 +56,21 @@ class Prior:
     the places with its gold and rival.
     """
 
-    def __init__(self, folder: str | Path, targets: Sequence[Target], tokenizer: Any, rate: float, steps: int) -> None:
+    def __init__(self, folder: str | Path, targets: Sequence[Target], tokenizer: Any, run: HostRun) -> None:
         """Read it.
 
         Args:
             folder: where it lies.
             targets: what is watched.
             tokenizer: of the model.
-            rate: the run's, before schedule and warm-up.
-            steps: the run's.
+            run: the run that is watched.
 
         Raises:
-            UserError: it is not finished or damaged, is of another rate or length, or tells nothing of any target.
+            UserError: it is not finished or damaged, is of another method, rate, schedule or length, or tells nothing
+                of any target.
         """
-        found = read_forecast(folder)
-        foretold = found.summary["run"]["steps"]
-        if abs(foretold - steps) > _LONGER * steps:
-            fix = "forecast this run: borngap forecast --data with its rows, epochs and batch size, or --from-args"
-            rule = f"within a tenth of the {steps} optimiser steps of this run"
-            raise UserError(
-                f"the forecast in {folder} is of a run of another length", rule=rule, found=foretold, fix=fix
-            )
+        found, rate = read_forecast(folder), run.rate
+        _check_plan(folder, Training(**_settings(found.summary["run"]["training"])), run)
         longest = pl.col("epochs").fill_null(0) == pl.col("epochs").fill_null(0).max()
         self._places = found.places.filter(longest & pl.col("forecast_gap").is_not_null())
         self._keys = [_key(target, tokenizer) for target in targets]
@@ -122,6 +141,30 @@ class Prior:
         found = [exact.get(key) or pairs.get(key[:2]) or (np.nan, np.nan) for key in self._keys]
         changes, deviations = np.array(found, dtype=np.float64).reshape(-1, 2).T
         return Told(changes, deviations)
+
+
+def _settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON has them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
+def _check_plan(folder: str | Path, foretold: Training, run: HostRun) -> None:
+    """Refuse a forecast of a run of another method, length or schedule."""
+    fix = "forecast this run: borngap forecast --data with its settings, rows and epochs, or --from-args"
+    if foretold.method != run.method:
+        rule = f"that of this run, {run.method}"
+        raise UserError(f"the forecast in {folder} is of another method", rule=rule, found=foretold.method, fix=fix)
+    if abs(foretold.steps - run.steps) > _LONGER * run.steps:
+        rule = f"within a tenth of the {run.steps} optimiser steps of this run"
+        name = f"the forecast in {folder} is of a run of another length"
+        raise UserError(name, rule=rule, found=foretold.steps, fix=fix)
+    planned = np.interp(np.linspace(0, 1, run.steps), np.linspace(0, 1, foretold.steps), foretold.factors)[run.done :]
+    apart = float(np.mean(np.abs(planned - np.array(run.rates) / run.rate))) if len(planned) else 0.0
+    limit = _OTHER_SCHEDULE + 1 / run.steps
+    if apart > limit:
+        rule = f"rates within {limit:.2g} of this run's in the mean, of the highest one"
+        told = f"{foretold.schedule}, {foretold.warmup} steps of warm-up; {apart:.2f} apart"
+        raise UserError(f"the forecast in {folder} is of another schedule", rule=rule, found=told, fix=fix)
 
 
 def _key(target: Target, tokenizer: Any) -> Key:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from borngap.training import Training
 
 # what transformers' Trainer keeps from weight decay
 _UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
-# a pilot whose loss ends so far above its start, or is at any step so far above it, has left the stable range
+# a pilot whose loss ends so far above its start, or is on the way so far above it, has left the stable range
 _RISEN, _EXPLODED = 1.15, 2.0
-_ENDS = 3  # steps at least that the start and the end of a pilot are taken over
+_ENDS = 3  # steps at least that a mean of losses is taken over: a step of one row says little
+_SURE = 1.64  # standard deviations of a mean by which a loss must have risen beyond that, 19 in 20 sure
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,19 @@ def token_loss(model: Any, rows: Sequence[Tokens]) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
 
 
+def loss_ends(losses: Sequence[float]) -> tuple[float, float]:
+    """Return the mean loss at the start and at the end of a pilot: of a quarter of its steps, three at least."""
+    size = max(_ENDS, len(losses) // 4)
+    return fmean(losses[:size]), fmean(losses[-size:])
+
+
 def _explodes(losses: Sequence[float]) -> bool:
-    return not math.isfinite(losses[-1]) or losses[-1] > _EXPLODED * losses[0]
+    return not math.isfinite(losses[-1]) or fmean(losses[-_ENDS:]) > _EXPLODED * fmean(losses[:_ENDS])
 
 
 def _has_risen(losses: Sequence[float]) -> bool:
-    size = max(_ENDS, len(losses) // 4)
-    start, end = losses[:size], losses[-size:]
-    return sum(end) / len(end) > _RISEN * sum(start) / len(start)
+    start, end = loss_ends(losses)
+    # half the mean square of differences is the variance of a step, whatever the trend (von Neumann, 1941)
+    noise = fmean((b - a) ** 2 for a, b in pairwise(losses)) / 2 if len(losses) > 1 else 0.0
+    apart = 2 * noise / max(_ENDS, len(losses) // 4)
+    return end > _RISEN * start + _SURE * math.sqrt(apart)

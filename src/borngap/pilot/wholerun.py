@@ -22,7 +22,7 @@ from borngap.pilot.look import Look, check_finite
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.record import best_entry, idle_notes, place_entries, shares_entry, term_entries, text_before
-from borngap.pilot.run import PilotCourse, Trainee
+from borngap.pilot.run import PilotCourse, Trainee, loss_ends
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked, WatchList, find
 from borngap.rates import check_rates
@@ -205,9 +205,10 @@ class _Forecasting:
             if all(end["is_stable"] for end in ends):
                 return _Pilots(chosen, ends, "", notes)
             span = len(plan.steps) / chosen.steps
+            start, end = _loss_ends(ends[-1]["losses"])
             why = (
                 f"at the rate {rate:g} a pilot, whose rate is {span:.3g} times the run's, leaves the stable range "
-                f"(its loss goes from {ends[-1]['losses'][0]:.2f} to {_shown(ends[-1]['losses'][-1])})"
+                f"(its loss goes from {_shown(start)} to {_shown(end)})"
             )
             share -= sum(end["tokens"] for end in ends) / plan.tokens
             shorter = shortened(plan, chosen, share)
@@ -363,6 +364,13 @@ def _watched(asked: Asked) -> str:
     if asked.contexts is not None:
         return "contexts"
     return "synonyms" if asked.terms is None else "terms"
+
+
+def _loss_ends(losses: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Where the loss of a pilot began and ended; None where that is no number."""
+    known = [loss for loss in losses if loss is not None]
+    start, end = loss_ends(known) if known else (None, None)
+    return start, end if len(known) == len(losses) else None
 
 
 def _shown(loss: float | None) -> str:

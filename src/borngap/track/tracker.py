@@ -138,7 +138,7 @@ class Tracker:
         observer = Observer(model, tokenizer, chosen, geometry, top_p, LIGHT_IDS)
         self._follower = Follower(observer, dict(enumerate(chosen)), Watch(stop, rule, fraction, criterion))
         self._records: list[tuple[int, dict[int, Record]]] = []
-        self._live = Live.of(self._watched.targets, self._watched.places, tokenizer, rates, forecast, state)
+        self._live = Live.of(self._watched.targets, self._watched.places, model, tokenizer, rates, forecast, state)
         self._spacing, self._widest = every or 1, every or 1
         self._warned: set[int] = set()
         self._clock, self._paced = Clock(model), False

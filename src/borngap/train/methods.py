@@ -9,7 +9,7 @@ import torch
 
 from borngap.errors import UserError
 from borngap.train.targets import head_path, is_conv1d, targets_of
-from borngap.training import Training
+from borngap.training import Method, Training
 
 
 def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
@@ -29,6 +29,22 @@ def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]
         fix = "merge it first: model.merge_and_unload()"
         raise UserError("the model carries an adapter already", rule="a plain causal LM", fix=fix)
     return _TRAINABLE[training.method](model, training)
+
+
+def method_of(model: Any) -> Method:
+    """Return the method that a model is prepared for, by anybody: what of it is trained.
+
+    Args:
+        model: a Hugging Face causal LM, possibly wrapped by PEFT, ``requires_grad`` set.
+
+    Returns:
+        ``lora`` with any adapter; ``readout-only`` where the output matrix alone is trained; otherwise ``full``.
+    """
+    if hasattr(model, "peft_config"):
+        return "lora"
+    head = model.get_output_embeddings()
+    alone = head is not None and all(p is head.weight for p in model.parameters() if p.requires_grad)
+    return "readout-only" if alone else "full"
 
 
 def is_tied(model: Any) -> bool:
