@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from borngap.pilot.settings import Piloting
     from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
+    from borngap.rivals.rivalloss import RivalLoss
     from borngap.runfolder import read_run
     from borngap.scanning.scan import scan
     from borngap.scanning.scanfolder import read_scan
@@ -53,6 +54,7 @@ _HOME = {
     "Geometry": "observables.geometry",
     "OBSERVABLES": "observables.catalogue",
     "Piloting": "pilot.settings",
+    "RivalLoss": "rivals.rivalloss",
     "SaturationRule": "judge.stopping",
     "Scanning": "scanning.settings",
     "Tracker": "track.tracker",
@@ -94,6 +96,7 @@ __all__ = [
     "Context",
     "Geometry",
     "Piloting",
+    "RivalLoss",
     "SaturationRule",
     "Scanning",
     "Tracker",

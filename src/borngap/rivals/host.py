@@ -1,0 +1,137 @@
+"""The Trainer that a loss on rivals works for: what it can't join, which words its data lacks, and its log."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borngap.data.tokenised import TOKEN_COLUMNS, tokenised
+from borngap.errors import UserError
+from borngap.rivals.spots import SpotFinder
+
+_ROWS = 4096  # of the training data that are looked through for words before the first step
+_FRAMES = 12
+_SHOWN = 8
+
+
+def calling_trainer(loss: Any) -> Any:
+    """Return the Trainer that has a loss for its ``compute_loss_func`` and is calling it; None where none is."""
+    frame = sys._getframe(2)
+    for _ in range(_FRAMES):
+        if frame is None:
+            return None
+        owner = frame.f_locals.get("self")
+        if getattr(owner, "compute_loss_func", None) is loss:
+            return owner
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def has_fused_head(trainer: Any) -> bool:
+    """Return whether a trainer's model multiplies hidden states and output embedding piece by piece, as TRL's."""
+    model = trainer.model
+    forward = (model.get_base_model() if hasattr(model, "get_base_model") else model).forward
+    while forward is not None:  # others may have wrapped it
+        if "fused_lm_head" in signature(forward, follow_wrapped=False).parameters:
+            return True
+        forward = getattr(forward, "__wrapped__", None)
+    return False
+
+
+def check_trainer(trainer: Any, loss: Any) -> None:
+    """Refuse a trainer whose loss can't be joined.
+
+    Args:
+        trainer: transformers' Trainer, or one that is made of it.
+        loss: the RivalLoss.
+
+    Raises:
+        UserError: it smooths labels, has a loss of its own or of another's, or would make all logits for this one.
+    """
+    args, fused = trainer.args, has_fused_head(trainer)
+    if getattr(args, "label_smoothing_factor", 0):
+        rule, found = "label_smoothing_factor=0", f"label_smoothing_factor={args.label_smoothing_factor:g}"
+        raise UserError("a loss on rivals can't join label smoothing", rule=rule, found=found)
+    if fused and trainer.compute_loss_func is loss:
+        fix = "leave compute_loss_func out; after the SFTTrainer is made: loss.join(trainer)"
+        raise UserError("SFTTrainer would make the logits of the whole batch for a compute_loss_func", fix=fix)
+    if trainer.compute_loss_func not in (None, loss):
+        raise UserError("the trainer has another compute_loss_func", rule="one loss", found=trainer.compute_loss_func)
+    if fused and getattr(args, "loss_type", "nll") != "nll":
+        found = f"loss_type={args.loss_type!r}"
+        raise UserError("a loss on rivals can't join this loss", rule="loss_type='nll'", found=found)
+    if not fused and type(trainer).compute_loss is not _of_transformers(trainer).compute_loss:
+        fix = "add loss.term(logits, labels) to the loss in a compute_loss of your own"
+        found = type(trainer).__name__
+        raise UserError("this trainer computes a loss of its own", rule="Trainer or SFTTrainer", found=found, fix=fix)
+
+
+def warn_of_missing(trainer: Any, finder: SpotFinder) -> None:
+    """Say which words stand nowhere in the training data, before the first step.
+
+    Args:
+        trainer: the Trainer.
+        finder: finds the words.
+
+    Raises:
+        UserError: none stands in any row, and all rows were looked through.
+    """
+    dataset, tokenizer = trainer.train_dataset, getattr(trainer, "processing_class", None)
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__") or not len(dataset):
+        return
+    read: list[int] = []
+    missing = finder.missing(_label_rows(dataset, getattr(tokenizer, "pad_token_id", None), read))
+    if not missing or not read:
+        return
+    where = "the training data" if len(read) == len(dataset) else f"{len(read)} random rows of the training data"
+    told = "; ".join(missing[:_SHOWN]) + (f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+    if len(missing) == finder.count and len(read) == len(dataset):
+        rule = "a word to use stands in what is supervised: there it is told from its rival"
+        raise UserError("none of the words to use stands in the training data", rule=rule, found=told)
+    warnings.warn(f"RivalLoss finds no place of these in {where}: {told}", stacklevel=4)
+
+
+def log_through(trainer: Any, loss: Any) -> None:
+    """Put the numbers of a loss on rivals into a trainer's own training log.
+
+    Args:
+        trainer: the Trainer.
+        loss: the RivalLoss.
+    """
+    before = trainer.log
+
+    def log(logs: dict[str, float], *args: Any, **more: Any) -> None:
+        if "loss" in logs:
+            logs.update(loss.numbers())
+        before(logs, *args, **more)
+
+    trainer.log = log
+
+
+def _of_transformers(trainer: Any) -> Any:
+    """The class Trainer itself, which is not to be imported here."""
+    kinds = [k for k in type(trainer).__mro__ if k.__module__ == "transformers.trainer" and k.__name__ == "Trainer"]
+    if not kinds:
+        raise UserError("this is no Trainer", rule="transformers' Trainer or TRL's SFTTrainer", found=trainer)
+    return kinds[0]
+
+
+def _label_rows(dataset: Any, padding: int | None, read: list[int]) -> Iterator[Tensor]:
+    """Labels of rows in random order, as long as they hold token ids; the numbers of those read are kept in a list."""
+    count = len(dataset)
+    order = random.Random(0).sample(range(count), min(count, _ROWS))  # noqa: S311  # no secret
+    for number in order:
+        row = dataset[number]
+        if not isinstance(row, Mapping) or "input_ids" not in row:
+            return
+        names = [name for name in TOKEN_COLUMNS if row.get(name) is not None]
+        columns = {name: torch.as_tensor(row[name]).flatten().tolist() for name in names}
+        read.append(number)
+        yield torch.tensor(tokenised(columns, padding).labels)

@@ -1,0 +1,404 @@
+"""RivalLoss in hosts: places in labels, Trainer, SFTTrainer with its chunked head, plain loops; what it refuses."""
+
+import copy
+import math
+
+import pytest
+import torch
+from tests.hosts import TIED, arguments, same, weights
+from torch.nn.functional import cross_entropy
+from transformers import DataCollatorForSeq2Seq, Trainer
+
+import borngap
+from borngap import RivalLoss
+from borngap.errors import UserError
+from borngap.losses.formulae import row_loss
+from borngap.rivals.spots import TermSpots
+from borngap.words.termfile import terms_of
+
+PAIRS = [("exception", "error"), ("argument", "parameter"), ("folder", "directory"), ("keyword argument", "option")]
+TEXTS = [
+    "The function raises an exception. If the argument is wrong, another exception is raised.",
+    "Exceptions are raised here.",
+    "An error is printed. The folder is empty; the folders are too.",
+    "Pass a keyword argument to it, and the argument is kept.",
+    "Nothing of interest stands in this row at all.",
+]
+RATE, EPS = 1e-3, 1e-3  # an epsilon that keeps AdamW from making gradients of rounding into updates
+OPTIMISER = {"learning_rate": RATE, "adam_epsilon": EPS, "weight_decay": 0.0}
+KINDS = [("margin", 3.0), ("logistic", 3.0), ("unlikelihood", 30.0), ("weight", 10.0)]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return borngap.load(TIED)
+
+
+def rows_of(tokenizer, masked=0):
+    found = []
+    for text in TEXTS:
+        ids = tokenizer(text)["input_ids"]
+        found.append({"input_ids": ids, "labels": [-100] * masked + ids[masked:], "attention_mask": [1] * len(ids)})
+    return found
+
+
+def padded(tokenizer, rows):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    return DataCollatorForSeq2Seq(tokenizer)(copy.deepcopy(rows))
+
+
+def places(tokenizer, row):
+    """The places of one row by borngap terms' own search, as (place, right token, rival)."""
+    from borngap.data.tokenised import plain
+    from borngap.scanning.supervised import Example
+    from borngap.usage.places import Placer
+    from borngap.words.occurrences import Finder
+
+    tokens = plain(row["input_ids"], row["labels"])
+    example = Example(None, tokens.ids, tokens.labels, tokens.documents)
+    (found,), _ = Placer(tokenizer, Finder(terms_of(PAIRS).terms)).places([example])
+    told = [p for p in found if p.reason is None]
+    return tuple(
+        sorted((p.measured, p.gold_id, p.rival_id) for p in told if p.occurrence.side == side)
+        for side in ("use", "avoid")
+    )
+
+
+def naive_loss(logits, batch, form, tokenizer, rows):
+    """Cross-entropy and term as they are written down, target by target; sums."""
+    total = logits.new_zeros(())
+    for number, row in enumerate(rows):
+        labels = batch["labels"][number]
+        for at in range(1, len(labels)):
+            if labels[at] >= 0:
+                total = total + cross_entropy(logits[number, at - 1], labels[at])
+        for at, gold, rival in places(tokenizer, row)[0]:
+            one = logits[number, at - 1][None]
+            total = total + row_loss(form, one, torch.tensor([gold]), torch.tensor([rival]))[0]
+    return total
+
+
+@pytest.mark.parametrize("masked", [0, 3])
+def test_places_are_those_of_terms(loaded, masked):
+    rows = rows_of(loaded.tokenizer, masked)
+    spots = TermSpots(terms_of(PAIRS), loaded.tokenizer).find(padded(loaded.tokenizer, rows)["labels"])
+    due = torch.stack([spots.rows, spots.columns, spots.golds, spots.rivals[:, 0]], 1).tolist()
+    there = [places(loaded.tokenizer, row) for row in rows]
+    wanted = [[n, *place] for n, (own, _) in enumerate(there) for place in own]
+    assert sorted(due) == wanted
+    assert len(wanted) == (8 if masked == 0 else 7)
+    others = [[n, at, rival, gold] for n, (_, own) in enumerate(there) for at, gold, rival in own]
+    assert sorted(spots.others.tolist()) == others
+    assert len(others) == (masked == 0)
+
+
+@pytest.mark.parametrize(("kind", "weight"), KINDS)
+def test_loss_and_gradient_of_a_padded_batch(loaded, kind, weight):
+    rows = rows_of(loaded.tokenizer)
+    batch = padded(loaded.tokenizer, rows)
+    loss = RivalLoss(PAIRS, loaded.tokenizer, kind=kind, weight=weight)
+    with torch.no_grad():
+        logits = loaded.model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    supervised = int((batch["labels"][:, 1:] >= 0).sum())
+    for items in (None, torch.tensor(2 * supervised)):
+        one, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        found = loss(one, batch["labels"], items)
+        found.backward()
+        wanted = naive_loss(other, batch, loss.form, loaded.tokenizer, rows) / (supervised if items is None else items)
+        wanted.backward()
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-8)
+    each = loss.per_token(logits, batch["labels"])
+    assert each.shape == batch["labels"].shape
+    whole = loss(logits.requires_grad_(), batch["labels"])
+    torch.testing.assert_close(each.sum() / supervised, whole, rtol=1e-5, atol=0)
+    # the same from hidden states, of which only those at rivals meet the head
+    inner, heads = loaded.model.transformer, []
+    hidden = inner(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+
+    def head(states):
+        heads.append(len(states))
+        return loaded.model.lm_head(states)
+
+    term = loss.term(hidden, batch["labels"], head=head)
+    torch.testing.assert_close(term, loss.term(logits, batch["labels"]), rtol=1e-4, atol=1e-6)
+    assert sum(heads) == sum(len(places(loaded.tokenizer, row)[0]) for row in rows)
+
+
+def plain_run(model, batches, loss, steps):
+    """A loop of one's own: each update's batches, divided by their supervised tokens."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, eps=EPS)
+    model.eval()
+    for own in batches[:steps]:
+        items = own[0].get("items", sum(int((b["labels"][:, 1:] >= 0).sum()) for b in own))
+        for batch in own:
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            loss(logits, batch["labels"], items).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return model
+
+
+class Ordered(Trainer):
+    """A Trainer without dropout whose rows stay in order."""
+
+    def training_step(self, model, *args, **kwargs):
+        model.eval()
+        model.train = lambda mode=True: model  # the host calls it at every step
+        return super().training_step(model, *args, **kwargs)
+
+    def _get_train_sampler(self, *_):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def trained(folder, tokenizer, loss, rows, kind=Ordered, **options):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    model = borngap.load(TIED).model
+    host = kind(
+        model=model, args=arguments(folder, **OPTIMISER | {"max_steps": 3} | options), train_dataset=rows,
+        data_collator=DataCollatorForSeq2Seq(tokenizer), processing_class=tokenizer, compute_loss_func=loss,
+    )  # fmt: skip
+    host.train()
+    return host
+
+
+def test_trainer_with_accumulation_and_padding_is_a_plain_loop(loaded, tmp_path):
+    rows = rows_of(loaded.tokenizer, 1)[:4]
+    options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "logging_steps": 1}
+    host = trained(tmp_path, loaded.tokenizer, RivalLoss(PAIRS, weight=3, margin=2), rows, **options)
+    own = [padded(loaded.tokenizer, rows[a : a + 2]) for a in (0, 2)]
+    plain = plain_run(borngap.load(TIED).model, [own] * 3, RivalLoss(PAIRS, loaded.tokenizer), 3)
+    batch = padded(loaded.tokenizer, rows)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    logits = [model(**inputs).logits for model in (host.model, plain)]
+    torch.testing.assert_close(*logits, atol=1e-5, rtol=0)
+    alone = trained(tmp_path, loaded.tokenizer, None, rows, **options)
+    assert not same(weights(alone.model), weights(host.model))
+    logs = [entry for entry in host.state.log_history if "loss" in entry]
+    due = sum(len(places(loaded.tokenizer, row)[0]) for row in rows)
+    assert [entry["rival_loss/targets"] for entry in logs] == [due / 2] * 3
+    assert all(0 < entry["rival_loss/share"] < 1 and 0 <= entry["rival_loss/success"] <= 1 for entry in logs)
+    assert logs[-1]["rival_loss/success"] >= logs[0]["rival_loss/success"]
+    assert all(entry["rival_loss/over_use"] in (0, 1) for entry in logs)
+
+
+def test_weight_0_is_the_hosts_own_training_bit_for_bit(loaded, tmp_path):
+    rows = rows_of(loaded.tokenizer, 1)
+    options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    found = [
+        weights(trained(tmp_path, loaded.tokenizer, loss, rows, Trainer, **options).model)
+        for loss in (None, RivalLoss(PAIRS, weight=0), RivalLoss(PAIRS, weight=1))
+    ]
+    assert same(*found[:2])
+    assert not same(*found[1:])
+
+
+def test_without_gradients_it_is_the_cross_entropy(loaded):
+    batch = padded(loaded.tokenizer, rows_of(loaded.tokenizer))
+    with torch.no_grad():
+        out = loaded.model.eval()(**batch)
+        assert torch.equal(RivalLoss(PAIRS, loaded.tokenizer)(out, batch["labels"]), out.loss)
+
+
+def test_pairs_of_tokens_take_the_strongest_rival():
+    logits, labels = torch.randn(1, 5, 9), torch.tensor([[3, 4, 3, 7, -100]])
+    loss = RivalLoss([(3, 5), (3, 6), (4, 7)], kind="margin", weight=2, margin=1)
+    loss(logits.requires_grad_(), labels)
+    spots, values, gaps = loss.at_spots(logits, labels)
+    assert (spots.rows.tolist(), spots.columns.tolist(), spots.golds.tolist()) == ([0, 0], [1, 2], [4, 3])
+    wanted = [logits[0, 0, 4] - logits[0, 0, 7], logits[0, 1, 3] - logits[0, 1, 5:7].max()]
+    torch.testing.assert_close(gaps, torch.stack(wanted).detach())
+    torch.testing.assert_close(values, 2 * (1 - torch.stack(wanted)).relu())
+    assert spots.others.tolist() == [[0, 3, 4, 7]]
+    told = loss.numbers()
+    assert told["rival_loss/over_use"] == float(logits[0, 2, 4] > logits[0, 2, 7])
+    assert loss.numbers() == {}
+
+
+def test_many_targets_go_by_pieces(monkeypatch):
+    labels = torch.randint(3, 6, (2, 40))
+    logits, found = torch.randn(2, 40, 9), []
+    for size in (256, 7):
+        monkeypatch.setattr("borngap.rivals.rivalloss._PIECE", size)
+        leaf = logits.clone().requires_grad_()
+        loss = RivalLoss([(3, 5), (4, 7)], kind="unlikelihood", weight=2)
+        value = loss.term(leaf, labels, head=lambda x: x)
+        value.backward()
+        found.append((value.detach(), leaf.grad, loss.gaps_of_others(leaf, loss.at_spots(leaf, labels)[0])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+# -------------------------------------------------------------------- TRL
+
+
+@pytest.fixture(scope="module")
+def sft_parts(loaded):
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def sft(folder, tokenizer, rows, model=None, peft=None, **options):
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    settings = {
+        "output_dir": str(folder), "report_to": "none", "save_strategy": "no", "use_cpu": True, "max_steps": 3,
+        "logging_steps": 1, "per_device_train_batch_size": 2, "disable_tqdm": True,
+        "max_length": 24, "seed": 1, "lr_scheduler_type": "constant", "max_grad_norm": 0.0,
+        "bf16": False,
+    }  # fmt: skip
+    return SFTTrainer(
+        borngap.load(TIED).model if model is None else model, SFTConfig(**settings | OPTIMISER | options),
+        train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=peft,
+    )  # fmt: skip
+
+
+def recorded(host):
+    """Let a trainer keep the batches of its updates."""
+    batches, step = [], host.training_step
+
+    def training_step(model, inputs, items):
+        batches.append({name: value.clone() for name, value in inputs.items() if torch.is_tensor(value)})
+        batches[-1]["items"] = items  # of a GPT-2 transformers counts each row's first label, too
+        return step(model, inputs, items)
+
+    host.training_step = training_step
+    return batches
+
+
+SFT_ROWS = {
+    "packing": ([{"text": text} for text in TEXTS], {"packing": True, "packing_strategy": "wrapped"}),
+    "completion-only": (
+        [{"prompt": text[:12], "completion": text[12:]} for text in TEXTS[:4]],
+        {"completion_only_loss": True, "gradient_accumulation_steps": 2},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", SFT_ROWS)
+def test_sft_trainer_is_a_plain_loop_on_its_batches(sft_parts, tmp_path, case):
+    rows, options = SFT_ROWS[case]
+    host = sft(tmp_path, sft_parts, rows, **options)
+    batches = recorded(host)
+    RivalLoss(PAIRS, kind="unlikelihood", weight=30).join(host).train()
+    assert host.compute_loss_func is None  # the way on which TRL makes all logits
+    many = options.get("gradient_accumulation_steps", 1)
+    groups = [batches[a : a + many] for a in range(0, len(batches), many)]
+    for batch in batches:
+        batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
+    plain = plain_run(borngap.load(TIED).model, groups, RivalLoss(PAIRS, sft_parts, kind="unlikelihood", weight=30), 3)
+    ids = torch.tensor([sft_parts(TEXTS[0])["input_ids"]])
+    torch.testing.assert_close(host.model.eval()(ids).logits, plain(ids).logits, atol=1e-5, rtol=1e-5)
+    logs = [entry for entry in host.state.log_history if "loss" in entry]
+    assert all(entry["rival_loss/targets"] > 0 and "mean_token_accuracy" in entry for entry in logs)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("lora", [False, True])
+def test_sft_trainer_at_weight_0_is_its_own_training_bit_for_bit(sft_parts, tmp_path, lora):
+    from peft import LoraConfig
+
+    rows, options = SFT_ROWS["completion-only"]
+    found = []
+    for weight in (None, 0.0, 3.0):
+        peft = LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM") if lora else None
+        host = sft(tmp_path, sft_parts, rows, peft=peft, **options)
+        if weight is not None:
+            RivalLoss(PAIRS, weight=weight).join(host)
+        host.train()
+        found.append((weights(host.model), [e["loss"] for e in host.state.log_history if "loss" in e]))
+    assert same(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert not same(found[1][0], found[2][0])
+    assert all(a < b for a, b in zip(found[0][1][:1], found[2][1][:1], strict=True))
+
+
+def test_an_evaluation_of_sft_is_its_own(sft_parts, tmp_path):
+    rows, options = SFT_ROWS["completion-only"]
+    host = sft(tmp_path, sft_parts, rows, **options)
+    before = host.evaluate(host.train_dataset)["eval_loss"]
+    RivalLoss(PAIRS).join(host)
+    assert host.evaluate(host.train_dataset)["eval_loss"] == before
+
+
+# -------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"weight": -1}, "the weight is out of range"), ({"weight": math.nan}, "the weight"),
+    ({"margin": math.inf}, "the margin"), ({"kind": "hinge"}, "unknown loss"), ({"weight": "3"}, "the weight"),
+])  # fmt: skip
+def test_bad_numbers(options, said):
+    with pytest.raises(UserError, match=said):
+        RivalLoss(PAIRS, **options)
+
+
+def test_words_that_no_token_tells_apart(loaded):
+    with pytest.raises(UserError, match="can't hold two words apart"):
+        RivalLoss([("exception", "exception handler")], loaded.tokenizer)
+    with pytest.raises(UserError, match="no pair of right token and rival"):
+        RivalLoss([(3, 3)])
+    with pytest.raises(UserError, match=r"no pairs|no terms"):
+        RivalLoss([])
+
+
+def test_no_tokenizer(loaded):
+    with pytest.raises(UserError, match="no tokenizer"):
+        RivalLoss(PAIRS)(torch.randn(1, 3, 5, requires_grad=True), torch.tensor([[1, 2, 3]]))
+
+
+def test_no_logits_or_labels():
+    loss = RivalLoss([(1, 2)])
+    with pytest.raises(UserError, match="needs logits and labels"):
+        loss(torch.randn(1, 3, 5), None)
+    with pytest.raises(UserError, match="fused loss"):
+        loss({"logits": None}, torch.tensor([[1, 2, 3]]))
+
+
+def test_words_that_never_occur_are_told_at_the_start(loaded, tmp_path):
+    rows = rows_of(loaded.tokenizer)
+    with pytest.raises(UserError, match="none of the words to use stands in the training data"):
+        trained(tmp_path, loaded.tokenizer, RivalLoss([("zebra", "horse")]), rows)
+    with pytest.warns(UserWarning, match="'zebra' instead of 'horse'"):
+        trained(tmp_path, loaded.tokenizer, RivalLoss([*PAIRS, ("zebra", "horse")]), rows, max_steps=1)
+
+
+def test_hosts_that_cannot_be_joined(sft_parts, tmp_path):
+    rows = rows_of(sft_parts)
+    with pytest.raises(UserError, match="label smoothing"):
+        trained(tmp_path, sft_parts, RivalLoss(PAIRS), rows, label_smoothing_factor=0.1)
+    host = trainer_of(tmp_path, sft_parts, rows, Own)
+    with pytest.raises(UserError, match="a loss of its own"):
+        RivalLoss(PAIRS).join(host)
+    host = trainer_of(tmp_path, sft_parts, rows, Trainer)
+    host.compute_loss_func = print
+    with pytest.raises(UserError, match="another compute_loss_func"):
+        RivalLoss(PAIRS).join(host)
+
+
+class Own(Trainer):
+    """A Trainer with a loss of its own."""
+
+    def compute_loss(self, *_, **__):
+        raise AssertionError
+
+
+def trainer_of(folder, tokenizer, rows, kind):
+    model = borngap.load(TIED).model
+    return kind(model=model, args=arguments(folder), train_dataset=rows, processing_class=tokenizer)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sft_hosts_that_cannot_be_joined(sft_parts, tmp_path):
+    rows, _ = SFT_ROWS["completion-only"]
+    with pytest.raises(UserError, match="loss_type='dft'"):
+        RivalLoss(PAIRS).join(sft(tmp_path, sft_parts, rows, loss_type="dft"))
+    host = sft(tmp_path, sft_parts, rows)
+    host.compute_loss_func = RivalLoss(PAIRS)
+    with pytest.raises(UserError, match=r"loss\.join"):
+        host.train()
