@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from tests.hosts import TIED, arguments, same, weights
+from tests.rivaltraining import KINDS, OPTIMISER, PAIRS, padded, plain_run, rows_of
 from torch.nn.functional import cross_entropy
 from transformers import DataCollatorForSeq2Seq, Trainer
 
@@ -16,36 +17,10 @@ from borngap.losses.formulae import row_loss
 from borngap.rivals.spots import TermSpots
 from borngap.words.termfile import terms_of
 
-PAIRS = [("exception", "error"), ("argument", "parameter"), ("folder", "directory"), ("keyword argument", "option")]
-TEXTS = [
-    "The function raises an exception. If the argument is wrong, another exception is raised.",
-    "Exceptions are raised here.",
-    "An error is printed. The folder is empty; the folders are too.",
-    "Pass a keyword argument to it, and the argument is kept.",
-    "Nothing of interest stands in this row at all.",
-]
-RATE, EPS = 1e-3, 1e-3  # an epsilon that keeps AdamW from making gradients of rounding into updates
-OPTIMISER = {"learning_rate": RATE, "adam_epsilon": EPS, "weight_decay": 0.0}
-KINDS = [("margin", 3.0), ("logistic", 3.0), ("unlikelihood", 30.0), ("weight", 10.0)]
-
 
 @pytest.fixture(scope="module")
 def loaded():
     return borngap.load(TIED)
-
-
-def rows_of(tokenizer, masked=0):
-    found = []
-    for text in TEXTS:
-        ids = tokenizer(text)["input_ids"]
-        found.append({"input_ids": ids, "labels": [-100] * masked + ids[masked:], "attention_mask": [1] * len(ids)})
-    return found
-
-
-def padded(tokenizer, rows):
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.pad_token = tokenizer.eos_token
-    return DataCollatorForSeq2Seq(tokenizer)(copy.deepcopy(rows))
 
 
 def places(tokenizer, row):
@@ -124,20 +99,6 @@ def test_loss_and_gradient_of_a_padded_batch(loaded, kind, weight):
     term = loss.term(hidden, batch["labels"], head=head)
     torch.testing.assert_close(term, loss.term(logits, batch["labels"]), rtol=1e-4, atol=1e-6)
     assert sum(heads) == sum(len(places(loaded.tokenizer, row)[0]) for row in rows)
-
-
-def plain_run(model, batches, loss, steps):
-    """A loop of one's own: each update's batches, divided by their supervised tokens."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, eps=EPS)
-    model.eval()
-    for own in batches[:steps]:
-        items = own[0].get("items", sum(int((b["labels"][:, 1:] >= 0).sum()) for b in own))
-        for batch in own:
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-            loss(logits, batch["labels"], items).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return model
 
 
 class Ordered(Trainer):
@@ -231,104 +192,6 @@ def test_many_targets_go_by_pieces(monkeypatch):
         torch.testing.assert_close(one, other)
 
 
-# -------------------------------------------------------------------- TRL
-
-
-@pytest.fixture(scope="module")
-def sft_parts(loaded):
-    tokenizer = copy.deepcopy(loaded.tokenizer)
-    tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def sft(folder, tokenizer, rows, model=None, peft=None, **options):
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    settings = {
-        "output_dir": str(folder), "report_to": "none", "save_strategy": "no", "use_cpu": True, "max_steps": 3,
-        "logging_steps": 1, "per_device_train_batch_size": 2, "disable_tqdm": True,
-        "max_length": 24, "seed": 1, "lr_scheduler_type": "constant", "max_grad_norm": 0.0,
-        "bf16": False,
-    }  # fmt: skip
-    return SFTTrainer(
-        borngap.load(TIED).model if model is None else model, SFTConfig(**settings | OPTIMISER | options),
-        train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=peft,
-    )  # fmt: skip
-
-
-def recorded(host):
-    """Let a trainer keep the batches of its updates."""
-    batches, step = [], host.training_step
-
-    def training_step(model, inputs, items):
-        batches.append({name: value.clone() for name, value in inputs.items() if torch.is_tensor(value)})
-        batches[-1]["items"] = items  # of a GPT-2 transformers counts each row's first label, too
-        return step(model, inputs, items)
-
-    host.training_step = training_step
-    return batches
-
-
-SFT_ROWS = {
-    "packing": ([{"text": text} for text in TEXTS], {"packing": True, "packing_strategy": "wrapped"}),
-    "completion-only": (
-        [{"prompt": text[:12], "completion": text[12:]} for text in TEXTS[:4]],
-        {"completion_only_loss": True, "gradient_accumulation_steps": 2},
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", SFT_ROWS)
-def test_sft_trainer_is_a_plain_loop_on_its_batches(sft_parts, tmp_path, case):
-    rows, options = SFT_ROWS[case]
-    host = sft(tmp_path, sft_parts, rows, **options)
-    batches = recorded(host)
-    RivalLoss(PAIRS, kind="unlikelihood", weight=30).join(host).train()
-    assert host.compute_loss_func is None  # the way on which TRL makes all logits
-    many = options.get("gradient_accumulation_steps", 1)
-    groups = [batches[a : a + many] for a in range(0, len(batches), many)]
-    for batch in batches:
-        batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
-    plain = plain_run(borngap.load(TIED).model, groups, RivalLoss(PAIRS, sft_parts, kind="unlikelihood", weight=30), 3)
-    ids = torch.tensor([sft_parts(TEXTS[0])["input_ids"]])
-    torch.testing.assert_close(host.model.eval()(ids).logits, plain(ids).logits, atol=1e-5, rtol=1e-5)
-    logs = [entry for entry in host.state.log_history if "loss" in entry]
-    assert all(entry["rival_loss/targets"] > 0 and "mean_token_accuracy" in entry for entry in logs)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("lora", [False, True])
-def test_sft_trainer_at_weight_0_is_its_own_training_bit_for_bit(sft_parts, tmp_path, lora):
-    from peft import LoraConfig
-
-    rows, options = SFT_ROWS["completion-only"]
-    found = []
-    for weight in (None, 0.0, 3.0):
-        peft = LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM") if lora else None
-        host = sft(tmp_path, sft_parts, rows, peft=peft, **options)
-        if weight is not None:
-            RivalLoss(PAIRS, weight=weight).join(host)
-        host.train()
-        found.append((weights(host.model), [e["loss"] for e in host.state.log_history if "loss" in e]))
-    assert same(found[0][0], found[1][0])
-    assert found[0][1] == found[1][1]
-    assert not same(found[1][0], found[2][0])
-    assert all(a < b for a, b in zip(found[0][1][:1], found[2][1][:1], strict=True))
-
-
-def test_an_evaluation_of_sft_is_its_own(sft_parts, tmp_path):
-    rows, options = SFT_ROWS["completion-only"]
-    host = sft(tmp_path, sft_parts, rows, **options)
-    before = host.evaluate(host.train_dataset)["eval_loss"]
-    RivalLoss(PAIRS).join(host)
-    assert host.evaluate(host.train_dataset)["eval_loss"] == before
-
-
-# -------------------------------------------------------------------- what is refused
-
-
 @pytest.mark.parametrize(("options", "said"), [
     ({"weight": -1}, "the weight is out of range"), ({"weight": math.nan}, "the weight"),
     ({"margin": math.inf}, "the margin"), ({"kind": "hinge"}, "unknown loss"), ({"weight": "3"}, "the weight"),
@@ -368,14 +231,15 @@ def test_words_that_never_occur_are_told_at_the_start(loaded, tmp_path):
         trained(tmp_path, loaded.tokenizer, RivalLoss([*PAIRS, ("zebra", "horse")]), rows, max_steps=1)
 
 
-def test_hosts_that_cannot_be_joined(sft_parts, tmp_path):
-    rows = rows_of(sft_parts)
+def test_hosts_that_cannot_be_joined(loaded, tmp_path):
+    tokenizer = loaded.tokenizer
+    rows = rows_of(tokenizer)
     with pytest.raises(UserError, match="label smoothing"):
-        trained(tmp_path, sft_parts, RivalLoss(PAIRS), rows, label_smoothing_factor=0.1)
-    host = trainer_of(tmp_path, sft_parts, rows, Own)
+        trained(tmp_path, tokenizer, RivalLoss(PAIRS), rows, label_smoothing_factor=0.1)
+    host = trainer_of(tmp_path, tokenizer, rows, Own)
     with pytest.raises(UserError, match="a loss of its own"):
         RivalLoss(PAIRS).join(host)
-    host = trainer_of(tmp_path, sft_parts, rows, Trainer)
+    host = trainer_of(tmp_path, tokenizer, rows, Trainer)
     host.compute_loss_func = print
     with pytest.raises(UserError, match="another compute_loss_func"):
         RivalLoss(PAIRS).join(host)
@@ -391,14 +255,3 @@ class Own(Trainer):
 def trainer_of(folder, tokenizer, rows, kind):
     model = borngap.load(TIED).model
     return kind(model=model, args=arguments(folder), train_dataset=rows, processing_class=tokenizer)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_sft_hosts_that_cannot_be_joined(sft_parts, tmp_path):
-    rows, _ = SFT_ROWS["completion-only"]
-    with pytest.raises(UserError, match="loss_type='dft'"):
-        RivalLoss(PAIRS).join(sft(tmp_path, sft_parts, rows, loss_type="dft"))
-    host = sft(tmp_path, sft_parts, rows)
-    host.compute_loss_func = RivalLoss(PAIRS)
-    with pytest.raises(UserError, match=r"loss\.join"):
-        host.train()
