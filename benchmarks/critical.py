@@ -15,8 +15,9 @@ import borngap
 from borngap.critical.course import pieces_for
 from borngap.critical.search import Searcher
 from borngap.critical.trials import Trials
+from borngap.methods import METHODS
 from borngap.model.load import quiet
-from borngap.training import STANDARD_RATES, Training
+from borngap.training import Training
 from timing import machine, table
 
 
@@ -27,7 +28,7 @@ def plain(searcher: Searcher, trials: Trials, index: int) -> float:
     def met(rate: float) -> bool:
         return trials.run(index, rate, training.steps) is not None
 
-    high = STANDARD_RATES[training.method] * 50 / training.steps / 16
+    high = METHODS[training.method].rate * 50 / training.steps / 16
     if met(high):
         while met(high / 2):
             high /= 2

@@ -8,17 +8,16 @@ from typing import Any, Literal, get_args
 
 from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
+from borngap.methods import METHODS, NAMES, Method
 from borngap.rates import RULE, is_rate
 from borngap.schedule import SCHEDULES, Schedule, factors
 
-Method = Literal["full", "lora", "readout-only"]
 Part = Literal["readout", "embeddings"]
 Forward = Literal["last", "labels"]
 Dtype = Literal["float32", "float64", "bfloat16", "float16", "auto"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 # rates that recipes for LoRA recommend: what needs more than the last is no longer "LoRA does"
 USUAL_LORA_RATES = (1e-4, 1e-3)
-STANDARD_RATES: dict[Method, float] = {"full": 2e-5, "lora": 1e-4, "readout-only": 2e-5}
 
 
 @dataclass(frozen=True)
@@ -26,17 +25,24 @@ class Training:
     """How contexts are trained and watched.
 
     Attributes:
-        method: what is trained: ``full``, all parameters; ``lora``; or ``readout-only``, the output matrix alone.
-        rate: learning rate; unless given, the method's standard one: full 2e-5, LoRA 1e-4.
+        method: what is trained: ``full``, all parameters; ``readout-only``, the output matrix alone; ``lora`` and its
+            kin; ``ia3``, ``oft``, ``ln``, ``bitfit``, ``prompt``, ``prefix``, ``adapter``; or ``peft``, what a PEFT
+            configuration says (docs/methods.md).
+        rate: learning rate; unless given, the method's usual one: full 2e-5, LoRA and most others 1e-4.
         steps: optimiser steps of a run, at least 0.
         freeze: what ``full`` leaves alone: ``readout`` (untied heads only), ``embeddings`` (the input matrix).
-        seed: seeds LoRA's initial matrices and, where it is on, dropout.
-        lora_rank: rank of the adapters.
-        lora_alpha: scale of the adapters times their rank.
+        seed: seeds what a method draws at its start, as LoRA's matrices, and, where it is on, dropout.
+        lora_rank: rank of the adapters; unless given 8, VeRA's 256; of bottleneck adapters the width, 64, of OFT the
+            size of its blocks, 32.
+        lora_alpha: scale of the adapters times their rank; rank-stabilised LoRA's times its root.
         lora_dropout: dropout within the adapters, in [0, 1); needs dropout on.
-        lora_targets: names of layers or ends of their paths; ``attention`` stands for attention's query and value
-            projections or the layer that holds both, ``all-linear`` for all linear layers but the head, ``readout``
-            for the output matrix.
+        lora_targets: layers that LoRA, its kin, IA3 and OFT adapt: names or ends of paths; ``attention`` stands for
+            attention's query and value projections or the layer that holds both (under IA3 for PEFT's own choice),
+            ``mlp`` for the feed-forward layers, ``all-linear`` for all linear layers but the head, ``readout`` for the
+            output matrix.
+        rate_ratio: LoRA+: rate of the matrices B over that of the matrices A.
+        virtual_tokens: length of the prompt or prefix that is tuned.
+        peft_config: of ``peft``: a PEFT configuration, ``adapter_config.json`` or the folder that holds it.
         beta1: AdamW's decay of the mean gradient.
         beta2: AdamW's decay of the mean squared gradient.
         eps: AdamW's epsilon.
@@ -69,10 +75,13 @@ class Training:
     steps: int = 50
     freeze: tuple[Part, ...] = ()
     seed: int = 0
-    lora_rank: int = 8
+    lora_rank: int | None = None
     lora_alpha: float = 16.0
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("attention",)
+    rate_ratio: float = 16.0
+    virtual_tokens: int = 20
+    peft_config: str | None = None
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -101,7 +110,9 @@ class Training:
             if getattr(self, name) not in allowed:
                 raise UserError(f"unknown {name}", rule=f"one of {', '.join(allowed)}", found=getattr(self, name))
         if self.rate is None:
-            object.__setattr__(self, "rate", STANDARD_RATES[self.method])
+            object.__setattr__(self, "rate", METHODS[self.method].rate)
+        if self.lora_rank is None:
+            object.__setattr__(self, "lora_rank", METHODS[self.method].rank or METHODS["lora"].rank)
         for name, (rule, holds) in _RANGES.items():
             if not holds(getattr(self, name)):
                 raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
@@ -110,7 +121,12 @@ class Training:
     @property
     def learning_rate(self) -> float:
         """The learning rate, never None."""
-        return STANDARD_RATES[self.method] if self.rate is None else self.rate
+        return METHODS[self.method].rate if self.rate is None else self.rate
+
+    @property
+    def rank(self) -> int:
+        """Rank of the adapters, never None."""
+        return METHODS[self.method].rank if self.lora_rank is None else self.lora_rank
 
     @property
     def scope(self) -> str:
@@ -132,6 +148,8 @@ class Training:
         if self.freeze and self.method != "full":
             fix = "leave the freezing out, or use --method full"
             raise UserError(f"{self.method} trains no parts that could be frozen", found=self.freeze, fix=fix)
+        if (self.method == "peft") != (self.peft_config is not None):
+            raise UserError("method and PEFT configuration do not go together", rule="--method peft --peft-config FILE")
         if self.lora_dropout and not self.dropout:
             raise UserError("dropout is off", rule="LoRA's dropout goes with dropout on", fix="add --dropout")
         if self.shuffle is not None and not self.joint:
@@ -139,7 +157,7 @@ class Training:
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "method": get_args(Method),
+    "method": NAMES,
     "schedule": SCHEDULES,
     "stop": get_args(Stop),
     "forward": get_args(Forward),
@@ -153,6 +171,8 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "lora_alpha": ("a positive number", lambda x: x > 0),
     "lora_dropout": ("in [0, 1)", lambda x: 0 <= x < 1),
     "lora_targets": ("at least one", bool),
+    "rate_ratio": ("a positive number", lambda x: x > 0),
+    "virtual_tokens": ("at least 1", lambda x: x >= 1),
     "beta1": ("in [0, 1)", lambda x: 0 <= x < 1),
     "beta2": ("in [0, 1)", lambda x: 0 <= x < 1),
     "eps": ("at least 0", lambda x: x >= 0),

@@ -11,11 +11,12 @@ from borngap.cli.arguments import ModelPlace
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say
 from borngap.errors import UserError
+from borngap.methods import METHODS, Method
 from borngap.pilot.settings import Piloting
 from borngap.rates import read_passes, read_rates
 from borngap.report.text import MISSING
 from borngap.shown import visible
-from borngap.training import STANDARD_RATES, Method, Training
+from borngap.training import Training
 
 if TYPE_CHECKING:
     from borngap.pilot.wholerun import RunProgress
@@ -160,12 +161,15 @@ def _each(
 ) -> list[tuple[Training, Piloting, Path | None]]:
     """A plan a method: each has its share of the budget, and a folder of its own."""
     found = []
-    standard = None if training.rate == STANDARD_RATES[training.method] else training.rate  # no rate was given
+    plain = Training(method=training.method)  # what was not given is the method's own
+    standard = None if training.rate == plain.rate else training.rate
+    rank = None if training.lora_rank == plain.lora_rank else training.lora_rank
     for part in (given.methods or "").split(","):
         name, told, rate = (piece.strip() for piece in part.partition(":"))
         if told and rates:
             raise UserError("a method has a rate of its own beside --lrs", rule="either of both", found=given.methods)
-        own = replace(training, method=cast("Method", name), rate=_rate_of(part, rate) if told else standard)
+        chosen = _rate_of(part, rate) if told else standard
+        own = replace(training, method=cast("Method", name), rate=chosen, lora_rank=rank)
         found.append((own, None if given.out is None else given.out / name))
     names = [own.method for own, _ in found]
     if len(set(names)) < len(names) or len(names) < 2:

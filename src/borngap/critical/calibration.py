@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from borngap.critical.record import By
-from borngap.training import Method
+from borngap.methods import WHOLE, Method
 
 FLOOR = 5e-4
 
@@ -24,12 +24,12 @@ def half_width(by: By, method: Method) -> float:
 
     Args:
         by: the way, not collocation, whose courses estimate their own errors.
-        method: what is trained; readout-only is taken for full.
+        method: what is trained; readout-only is taken for full, what adds weights for LoRA.
 
     Returns:
         The 90th percentile of |log(rate / bisected rate)|.
     """
-    return float(_calibration()["half_width"][by]["lora" if method == "lora" else "full"])
+    return float(_calibration()["half_width"][by][_measured(method)])
 
 
 def collocation_half_width(error: float, method: Method) -> float:
@@ -37,13 +37,18 @@ def collocation_half_width(error: float, method: Method) -> float:
 
     Args:
         error: the solution's own estimate of its error; iterations and roots add ``FLOOR`` to it.
-        method: what is trained; readout-only is taken for full.
+        method: what is trained; readout-only is taken for full, what adds weights for LoRA.
 
     Returns:
         The estimate times the 90th percentile of ``|log(rate / true rate)|`` over it, measured on the bundled models
         under every schedule.
     """
-    return float(_calibration()["collocation"]["lora" if method == "lora" else "full"]) * (error + FLOOR)
+    return float(_calibration()["collocation"][_measured(method)]) * (error + FLOOR)
+
+
+def _measured(method: Method) -> str:
+    """The method whose intervals were measured that comes next."""
+    return "full" if method in WHOLE else "lora"
 
 
 def around(rate: float | None, spread: float) -> tuple[float | None, float | None]:

@@ -25,12 +25,12 @@ from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.critical.pieces import Piece, State, advance, piece
 from borngap.critical.roots import ROOT, root, secants
+from borngap.methods import WHOLE, Method
 from borngap.model.precision import total_memory
 from borngap.train.observe import Record
-from borngap.training import Method
 
 Seen = Callable[[int, Tensor, Tensor | None], None]
-_PIECES: dict[Method, int] = {"full": 4, "readout-only": 4, "lora": 6}
+_PIECES_OF_WHOLE, _PIECES_OF_ADDED = 4, 6
 _FINEST = 48
 _VECTORS = 12  # of the trained parameters' size besides the gradients, as measured on Gemma-3-270M
 _OF_MEMORY = 0.8
@@ -204,5 +204,5 @@ class Course:
 
 
 def pieces_for(method: Method) -> int:
-    """Return how many pieces a course is cut into at first; LoRA's gradients start at zero and change faster."""
-    return _PIECES[method]
+    """Return how many pieces a course is cut into at first; adapters' gradients start at zero and change faster."""
+    return _PIECES_OF_WHOLE if method in WHOLE else _PIECES_OF_ADDED

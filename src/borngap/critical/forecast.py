@@ -17,9 +17,10 @@ from borngap.critical.search import ContextRate, Searcher, critical_entry, unwra
 from borngap.errors import UserError
 from borngap.judge.trajectory import MARGINS, Trajectory, from_records
 from borngap.judge.verdicts import Outcome, outcome
+from borngap.methods import METHODS
 from borngap.model.load import Loaded
 from borngap.train.observe import Record
-from borngap.training import STANDARD_RATES, USUAL_LORA_RATES, Training
+from borngap.training import USUAL_LORA_RATES, Training
 
 _SWEEPS = 6
 _MOST_PIECES = 24
@@ -125,7 +126,7 @@ def forecast(
     _check(training)
     runs: list[list[tuple[CriticalRate, End]]] = []
     searcher: Searcher | None = None
-    for seed in seeds if seeds and training.method == "lora" else [training.seed]:
+    for seed in seeds if seeds and METHODS[training.method].drawn else [training.seed]:
         loaded = loaded if searcher is None else unwrapped(searcher, loaded)
         searcher = Searcher(loaded, contexts, replace(training, seed=seed), limit=limit)
         runs.append(_look_ahead(searcher, on_context, len(runs) * len(contexts)))
@@ -255,7 +256,7 @@ def _under_lora(
     if training.method == "lora":
         return None
     plain = unwrapped(searcher, loaded)
-    settings = replace(training, method="lora", rate=STANDARD_RATES["lora"], freeze=())
+    settings = replace(training, method="lora", rate=METHODS["lora"].rate, freeze=())
     try:
         again = Searcher(plain, contexts, settings, limit=limit)
     except UserError as error:  # the plan itself stands without it

@@ -75,6 +75,7 @@ class Landscape:
         self.base = torch.cat([p.detach().flatten() for p in self.parameters])
         tuner.held_elsewhere(self._views(self.base))
         self._now = self.base.clone()
+        self._factors = self._by_parameter(list(tuner.factors.values()))
         for view, parameter in zip(self._views(self._now), self.parameters, strict=True):
             parameter.data = view
         settings = tuner.training
@@ -97,14 +98,18 @@ class Landscape:
             self.home()
 
     def place(self, displacement: Tensor, scale: float = 1.0, kept: float = 1.0) -> None:
-        """Set the weights to ``kept * base + scale * displacement``.
+        """Set the weights to ``kept * base + scale * displacement``, times each parameter's factor on the rate.
 
         Args:
             displacement: shape (parameters,).
             scale: factor on it.
             kept: what weight decay leaves of the base weights, 1 without.
         """
-        torch.add(self.base if kept == 1 else self.base * kept, displacement, alpha=scale, out=self._now)
+        begin = self.base if kept == 1 else self.base * kept
+        if self._factors is None:
+            torch.add(begin, displacement, alpha=scale, out=self._now)
+        else:
+            torch.addcmul(begin, displacement, self._factors, value=scale, out=self._now)
 
     def home(self) -> None:
         """Put the base weights back."""
@@ -171,6 +176,13 @@ class Landscape:
     def record(self, index: int, logits: Tensor, hidden: Tensor | None) -> Record:
         """Return the observables of a context at the present weights, as the reference loop's records have them."""
         return self._observer.records(logits, hidden, [index])[0]
+
+    def _by_parameter(self, factors: list[float]) -> Tensor | None:
+        """The factor on the rate of every number, shape (parameters,); None where all are 1."""
+        if set(factors) == {1.0}:
+            return None
+        parts = [p.new_full((p.numel(),), factor) for p, factor in zip(self.parameters, factors, strict=True)]
+        return torch.cat(parts)
 
     def _views(self, vector: Tensor) -> list[Any]:
         parts = vector.split([p.numel() for p in self.parameters])

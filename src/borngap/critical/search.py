@@ -21,14 +21,14 @@ from borngap.critical.record import WAYS, By, CriticalRate, RateStatus, class_me
 from borngap.critical.signpath import SEGMENTS, critical_dose
 from borngap.critical.trials import Trials
 from borngap.errors import UserError
+from borngap.methods import METHODS
 from borngap.model.load import Loaded
 from borngap.model.readout import geometry_of
 from borngap.rates import check_rate
 from borngap.schedule import check_dose, share_of
 from borngap.train.finetune import FineTune
-from borngap.training import STANDARD_RATES, Method, Training
+from borngap.training import Training
 
-LARGEST: dict[Method, float] = {"full": 1e-2, "readout-only": 1e-1, "lora": 1e-1}
 _STANDARD_STEPS = 50
 _FIRST_DOSE = 20.0
 _AIM = 0.95
@@ -82,7 +82,7 @@ class Searcher:
         if training.dropout:
             raise UserError("no rate is the smallest under dropout", rule="dropout is random", fix="leave dropout off")
         check_dose(training.factors)
-        self.limit = LARGEST[training.method] if limit is None else limit
+        self.limit = METHODS[training.method].largest if limit is None else limit
         check_rate(self.limit, "the largest rate")
         self.training, self.name = training, loaded.name
         self.tuner = FineTune(loaded, contexts, training)
@@ -181,7 +181,7 @@ class Searcher:
     @property
     def start(self) -> float:
         """The rate at which a search begins that knows nothing yet."""
-        return min(self.limit, STANDARD_RATES[self.training.method] * _STANDARD_STEPS / sum(self.training.factors))
+        return min(self.limit, METHODS[self.training.method].rate * _STANDARD_STEPS / sum(self.training.factors))
 
     def _ways(
         self, by: By, waiting: Sequence[int], rates: Sequence[float] | None
@@ -233,6 +233,8 @@ class Searcher:
         reason = None
         if settings.joint and settings.batch_size < len(self.contexts):
             reason = "batches smaller than the set: use --by dose or bisect"
+        if settings.weight_decay and set(self.tuner.factors.values()) != {1.0}:
+            reason = "weight decay at two rates: use --by dose or bisect"
         if reason is not None:
             return CriticalRate(None, None, None, "abstained", "collocation", reason)
         return self.collocate(index)[0]
@@ -317,7 +319,7 @@ class Searcher:
     def class_rate(self, index: int) -> float | None:
         """Return a context's critical rate by the paper's class-mean rule; None where the rule has none."""
         mean = sum(self.overlaps) / len(self.overlaps)
-        return class_mean(self.overlaps[index], mean, self.embedding_class, STANDARD_RATES[self.training.method])
+        return class_mean(self.overlaps[index], mean, self.embedding_class, METHODS[self.training.method].rate)
 
     def _by_class(self, index: int) -> CriticalRate:
         rate = self.class_rate(index)

@@ -72,7 +72,7 @@ class Trials:
             return self._together(index, rate)
         land, target = self._land, self._land.tuner.targets[index]
         land.home()
-        updates = Updates(land.parameters, land.tuner.training, rate)
+        updates = Updates(land.parameters, land.tuner.training, rate, list(land.tuner.factors.values()))
         gold, before, found = torch.tensor([target.gold_id], device=land.base.device), math.nan, None
         for step in range(steps + 1):
             logits, _ = last_logits(land.tuner.model, [target.ids])

@@ -14,8 +14,9 @@ from typing import Any
 
 from borngap.choices import Criterion, Keep
 from borngap.context import Context
+from borngap.methods import Method
 from borngap.sweep.plan import SweepPlan, plan_sweep
-from borngap.training import Dtype, Method, Training
+from borngap.training import Dtype, Training
 
 STANDARD = {"full": 2e-5, "lora": 1e-4}  # the paper's rates
 AT_THRESHOLD, WELL_ABOVE = 1.7, 10.0  # the paper's mean H of class A under LoRA, and of all models under full

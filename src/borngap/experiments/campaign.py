@@ -18,11 +18,11 @@ from borngap.experiments.folder import Plan, done, entries, home, in_units, is_w
 from borngap.experiments.measure import base_of, ends_of, settings_of
 from borngap.experiments.ratefinding import RateFinder
 from borngap.files import checked
+from borngap.methods import Method
 from borngap.model.load import quiet
 from borngap.sweep.plan import SweepPlan
 from borngap.sweep.run import run_sweep
 from borngap.sweep.sweepfolder import PARTS, SWEEP_FILE, read_sweep
-from borngap.training import Method
 
 # what is done, of how many, and in words
 OnProgress = Callable[[str, str, int, int], None]

@@ -19,11 +19,12 @@ from borngap.experiments.arms import ARMS, Arm
 from borngap.experiments.campaign import checked_by_runs, searches
 from borngap.experiments.folder import Plan, home
 from borngap.experiments.ratefinding import REFINED
+from borngap.methods import Method
 from borngap.model.load import load_tokenizer
 from borngap.sweep.engines import OBSERVED, Worker, choose_engine
 from borngap.sweep.plan import plan_sweep
 from borngap.train.stacked import Lane, stacked
-from borngap.training import Method, Training
+from borngap.training import Training
 from borngap.zoo.choose import unmeasurable
 
 # in runs one after the other: a critical rate by collocation, the forecast end of a run

@@ -15,11 +15,12 @@ from borngap.critical.search import Searcher
 from borngap.errors import UserError
 from borngap.experiments.arms import Scope
 from borngap.experiments.claims.paper import lora_targets
+from borngap.methods import Method
 from borngap.model.load import load, model_facts
 from borngap.model.probe import probe, records
 from borngap.model.readout import geometry_of
 from borngap.runfolder import clean
-from borngap.training import Method, Training
+from borngap.training import Training
 from borngap.zoo.choose import keep
 
 _QUANTILES = tuple(float(p) for p in (1, 2, 5, *range(10, 90, 10), 95, 98, 99, 99.9))

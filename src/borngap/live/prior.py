@@ -151,7 +151,7 @@ def _settings(stored: Mapping[str, Any]) -> dict[str, Any]:
 def _check_plan(folder: str | Path, foretold: Training, run: HostRun) -> None:
     """Refuse a forecast of a run of another method, length or schedule."""
     fix = "forecast this run: borngap forecast --data with its settings, rows and epochs, or --from-args"
-    if foretold.method != run.method:
+    if foretold.method.removesuffix("+") != run.method:  # a host's LoRA+ is told from LoRA by its optimiser alone
         rule = f"that of this run, {run.method}"
         raise UserError(f"the forecast in {folder} is of another method", rule=rule, found=foretold.method, fix=fix)
     if abs(foretold.steps - run.steps) > _LONGER * run.steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from borngap.errors import UserError
+from borngap.methods import WHOLE
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.settings import FEWEST_STEPS
 
@@ -64,7 +65,7 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
         UserError: it does not buy 4 steps.
     """
     full = plan.passes / len(plan.steps)
-    of_all = plan.training.method != "lora"
+    of_all = plan.training.method in WHOLE
     usual, rows, shortest = (SHARE, _FEWEST_ROWS, 1.0) if of_all else (ADAPTER_SHARE, 1, ADAPTER_SPAN)
     least = min(1.0, rows / full)
     each = max(0.0, budget) / pilots

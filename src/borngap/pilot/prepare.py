@@ -14,6 +14,7 @@ from borngap.data.recognise import layout_of
 from borngap.data.source import source_of
 from borngap.data.tokenised import Tokens
 from borngap.errors import UserError
+from borngap.methods import Method
 from borngap.model.length import context_length
 from borngap.model.load import Loaded
 from borngap.model.precision import full_float32, settle
@@ -25,7 +26,7 @@ from borngap.pilot.rows import check_lengths, run_data
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked
 from borngap.pilot.wholerun import RunJob, RunProgress, run_job
-from borngap.training import Method, Training
+from borngap.training import Training
 from borngap.usage.allowed import Allowed, marks_of
 from borngap.words.termfile import terms_of
 

@@ -10,8 +10,9 @@ from typing import Any, Literal, get_args
 
 from borngap.context import Context
 from borngap.errors import UserError
+from borngap.methods import METHODS, Method
 from borngap.rates import check_rates
-from borngap.training import Method, Training
+from borngap.training import Training
 
 Engine = Literal["sequential", "stacked", "processes", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -127,7 +128,7 @@ def plan_sweep(
     if training.joint:
         raise UserError("a sweep trains each context alone", found="joint", fix="leave --joint out")
     notes: tuple[str, ...] = ()
-    if training.method != "lora" and not training.dropout and tuple(seeds) != (0,):
+    if not METHODS[training.method].drawn and not training.dropout and tuple(seeds) != (0,):
         notes = (f"nothing in {training.method} fine-tuning is random: each run once, seeds are not used",)
         seeds = (0,)
     plain = replace(training, rate=rates[0], seed=seeds[0])

@@ -20,12 +20,13 @@ from borngap.context import Context, Target
 from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, is_evaluation, judge
 from borngap.model.forward import forward, last_logits
+from borngap.model.length import virtual_tokens
 from borngap.model.load import Loaded
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
 from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
 from borngap.runfolder import Run, Store, environment, read_run
-from borngap.train.methods import make_trainable
+from borngap.train.methods import make_trainable, rate_factor
 from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.train.optimiser import Updates
 from borngap.training import Training
@@ -56,6 +57,7 @@ class FineTune:
     Attributes:
         model: the model as it is trained, wrapped by PEFT for LoRA.
         targets: tokenised contexts, rivals chosen at the base model.
+        factors: on the rate of each trained parameter, by name; 1 but under LoRA+.
         notes: what the user must know.
         digest: fingerprint of the base weights.
     """
@@ -78,7 +80,9 @@ class FineTune:
         self.notes = (*precision_notes(base, stored), *notes)
         # eval mode is what "dropout off" means; nothing else in these models depends on it
         self.model.train(training.dropout)
-        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.factors = {name: rate_factor(name, self._training) for name in trained}
+        self._parameters = list(trained.values())
         self._initial = [p.detach().clone() for p in self._parameters]
 
     @property
@@ -162,7 +166,7 @@ class FineTune:
         self.restore()
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
-        updates = Updates(self._parameters, self._training, rate)
+        updates = Updates(self._parameters, self._training, rate, list(self.factors.values()))
         follower = None if observe == "none" else self._follower(seen, observe)
         for step in range(self._training.steps + 1):
             loss, logits, hidden = self._forward(next(batches))
@@ -285,5 +289,5 @@ def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tens
         out = model(**{name: value.to(device) for name, value in inputs.items()})
     finally:
         hook.remove()
-    at = (torch.arange(len(rows)), last - 1)
+    at = (torch.arange(len(rows)), last - 1 + virtual_tokens(model))
     return out.loss, out.logits[at].detach(), seen[0][at] if seen else None

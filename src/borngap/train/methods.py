@@ -1,18 +1,24 @@
-"""What a fine-tuning method trains: requires_grad and adapters on a loaded model (docs/track.md#the-command)."""
+"""What a fine-tuning method trains: requires_grad and adapters on a loaded model (docs/methods.md)."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from borngap.errors import UserError
-from borngap.train.targets import head_path, is_conv1d, targets_of
-from borngap.training import Method, Training
+from borngap.methods import METHODS, Method
+from borngap.train.bottleneck import Bottleneck, insert
+from borngap.train.peftconfigs import CONFIGS, config_of, method_of_config
+from borngap.train.targets import head_path, targets_of
+from borngap.training import Training
+
+Made = tuple[Any, tuple[str, ...]]
 
 
-def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
+def make_trainable(model: Any, training: Training) -> Made:
     """Prepare a model for training: adapters, and which parameters take part.
 
     Args:
@@ -20,7 +26,7 @@ def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]
         training: the run's settings.
 
     Returns:
-        The model to train, wrapped by PEFT for LoRA, and what the user must know.
+        The model to train, wrapped by PEFT for its methods, and what the user must know.
 
     Raises:
         UserError: the method and the model do not go together.
@@ -28,7 +34,21 @@ def make_trainable(model: Any, training: Training) -> tuple[Any, tuple[str, ...]
     if hasattr(model, "peft_config"):
         fix = "merge it first: model.merge_and_unload()"
         raise UserError("the model carries an adapter already", rule="a plain causal LM", fix=fix)
-    return _TRAINABLE[training.method](model, training)
+    if training.method in CONFIGS:
+        return _adapted(model, training)
+    return _OWN[training.method](model, training)
+
+
+def rate_factor(name: str, training: Training) -> float:
+    """Return by what a parameter's rate differs from the run's, unit 1: LoRA+ trains the matrices B faster.
+
+    Source: Hayou, Ghosh and Yu, arXiv 2402.12354; the groups are those of PEFT's ``create_loraplus_optimizer``.
+
+    Args:
+        name: of the parameter, as the model to train has it.
+        training: the settings.
+    """
+    return training.rate_ratio if training.method == "lora+" and "lora_B" in name else 1.0
 
 
 def method_of(model: Any) -> Method:
@@ -38,13 +58,17 @@ def method_of(model: Any) -> Method:
         model: a Hugging Face causal LM, possibly wrapped by PEFT, ``requires_grad`` set.
 
     Returns:
-        ``lora`` with any adapter; ``readout-only`` where the output matrix alone is trained; otherwise ``full``.
+        PEFT's adapters by their configuration, LoRA+ as ``lora``, which it differs from by its optimiser alone; else by
+        what is trained.
     """
     if hasattr(model, "peft_config"):
-        return "lora"
-    head = model.get_output_embeddings()
-    alone = head is not None and all(p is head.weight for p in model.parameters() if p.requires_grad)
-    return "readout-only" if alone else "full"
+        return method_of_config(next(iter(model.peft_config.values())))
+    if any(isinstance(module, Bottleneck) for module in model.modules()):
+        return "adapter"
+    head, trained = model.get_output_embeddings(), {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if head is not None and all(p is head.weight for p in trained.values()):
+        return "readout-only"
+    return "bitfit" if all(name.endswith("bias") for name in trained) else "full"
 
 
 def is_tied(model: Any) -> bool:
@@ -52,7 +76,7 @@ def is_tied(model: Any) -> bool:
     return model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-def _full(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
+def _full(model: Any, training: Training) -> Made:
     if "readout" in training.freeze and is_tied(model):
         raise UserError(
             "this model's readout can't be frozen alone",
@@ -69,42 +93,55 @@ def _full(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
     return model, ("the head is tied: the readout is frozen with the embeddings",) if both else ()
 
 
-def _readout_only(model: Any, _: Training) -> tuple[Any, tuple[str, ...]]:
+def _readout_only(model: Any, _: Training) -> Made:
     model.requires_grad_(False)
     model.get_output_embeddings().requires_grad_(True)
     note = "the head is tied: training the readout moves the input matrix too"
     return model, (note,) if is_tied(model) else ()
 
 
-def _lora(model: Any, training: Training) -> tuple[Any, tuple[str, ...]]:
-    from peft import LoraConfig, get_peft_model
+def _biases(model: Any, _: Training) -> Made:
+    model.requires_grad_(False)
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    if not biases:
+        found, fix = f"model type {model.config.model_type!r} has none", "--method ln trains its norms"
+        raise UserError("no biases to tune", rule="BitFit trains a model's biases", found=found, fix=fix)
+    for parameter in biases:
+        parameter.requires_grad_(True)
+    return model, ()
 
-    targets = targets_of(model, training.lora_targets)
-    note = "the head is tied: an adapter on it sets output and input matrix apart"
-    apart = is_tied(model) and head_path(model) in targets
-    config = LoraConfig(
-        r=training.lora_rank,
-        lora_alpha=training.lora_alpha,  # type: ignore[arg-type]  # PEFT divides by it; a fraction is fine
-        lora_dropout=training.lora_dropout,
-        target_modules=targets,
-        fan_in_fan_out=_transposed(model, targets),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
+
+def _bottleneck(model: Any, training: Training) -> Made:
+    insert(model, training.rank, training.seed)
+    return model, ()
+
+
+_OWN: dict[Method, Callable[[Any, Training], Made]] = {
+    "full": _full,
+    "readout-only": _readout_only,
+    "bitfit": _biases,
+    "adapter": _bottleneck,
+}
+
+
+def _adapted(model: Any, training: Training) -> Made:
+    from peft import get_peft_model
+
+    tied, head = is_tied(model), head_path(model)
+    targets = targets_of(model, training.lora_targets) if METHODS[training.method].layers else []
+    apart = tied and head in targets
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT warns of tied heads and of the layout of GPT-2's layers; both are dealt with here
         warnings.simplefilter("ignore")
         torch.manual_seed(training.seed)
+        config = config_of(model, training, targets)
         try:
             wrapped = get_peft_model(model, config)
-        except ValueError as error:  # some kinds of layers it refuses
-            raise UserError("PEFT refuses these LoRA targets", found=str(error), fix="choose --lora-targets") from None
+        except (ValueError, TypeError, NotImplementedError, AttributeError) as error:  # what it can't do
+            what = f"PEFT can't apply {METHODS[training.method].words} here"
+            fix = "choose --lora-targets" if targets else "choose another --method"
+            raise UserError(what, found=" ".join(str(error).split()), fix=fix) from None
+    if not any(parameter.requires_grad for parameter in wrapped.parameters()):
+        raise UserError("nothing would be trained", rule="an adapter with weights of its own", found=config.peft_type)
+    note = "the head is tied: an adapter on it sets output and input matrix apart"
     return wrapped, (note,) if apart else ()
-
-
-_TRAINABLE = {"full": _full, "lora": _lora, "readout-only": _readout_only}
-
-
-def _transposed(model: Any, targets: list[str]) -> bool:
-    """Whether the targets hold their weights as (in, out)."""
-    return any(is_conv1d(model.get_submodule(path)) for path in targets)

@@ -25,16 +25,24 @@ from borngap.training import Training
 class Updates:
     """The updates of one run."""
 
-    def __init__(self, parameters: Iterable[Tensor], training: Training, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        training: Training,
+        rate: float | None = None,
+        factors: Sequence[float] | None = None,
+    ) -> None:
         """Begin before the first update.
 
         Args:
             parameters: what is trained.
             training: the settings.
             rate: learning rate instead of the settings' own.
+            factors: on the rate of each parameter; all 1 unless given.
         """
         chosen = training.learning_rate if rate is None else rate
-        self._optimiser, self._clip = _of_training(parameters, chosen, training), training.clip
+        groups = grouped(parameters, [1.0] * len(parameters) if factors is None else factors)
+        self._optimiser, self._clip = _of_training(groups, chosen, training), training.clip
         self._rates = (chosen * factor for factor in training.factors)
 
     def take(self, loss: Tensor) -> None:
@@ -53,20 +61,31 @@ class RowUpdates:
         rows: name of a parameter -> its values in all runs, shape (R, *shape); new tensors after ``keep``.
     """
 
-    def __init__(self, rows: Mapping[str, Tensor], rates: Sequence[float], training: Training) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, Tensor],
+        rates: Sequence[float],
+        training: Training,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
         """Begin before the first update.
 
         Args:
             rows: the weights; changed in place.
             rates: learning rate of each run, equal ones next to each other.
             training: the settings; its rate plays no part.
+            factors: on the rate of each parameter, by name; all 1 unless given.
         """
         self.rows, self._clip = dict(rows), training.clip
         self._factors = iter(training.factors)
-        groups, start = [], 0
+        own = dict.fromkeys(self.rows, 1.0) if factors is None else factors
+        groups, start = list[dict[str, Any]](), 0
         for rate in dict.fromkeys(rates):
             end = start + list(rates).count(rate)
-            groups.append({"params": [values[start:end] for values in self.rows.values()], "rate": rate})
+            for factor in dict.fromkeys(own[name] for name in self.rows):
+                names = [name for name in self.rows if own[name] == factor]
+                parts = [self.rows[name][start:end] for name in names]
+                groups.append({"params": parts, "names": names, "rate": rate * factor, "start": start})
             start = end
         self._optimiser = _of_training(groups, rates[0], training)
 
@@ -80,14 +99,14 @@ class RowUpdates:
             norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients if g is not None]).norm(dim=0)
             kept = shrunk(norms, self._clip)
             gradients = [None if g is None else g * kept.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
-        start, factor = 0, next(self._factors)
+        factor, named = next(self._factors), dict(zip(self.rows, gradients, strict=True))
         for group in self._optimiser.param_groups:
             group["lr"] = group["rate"] * factor
-            end = start + len(group["params"][0])
-            for parameter, gradient in zip(group["params"], gradients, strict=True):
+            own = slice(group["start"], group["start"] + len(group["params"][0]))
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                gradient = named[name]
                 # the fused kernel walks through both in the parameter's order
-                parameter.grad = None if gradient is None else gradient[start:end].contiguous()
-            start = end
+                parameter.grad = None if gradient is None else gradient[own].contiguous()
         self._optimiser.step()
         self._optimiser.zero_grad()
 
@@ -98,16 +117,15 @@ class RowUpdates:
             going: places among the rows, increasing.
         """
         self.rows = {name: values[list(going)] for name, values in self.rows.items()}
-        start = first = 0
         for group in self._optimiser.param_groups:
-            end = start + len(group["params"][0])
+            start, end = group["start"], group["start"] + len(group["params"][0])
             kept = [row - start for row in going if start <= row < end]
-            for parameter, values in zip(group["params"], self.rows.values(), strict=True):
-                parameter.data = values[first : first + len(kept)]
+            group["start"] = sum(row < start for row in going)
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                parameter.data = self.rows[name][group["start"] : group["start"] + len(kept)]
                 state = self._optimiser.state.get(parameter, {})
                 for moment in state.keys() & {"exp_avg", "exp_avg_sq"}:
                     state[moment] = state[moment][kept]
-            start, first = end, first + len(kept)
         self._optimiser.param_groups = [group for group in self._optimiser.param_groups if len(group["params"][0])]
 
 
@@ -135,16 +153,30 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, clip: f
     Args:
         optimiser: without gradients yet.
         loss: a scalar; its graph is freed.
-        rate: learning rate of this update.
+        rate: learning rate of this update; a group's own ``factor`` on it counts.
         clip: largest global gradient norm; 0 for no clipping.
     """
     loss.backward()
     if clip:
         torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
     optimiser.step()
     optimiser.zero_grad()
+
+
+def grouped(parameters: Sequence[Tensor], factors: Sequence[float]) -> list[dict[str, Any]]:
+    """Return an optimiser's groups, one a factor on the rate.
+
+    Args:
+        parameters: what is trained.
+        factors: one a parameter, positive.
+
+    Returns:
+        Groups with ``params`` and ``factor``, in the order of their first parameters.
+    """
+    pairs = list(zip(parameters, factors, strict=True))
+    return [{"params": [p for p, f in pairs if f == one], "factor": one} for one in dict.fromkeys(factors)]
 
 
 def shrunk(norm: Tensor, clip: float) -> Tensor:

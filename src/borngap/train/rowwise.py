@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from borngap.errors import UserError
+from borngap.model.length import virtual_tokens
 from borngap.model.precision import measuring
 
 
@@ -66,7 +67,8 @@ class Rowwise:
             RuntimeError: the forward failed otherwise.
         """
         head, device = self._model.get_output_embeddings(), self._model.get_input_embeddings().weight.device
-        last = torch.tensor([len(p) - 1 for p in prompts], device=device)
+        before = virtual_tokens(self._model)
+        last = torch.tensor([len(p) - 1 + before for p in prompts], device=device)
         ids = nn.utils.rnn.pad_sequence([torch.tensor(p) for p in prompts], batch_first=True).to(device)
         if self.shares:
             with measuring(self._model), self._adapted(rows):
@@ -142,7 +144,7 @@ def _at_last(
     seen: list[Tensor] = []
 
     def keep_last(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        if args[0].ndim != 3 or args[0].shape[:2] != ids.shape:
+        if args[0].ndim != 3 or args[0].shape[0] != len(ids) or args[0].shape[1] < ids.shape[1]:
             return None
         kept = args[0][at.to(args[0].device), last.to(args[0].device)].unsqueeze(1)
         seen.append(kept.detach().squeeze(1))

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from borngap.errors import UserError
 from borngap.judge.watch import Watch, is_evaluation
+from borngap.methods import METHODS, WHOLE
 from borngap.rates import is_rate
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import MEASURED, Observe, Observer, Record
@@ -109,7 +110,7 @@ def pays(tuner: FineTune) -> bool:
     rowwise = Rowwise(tuner.model)
     if rowwise.shares:
         return True
-    if tuner.training.method != "lora" and tuner.model.device.type == "cpu":
+    if tuner.training.method in WHOLE and tuner.model.device.type == "cpu":
         return False
     shortest = min(range(len(tuner.targets)), key=lambda i: len(tuner.targets[i].ids))
     if 2 * _lane_bytes(tuner, len(tuner.targets[shortest].ids)) > _memory(tuner):
@@ -144,7 +145,7 @@ class _Stack:
         self._observer = Observer(tuner.model, tuner.tokenizer, targets, settings.geometry, settings.top_p, only)
         self._watches = {n: Watch(settings.stop, criterion=settings.criterion) for n in lanes}
         rows = {name: torch.stack([initial[lane.seed][name] for lane in lanes.values()]) for name in rowwise.parameters}
-        self._updates = RowUpdates(rows, [lane.rate for lane in lanes.values()], settings)
+        self._updates = RowUpdates(rows, [lane.rate for lane in lanes.values()], settings, tuner.factors)
 
     def run(self) -> Iterator[tuple[int, Step]]:
         """Yield number and entry of every lane and step."""
@@ -252,7 +253,7 @@ def _check(tuner: FineTune, lanes: Sequence[Lane]) -> None:
 def _initial(tuner: FineTune, rowwise: Rowwise, seed: int) -> dict[str, Tensor]:
     """Weights at the start of a run: the base model's, adapters as PEFT initialises them for a seed."""
     model, names = tuner.model, list(rowwise.parameters)
-    if tuner.training.method != "lora" or seed == tuner.training.seed:
+    if not METHODS[tuner.training.method].drawn or seed == tuner.training.seed:
         return {name: parameter.detach().clone() for name, parameter in rowwise.parameters.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -28,7 +28,8 @@ def targets_of(model: Any, names: Sequence[str]) -> list[str]:
 
     Args:
         model: a Hugging Face causal LM without adapters.
-        names: ``attention`` (query and value projections, or the layer that holds both), ``all-linear`` (all linear
+        names: ``attention`` (query and value projections, or the layer that holds both), ``mlp`` (the
+            feed-forward layers), ``all-linear`` (all linear
             layers but the head, as PEFT's own), ``readout`` (the head), or names of layers or ends of their paths.
 
     Returns:
@@ -64,8 +65,13 @@ def _linear(layers: Layers, head: str) -> list[str]:
     return [path for path, layer in layers.items() if path != head and not isinstance(layer, nn.Embedding)]
 
 
+def _feed_forward(layers: Layers, head: str) -> list[str]:
+    return [path for path in _linear(layers, head) if _ELSEWHERE.search(path)]
+
+
 _GROUPS: dict[str, Callable[[Layers, str], list[str]]] = {
     "attention": _attention,
+    "mlp": _feed_forward,
     "all-linear": _linear,
     "readout": lambda _, head: [head],
 }
@@ -110,9 +116,9 @@ def _refuse(name: str, layers: Layers, kind: str) -> NoReturn:
             "no attention projections found for LoRA",
             rule="linear layers with the names of query and value, such as q_proj",
             found=f"model type {kind!r}",
-            fix=f"choose among all-linear, readout, {known}",
+            fix=f"choose among mlp, all-linear, readout, {known}",
         )
-    fix = f"choose among attention, all-linear, readout, {known}"
+    fix = f"choose among attention, mlp, all-linear, readout, {known}"
     raise UserError("no such module for LoRA", rule="names of the model's layers", found=name, fix=fix)
 
 

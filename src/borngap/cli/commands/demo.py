@@ -12,7 +12,8 @@ from borngap.cli.arguments import ModelPlace
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, model_line, print_table, say
-from borngap.training import Method, Training
+from borngap.methods import Method
+from borngap.training import Training
 
 if TYPE_CHECKING:
     from borngap.model.load import Loaded

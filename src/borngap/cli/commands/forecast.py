@@ -15,6 +15,7 @@ from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, paced
 from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, run_forecast
 from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
+from borngap.methods import METHODS
 from borngap.pilot.settings import Piloting
 from borngap.report.text import MISSING, word
 from borngap.training import Training
@@ -134,7 +135,7 @@ def _alone(
     from borngap.runfolder import environment
 
     wanted = read_contexts(contexts)
-    total = len(wanted) * (len(seeds) if training.method == "lora" else 1)
+    total = len(wanted) * (len(seeds) if METHODS[training.method].drawn else 1)
     loaded = source.load()
     with Progress("contexts", total) as progress:
         found = look_ahead(
