@@ -245,7 +245,7 @@ def test_an_adapted_model_is_refused():
     ("settings", "message"),
     [
         ({"freeze": ("readout",)}, "readout can't be frozen alone"),
-        ({"method": "lora", "lora_targets": ("q_proj",)}, r"no such module for LoRA(.|\n)*c_attn"),
+        ({"method": "lora", "lora_targets": ("q_proj",)}, r"no such module to adapt(.|\n)*c_attn"),
     ],
 )
 def test_methods_that_do_not_fit_the_model(settings, message):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, VeraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, OFTConfig, VeraConfig, get_peft_model
 from tests.tiny import CONFIGS, TIED, UNTIED, tiny
 from torch import nn
 
@@ -185,18 +186,38 @@ def test_lora_on_the_embedding_moves_the_input_alone(name):
     assert not torch.allclose(geometry_of(model, "input").matrix, geometry_of(model).matrix)
 
 
-@pytest.mark.parametrize(("config", "reason"), [
-    (LoraConfig(**RANDOM, target_modules=["lm_head"], use_dora=True), "DoraLinearVariant"),
-    (VeraConfig(r=4, target_modules=["lm_head"], init_weights=False), "of Linear"),
-])  # fmt: skip
-def test_what_cannot_be_read_is_said(config, reason):
+@pytest.mark.parametrize("config", [
+    LoraConfig(**RANDOM, target_modules=["lm_head"], use_dora=True),
+    VeraConfig(r=4, target_modules=["lm_head"], init_weights=False),
+    IA3Config(target_modules=["lm_head"], feedforward_modules=[], init_ia3_weights=False),
+    IA3Config(target_modules=["lm_head"], feedforward_modules=["lm_head"], init_ia3_weights=False),
+    OFTConfig(r=0, oft_block_size=4, target_modules=["lm_head"], init_weights=False),
+], ids=["dora", "vera", "ia3", "ia3-input", "oft"])  # fmt: skip
+@pytest.mark.parametrize("name", ["llama-untied", "phi"])
+def test_heads_of_other_adapters_are_read_by_what_they_do(config, name):
     torch.manual_seed(1)
-    model = get_peft_model(tiny("llama-untied"), config).eval()
+    model = get_peft_model(tiny(name), copy.deepcopy(config)).eval()
     readout = readout_of(model)
-    assert len(readout.output.unseen) == 1
-    assert readout.output.unseen[0].startswith("adapter 'default'")
-    assert reason in readout.output.unseen[0]
-    assert readout.notes == (f"not seen in the output matrix: {readout.output.unseen[0]}",)
+    assert readout.output.unseen == ()
+    assert readout.output.parts[1].startswith("adapter 'default' of ")
+    assert not torch.allclose(readout.output.weight, tiny(name).lm_head.weight, atol=1e-3)
+    assert_explained(model)
+
+
+def test_dora_on_the_embedding_moves_the_input():
+    model = adapted("llama-untied", target_modules=["embed_tokens"], use_dora=True)
+    rows = readout_of(model).input.weight
+    torch.testing.assert_close(rows, entered(model, torch.arange(97)), rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_that_is_not_linear_is_said_not_to_be_seen():
+    model = get_peft_model(tiny("llama-untied"), VeraConfig(r=4, target_modules=["lm_head"], init_weights=False))
+    head = model.get_output_embeddings()
+    plain = type(head).forward
+    head.forward = lambda x: plain(head, x).relu()
+    readout = readout_of(model)
+    assert readout.output.unseen == ("adapter 'default' of Linear",)
+    assert readout.notes == ("not seen in the output matrix: adapter 'default' of Linear",)
     logits, hidden = forward(model, PROMPTS)
     assert transform_note(readout, hidden, logits) is not None
 

@@ -125,16 +125,16 @@ def test_ends_of_paths():
 @pytest.mark.parametrize("name", ["self_attn", "proj", "up", "norm"])
 def test_a_name_that_is_no_layer(name):
     known = "down_proj, embed_tokens, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
-    fix = f"choose among attention, all-linear, readout, {known}"
-    message = rf"no such module for LoRA\n  rule: names of the model's layers\n  found: {name}\n  fix: {fix}$"
+    fix = f"choose among attention, mlp, all-linear, readout, {known}"
+    message = rf"no such module to adapt\n  rule: names of the model's layers\n  found: {name}\n  fix: {fix}$"
     with pytest.raises(UserError, match=message):
         targets_of(tiny("llama-tied"), [name])
 
 
 def test_a_model_without_attention():
     message = (
-        r"no attention projections found for LoRA\n  rule: linear layers with the names of query .*\n  found: model "
-        r"type 'mamba'\n  fix: choose among all-linear, readout, dt_proj, embeddings, in_proj, lm_head, "
+        r"no attention projections found to adapt\n  rule: linear layers with the names of query .*\n  found: model "
+        r"type 'mamba'\n  fix: choose among mlp, all-linear, readout, dt_proj, embeddings, in_proj, lm_head, "
         r"out_proj, x_proj$"
     )
     with pytest.raises(UserError, match=message):
@@ -142,7 +142,7 @@ def test_a_model_without_attention():
 
 
 def test_layers_that_peft_refuses():
-    with pytest.raises(UserError, match=r"PEFT refuses these LoRA targets\n  found: .*Mamba"):
+    with pytest.raises(UserError, match=r"PEFT can't apply LoRA here\n  found: .*Mamba"):
         make_trainable(shallow("mamba"), Training(method="lora", lora_targets=("out_proj",), dtype="float32"))
 
 
@@ -169,7 +169,7 @@ def run(*arguments):
 
 
 def test_a_forecast_of_full_needs_no_layers_for_lora(mamba):
-    why = "no attention projections found for LoRA (model type 'mamba')"
+    why = "no attention projections found to adapt (model type 'mamba')"
     (entry,) = json.loads(run("forecast", *mamba, "--method", "full", "--json").stdout)["forecasts"]
     assert entry["lora"] == {"critical_rate": None, "status": "abstained", "why": why, "does": None}
     assert entry["status"] == "pre-resolved" or entry["critical_rate"] > 0
@@ -178,5 +178,5 @@ def test_a_forecast_of_full_needs_no_layers_for_lora(mamba):
 
 
 def test_a_forecast_of_lora_does(mamba):
-    with pytest.raises(UserError, match="no attention projections found for LoRA"):
+    with pytest.raises(UserError, match="no attention projections found to adapt"):
         run("forecast", *mamba, "--method", "lora")

@@ -14,6 +14,7 @@ from borngap.cli.commands.demo import demo
 from borngap.cli.commands.finetune import finetune
 from borngap.cli.commands.forecast import forecast
 from borngap.cli.commands.geometry import geometry
+from borngap.cli.commands.methods import methods
 from borngap.cli.commands.neighbours import neighbours
 from borngap.cli.commands.probe import probe
 from borngap.cli.commands.report import report
@@ -34,7 +35,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for command in (
-    demo, probe, geometry, neighbours, forecast, critical, finetune, sweep, scan, terms, report, compare, reproduce,
+    demo, probe, geometry, neighbours, forecast, critical, methods, finetune, sweep, scan, terms, report, compare,
+    reproduce,
 ):  # fmt: skip
     app.command(cls=Command)(from_settings(command))
 app.add_typer(zoo)

@@ -11,7 +11,7 @@ from borngap.cli.arguments import ModelPlace
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say
 from borngap.errors import UserError
-from borngap.methods import METHODS, Method
+from borngap.methods import Method
 from borngap.pilot.settings import Piloting
 from borngap.rates import read_passes, read_rates
 from borngap.report.text import MISSING

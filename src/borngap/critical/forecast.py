@@ -17,7 +17,7 @@ from borngap.critical.search import ContextRate, Searcher, critical_entry, unwra
 from borngap.errors import UserError
 from borngap.judge.trajectory import MARGINS, Trajectory, from_records
 from borngap.judge.verdicts import Outcome, outcome
-from borngap.methods import METHODS
+from borngap.methods import METHODS, WHOLE
 from borngap.model.load import Loaded
 from borngap.train.observe import Record
 from borngap.training import USUAL_LORA_RATES, Training
@@ -114,7 +114,7 @@ def forecast(
         training: the plan: method, rate, steps, optimiser, schedule, criterion.
         seeds: of LoRA's initial matrices; the settings' own unless given. Intervals carry their spread.
         limit: largest rate that counts.
-        lora: whether to say if LoRA would do, where the plan is another method.
+        lora: whether to say if LoRA would do, where the plan trains the model's own matrices.
         on_context: called with the number of contexts forecast.
 
     Returns:
@@ -253,7 +253,7 @@ def _real_run(searcher: Searcher, index: int) -> End:
 def _under_lora(
     searcher: Searcher, loaded: Loaded, contexts: Sequence[Context], training: Training, limit: float | None
 ) -> list[CriticalRate] | None:
-    if training.method == "lora":
+    if training.method not in WHOLE:
         return None
     plain = unwrapped(searcher, loaded)
     settings = replace(training, method="lora", rate=METHODS["lora"].rate, freeze=())

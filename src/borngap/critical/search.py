@@ -27,6 +27,7 @@ from borngap.model.readout import geometry_of
 from borngap.rates import check_rate
 from borngap.schedule import check_dose, share_of
 from borngap.train.finetune import FineTune
+from borngap.train.methods import stripped
 from borngap.training import Training
 
 _STANDARD_STEPS = 50
@@ -235,9 +236,8 @@ class Searcher:
             reason = "batches smaller than the set: use --by dose or bisect"
         if settings.weight_decay and set(self.tuner.factors.values()) != {1.0}:
             reason = "weight decay at two rates: use --by dose or bisect"
-        if reason is not None:
-            return CriticalRate(None, None, None, "abstained", "collocation", reason)
-        return self.collocate(index)[0]
+        refused = CriticalRate(None, None, None, "abstained", "collocation", reason or "")
+        return self.collocate(index)[0] if reason is None else refused
 
     def _by_sign(self, index: int, segments: int) -> CriticalRate:
         before, by = self.land.spent.copy(), _SIGN_PATHS[segments]
@@ -397,5 +397,4 @@ def unwrapped(searcher: Searcher, loaded: Loaded) -> Loaded:
         A loaded model that can be prepared again.
     """
     searcher.land.home()
-    model = searcher.tuner.model
-    return replace(loaded, model=model.unload() if hasattr(model, "peft_config") else model)
+    return replace(loaded, model=stripped(searcher.tuner.model))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,8 @@ from borngap.model.vocabulary import tokenizer_of, vocabulary_of
 from borngap.observables.geometry import Geometry
 
 _CHECKED_TOKENS = 64
+_UNITS = 64  # unit vectors that go through a head at once
+_LINEAR = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,9 @@ class Readout:
 def readout_of(model: Any) -> Readout:
     """Read a model's effective output and input matrices.
 
-    Handles tied and untied heads, bias, LoRA on the head or the embedding, ``modules_to_save``, trainable token
-    rows, and quantised weights (bitsandbytes, torchao, HQQ, by PEFT's own dequantisation).
+    Handles tied and untied heads, bias, LoRA and other linear adapters on the head or the embedding,
+    ``modules_to_save``, trainable token rows, and quantised weights (bitsandbytes, torchao, HQQ, by PEFT's own
+    dequantisation).
 
     Args:
         model: a Hugging Face causal LM, possibly wrapped by PEFT.
@@ -225,15 +228,50 @@ def _adapted(module: Any, kind: str) -> _Parts:
             weight = weight.index_copy(0, index, module.trainable_tokens_delta[adapter].to(weight))
             parts += (f"{len(index)} trainable token rows",)
         elif adapter in getattr(module, "lora_variant", {}):
-            unseen += (f"adapter {adapter!r}: {type(module.lora_variant[adapter]).__name__}",)
+            return _by_use(module, type(module.lora_variant[adapter]).__name__, active)
         elif adapter in getattr(module, "lora_A", {}) or adapter in getattr(module, "lora_embedding_A", {}):
             weight = _sum(weight, module.get_delta_weight(adapter))
             parts += (f"LoRA {adapter!r}",)
             extra = _lora_bias(module, adapter)
             bias = bias if extra is None else extra if bias is None else bias + extra
         elif adapter in _adapters(module):
-            unseen += (f"adapter {adapter!r} of {kind}",)
+            return _by_use(module, kind, active)
     return weight, bias, parts, unseen
+
+
+def _by_use(module: Any, kind: str, active: Sequence[str]) -> _Parts:
+    """Rows as they take effect: what a layer makes of unit vectors, an embedding of its ids.
+
+    So any adapter that leaves a layer linear is read, whatever it does to the weights (DoRA, VeRA, IA3, OFT); one
+    that does not (it looks at the input) is not seen.
+
+    Returns:
+        As ``_effective``.
+    """
+    weight, bias, parts, unseen = _effective(module.base_layer)
+    names = " and ".join(map(repr, active))
+    with observing(module):
+        found = _used(module, weight)
+    if found is None:
+        return weight, bias, parts, (*unseen, f"adapter {names} of {kind}")
+    return *found, (*parts, f"adapter {names} of {kind}"), unseen
+
+
+def _used(module: Any, weight: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Rows, shape (rows, d), and bias of a layer by its own forward; None where it is not linear."""
+    rows, width = weight.shape
+    if isinstance(getattr(module, "base_layer", None), nn.Embedding):
+        return module(torch.arange(rows, device=weight.device)).to(weight.dtype), None
+    start = module(weight.new_zeros(1, width))[0]
+    units = torch.eye(width, device=weight.device, dtype=weight.dtype)
+    parts = [(module(chunk) - start).to(weight.dtype) for chunk in units.split(_UNITS)]
+    found = torch.cat(parts).T.contiguous()
+    generator = torch.Generator().manual_seed(0)
+    test = torch.randn(1, width, generator=generator).to(units)
+    expected, seen = test @ found.T + start, module(test)
+    if not torch.allclose(expected, seen.to(expected), rtol=_LINEAR, atol=_LINEAR * float(seen.abs().max())):
+        return None
+    return found, start if bool(start.any()) else None
 
 
 def _sum(weight: Tensor, delta: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from borngap.pilot.watched import Asked, WatchList, find
 from borngap.rates import check_rates
 from borngap.runfolder import clean, environment
 from borngap.train.finetune import weights_digest
-from borngap.train.methods import make_trainable
+from borngap.train.methods import make_trainable, stripped
 
 _TRIES = 3  # designs at one rate: after a pilot that leaves the stable range one with half its span
 _SLACK = 0.95  # of what is left for gradients: drawn rows may be longer than the mean row
@@ -345,8 +345,8 @@ def prepared(job: RunJob) -> Iterator[Trainee]:
         yield trainee
     finally:
         trainee.restore()
-        if not job.is_prepared and hasattr(trained, "peft_config"):
-            trained.unload()
+        if not job.is_prepared:
+            stripped(trained)
         for parameter, flag in needed:
             parameter.requires_grad_(flag)
 

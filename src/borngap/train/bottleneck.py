@@ -48,6 +48,27 @@ class Bottleneck(nn.Module):
         return found + self.up(nn.functional.gelu(self.down(found)))
 
 
+def redrawn(model: Any, seed: int) -> dict[str, Tensor]:
+    """Return what the adapters of a model start from for another seed.
+
+    Args:
+        model: with adapters; not changed.
+        seed: of what is drawn.
+
+    Returns:
+        Name of the parameter -> its values, of those that are trained.
+    """
+    found: dict[str, Tensor] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for path, module in model.named_modules():
+            if isinstance(module, Bottleneck):
+                fresh = Bottleneck(module.inner, module.down.in_features, module.down.out_features)
+                own = ((name, p) for name, p in fresh.named_parameters() if not name.startswith("inner."))
+                found |= {f"{path}.{name}": p.detach() for name, p in own}
+    return found
+
+
 def insert(model: Any, size: int, seed: int) -> None:
     """Freeze a model and put a trainable adapter behind each of its feed-forward layers.
 
@@ -70,3 +91,15 @@ def insert(model: Any, size: int, seed: int) -> None:
         for path in paths:
             block, _, name = path.rpartition(".")
             setattr(model.get_submodule(block), name, Bottleneck(model.get_submodule(path), width, size))
+
+
+def remove(model: Any) -> None:
+    """Take the adapters out again; a model without any stays as it is.
+
+    Args:
+        model: changed in place.
+    """
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Bottleneck):
+            block, _, name = path.rpartition(".")
+            setattr(model.get_submodule(block), name, module.inner)

@@ -10,15 +10,15 @@ import torch
 
 from borngap.errors import UserError
 from borngap.methods import METHODS, Method
-from borngap.train.bottleneck import Bottleneck, insert
+from borngap.train.bottleneck import Bottleneck, insert, remove
 from borngap.train.peftconfigs import CONFIGS, config_of, method_of_config
 from borngap.train.targets import head_path, targets_of
 from borngap.training import Training
 
-Made = tuple[Any, tuple[str, ...]]
+_Made = tuple[Any, tuple[str, ...]]
 
 
-def make_trainable(model: Any, training: Training) -> Made:
+def make_trainable(model: Any, training: Training) -> _Made:
     """Prepare a model for training: adapters, and which parameters take part.
 
     Args:
@@ -37,6 +37,22 @@ def make_trainable(model: Any, training: Training) -> Made:
     if training.method in CONFIGS:
         return _adapted(model, training)
     return _OWN[training.method](model, training)
+
+
+def stripped(model: Any) -> Any:
+    """Return the plain model again, its weights as ``make_trainable`` found them; to rounding under PiSSA.
+
+    Args:
+        model: as ``make_trainable`` returned it, what is trained at its initial values.
+    """
+    if not hasattr(model, "peft_config"):
+        remove(model)
+        return model
+    config = model.peft_config["default"]
+    if config.is_prompt_learning:
+        return model.get_base_model()
+    # PiSSA takes out of the weights what its matrices start from
+    return model.merge_and_unload() if getattr(config, "init_lora_weights", True) == "pissa" else model.unload()
 
 
 def rate_factor(name: str, training: Training) -> float:
@@ -76,7 +92,7 @@ def is_tied(model: Any) -> bool:
     return model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-def _full(model: Any, training: Training) -> Made:
+def _full(model: Any, training: Training) -> _Made:
     if "readout" in training.freeze and is_tied(model):
         raise UserError(
             "this model's readout can't be frozen alone",
@@ -93,14 +109,14 @@ def _full(model: Any, training: Training) -> Made:
     return model, ("the head is tied: the readout is frozen with the embeddings",) if both else ()
 
 
-def _readout_only(model: Any, _: Training) -> Made:
+def _readout_only(model: Any, _: Training) -> _Made:
     model.requires_grad_(False)
     model.get_output_embeddings().requires_grad_(True)
     note = "the head is tied: training the readout moves the input matrix too"
     return model, (note,) if is_tied(model) else ()
 
 
-def _biases(model: Any, _: Training) -> Made:
+def _biases(model: Any, _: Training) -> _Made:
     model.requires_grad_(False)
     biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
     if not biases:
@@ -111,12 +127,12 @@ def _biases(model: Any, _: Training) -> Made:
     return model, ()
 
 
-def _bottleneck(model: Any, training: Training) -> Made:
+def _bottleneck(model: Any, training: Training) -> _Made:
     insert(model, training.rank, training.seed)
     return model, ()
 
 
-_OWN: dict[Method, Callable[[Any, Training], Made]] = {
+_OWN: dict[Method, Callable[[Any, Training], _Made]] = {
     "full": _full,
     "readout-only": _readout_only,
     "bitfit": _biases,
@@ -124,7 +140,7 @@ _OWN: dict[Method, Callable[[Any, Training], Made]] = {
 }
 
 
-def _adapted(model: Any, training: Training) -> Made:
+def _adapted(model: Any, training: Training) -> _Made:
     from peft import get_peft_model
 
     tied, head = is_tied(model), head_path(model)

@@ -30,6 +30,7 @@ class Rowwise:
 
     Attributes:
         parameters: what the model trains, by name; a tied parameter once.
+        prompted: whether prompts or prefixes are trained, whose start is another prediction than the base model's.
         shares: whether all rows go through the trunk's matrix products together: only linear layers' LoRA is trained.
     """
 
@@ -40,6 +41,7 @@ class Rowwise:
             model: in eval mode; it is left as it is.
         """
         self._model = model
+        self.prompted = bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
         self.parameters: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._layers: dict[str, Any] = {
             name: module

@@ -28,6 +28,7 @@ from borngap.errors import UserError
 from borngap.judge.watch import Watch, is_evaluation
 from borngap.methods import METHODS, WHOLE
 from borngap.rates import is_rate
+from borngap.train.bottleneck import redrawn
 from borngap.train.finetune import FineTune, Step
 from borngap.train.observe import MEASURED, Observe, Observer, Record
 from borngap.train.optimiser import RowUpdates
@@ -221,10 +222,12 @@ class _Stack:
                     found |= zip([row], measure([row]), strict=True)
         elif step and rows:
             found |= zip(rows, measure(rows), strict=True)
-        elif rows:  # before the first update all lanes of a context are the same prediction
-            one = {context: row for row, context in contexts.items()}
+        elif rows:  # before the first update all lanes of a context are the same prediction, but for drawn prompts
+            seeds = {row: self._lanes[numbers[row]].seed if self._rowwise.prompted else 0 for row in rows}
+            starts = {row: (context, seeds[row]) for row, context in contexts.items()}
+            one = {start: row for row, start in starts.items()}
             known = dict(zip(one, measure(list(one.values())), strict=True))
-            found |= {row: dict(known[context]) for row, context in contexts.items()}
+            found |= {row: dict(known[start]) for row, start in starts.items()}
         return {numbers[row]: record for row, record in found.items()}
 
     def _at(self, rows: list[int]) -> list[int]:
@@ -255,6 +258,8 @@ def _initial(tuner: FineTune, rowwise: Rowwise, seed: int) -> dict[str, Tensor]:
     model, names = tuner.model, list(rowwise.parameters)
     if not METHODS[tuner.training.method].drawn or seed == tuner.training.seed:
         return {name: parameter.detach().clone() for name, parameter in rowwise.parameters.items()}
+    if not hasattr(model, "peft_config"):
+        return redrawn(model, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(_ADAPTER, replace(model.peft_config["default"]))

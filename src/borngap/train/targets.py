@@ -1,4 +1,4 @@
-"""Which layers LoRA adapts: attention's query and value projections, found by name, or what the user names."""
+"""Which layers are adapted: attention's query and value projections, found by name, or what the user names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Layers = dict[str, nn.Module]
 
 
 def targets_of(model: Any, names: Sequence[str]) -> list[str]:
-    """Return the paths of the layers that LoRA's targets stand for.
+    """Return the paths of the layers that the targets of LoRA and its kin stand for.
 
     Only layers of the language model count: of a model that sees or hears too, its other towers stay as they are.
 
@@ -113,13 +113,13 @@ def _refuse(name: str, layers: Layers, kind: str) -> NoReturn:
     known = ", ".join(sorted({_short(path) for path in layers}))
     if name == "attention":
         raise UserError(
-            "no attention projections found for LoRA",
+            "no attention projections found to adapt",
             rule="linear layers with the names of query and value, such as q_proj",
             found=f"model type {kind!r}",
             fix=f"choose among mlp, all-linear, readout, {known}",
         )
     fix = f"choose among attention, mlp, all-linear, readout, {known}"
-    raise UserError("no such module for LoRA", rule="names of the model's layers", found=name, fix=fix)
+    raise UserError("no such module to adapt", rule="names of the model's layers", found=name, fix=fix)
 
 
 def _short(path: str) -> str:

@@ -15,7 +15,7 @@ from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, paced
 from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, run_forecast
 from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
-from borngap.methods import METHODS
+from borngap.methods import METHODS, WHOLE
 from borngap.pilot.settings import Piloting
 from borngap.report.text import MISSING, word
 from borngap.training import Training
@@ -160,7 +160,7 @@ def _alone(
     say(f"{source.model}: {how}, criterion {training.criterion}")
     for note in precision_notes(loaded.model, loaded.stored):
         say(f"note: {note}")
-    print_table(_table(found, lora=training.method != "lora", paper=by == "class-mean"))
+    print_table(_table(found, lora=training.method in WHOLE, paper=by == "class-mean"))
     print_table(_at_the_end(found))
     for index, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":

@@ -1,0 +1,92 @@
+"""``borngap methods``: which rate each fine-tuning method takes, and whether its usual rate does anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Contexts, Json, ModelPlace
+from borngap.cli.commands.critical import NOT_SEARCHED, opening
+from borngap.cli.options import Takes
+from borngap.cli.progress import Progress
+from borngap.cli.show import fitted_table, print_json, print_table, say
+from borngap.errors import UserError
+from borngap.methods import METHODS, NAMES, Method
+from borngap.training import Training
+
+if TYPE_CHECKING:
+    from borngap.critical.ofmethods import MethodRates, Quantile
+
+_BY_DEFAULT: tuple[Method, ...] = tuple(name for name in NAMES if name not in {"readout-only", "peft"})
+
+
+def methods(
+    *,
+    source: ModelPlace,
+    contexts: Contexts = "docs10",
+    methods: Annotated[tuple[str, ...], typer.Option(help="Which, comma-separated; all unless given.")] = _BY_DEFAULT,
+    training: Annotated[Training, Takes(without=("method", "rate", "freeze", "joint", "batch_size", "shuffle",
+                                                 "lora_rank", *NOT_SEARCHED))],
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Say which learning rate each fine-tuning method takes for these contexts, and what its usual rate does.
+
+    Nothing is trained. The rates are for each context trained alone; on a data set ask `borngap forecast --data ...
+    --methods`.
+    """
+    from borngap.context import read_contexts
+    from borngap.critical.ofmethods import methods_entry, methods_of
+    from borngap.model.precision import precision_of
+    from borngap.runfolder import environment
+
+    chosen = _chosen(methods)
+    wanted = read_contexts(contexts)
+    loaded = source.load()
+    precision = precision_of(loaded.model)
+    with Progress("methods", len(chosen) * len(wanted)) as progress:
+        done = iter(range(1, len(chosen) * len(wanted) + 1))
+        found = methods_of(loaded, wanted, chosen, training, lambda name, _: progress.show(next(done), what=name))
+    if json:
+        head = {"schema": 1, "scope": training.scope, "model": source.model, "steps": training.steps}
+        head |= {"criterion": training.criterion, "seed": training.seed}
+        print_json(head | precision | {"methods": [methods_entry(e) for e in found], "environment": environment()})
+        return
+    say(opening(training))
+    say(f"{source.model}: {len(wanted)} contexts, {training.steps} steps, criterion {training.criterion}")
+    print_table(_table([entry for entry in found if not entry.refused]))
+    for entry in found:
+        if entry.refused:
+            say(f"{entry.method}: left out: {entry.refused}")
+    for entry in found:
+        if entry.known and not entry.at_usual:
+            say(f"{entry.method}: at its usual rate, {entry.usual:g}, {METHODS[entry.method].words} turns no context")
+
+
+def _chosen(names: tuple[str, ...]) -> list[Method]:
+    unknown = [name for name in names if name not in _BY_DEFAULT and name != "readout-only"]
+    if unknown or not names:
+        rule = f"some of {', '.join((*_BY_DEFAULT, 'readout-only'))}"
+        raise UserError("unknown method", rule=rule, found=", ".join(unknown) or "none")
+    return [name for name in NAMES if name in names]
+
+
+def _table(found: list[MethodRates]) -> Any:
+    from borngap.critical.ofmethods import SHARES
+
+    headings = ["method", "trained", "usual rate", "resolves", "half take", "", "90 % take", "", "step", "memory"]
+    rows = []
+    for entry in found:
+        half, most = (_of(entry.quantile(share)) for share in SHARES)
+        counts = f"{entry.at_usual} of {len(entry.known)}"
+        step = f"{1000 * (entry.step_seconds or 0):.0f} ms"
+        head = [entry.method, f"{entry.parameters:,}", f"{entry.usual:g}", counts]
+        rows.append([*head, *half, *most, step, f"{entry.training_bytes / 2**20:.3g} MiB"])
+    title = "\nRates that resolve contexts in which the rival leads (95 % interval over contexts)"
+    return fitted_table(title, headings, rows)
+
+
+def _of(quantile: Quantile) -> tuple[str, str]:
+    rate = "beyond" if quantile.rate is None else f"{quantile.rate:.2g}"
+    low, high = (f"{end:.2g}" if end is not None else "" for end in quantile.interval)
+    return rate, f"{low} to {high or 'beyond'}" if low else ""
