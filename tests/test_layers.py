@@ -22,8 +22,8 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
     "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "rates", "schedule", "data",
-    "words", "observables", "context", "judge", "losses", "training", "files", "folder", "ray", "runfolder", "results", "model",
-    "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "live",
+    "words", "observables", "context", "judge", "losses", "training", "files", "folder", "ray", "runfolder", "results",
+    "model", "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "live",
     "track", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
