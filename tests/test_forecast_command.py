@@ -132,7 +132,7 @@ def test_a_hosts_arguments_are_read(files):
     ([*RUN, "--methods", "lora:1e-3,full", "--lrs", "1e-4,1e-3"], "a rate of its own beside --lrs"),
     ([*RUN, "--methods", "lora:abc"], "can't read a method's rate"),
     ([*RUN, "--methods", "lora:1e-4:1e-3:3,full"], "can't read a method's rate"),
-    ([*RUN, "--methods", "dora,full"], "unknown method"),
+    ([*RUN, "--methods", "dura,full"], "unknown method"),
     ([*RUN, "--methods", "full,full"], "methods are compared two or more"),
     ([*RUN, "--epochs", "5:1"], "can't read the epochs"),
     ([*RUN, "--epochs", "1:99999999"], "too many numbers of epochs"),

@@ -14,10 +14,11 @@ import polars as pl
 from borngap.context import Target
 from borngap.errors import UserError
 from borngap.live.outlook import NORMAL_90, Told
+from borngap.methods import Method
 from borngap.pilot.estimates import Floats
 from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.record import text_before
-from borngap.training import Method, Training
+from borngap.training import Training
 
 _SAME = 1e-3  # relative distance of two rates that are the same
 _LONGER = 0.1  # share by which a run may be longer or shorter than the one that was forecast
