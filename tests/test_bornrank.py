@@ -6,6 +6,7 @@ from tests.cases import case
 
 from borngap.choices import KINDS
 from borngap.observables import bornrank
+from borngap.observables import geometry as geometry_module
 from borngap.observables.geometry import Geometry
 
 
@@ -59,6 +60,17 @@ def test_few_tokens_are_worked_out(monkeypatch):
     monkeypatch.setattr(bornrank._State, "exactly", lambda self, rows: worked.append(len(rows)) or plain(self, rows))
     bornrank.born_rank(geometry, geometry.unit(ids), probs, probs.argmax(1))
     assert sum(worked) < 4 * 90
+
+
+def test_few_rows_are_made_unit(monkeypatch):
+    """Groups of pools of like size each make a pass over the matrix; none of them normalises it again."""
+    plain, made = geometry_module._normalised, []
+    geometry, ids, probs = given(500, 300, torch.float32)
+    rows = geometry.unit(ids)
+    monkeypatch.setattr(geometry_module, "_normalised", lambda rows: made.append(rows[..., 0].numel()) or plain(rows))
+    for number in range(4):
+        bornrank.born_rank(geometry, rows[number, None], probs[number, None], probs[number, None].argmax(1))
+    assert sum(made) < 900
 
 
 def test_measure_gives_it():

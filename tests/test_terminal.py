@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from borngap.cli import main
+from borngap.cli.commands.reproduce import _seen
 from borngap.cli.interrupt import what_is_kept
 from borngap.cli.progress import EVERY, Lines, Progress, paced, spoken
 from borngap.context import BUNDLED
@@ -67,6 +68,20 @@ def test_what_a_resumed_command_found_tells_nothing_of_its_speed():
     told = written(65, {1.0: lambda lines: lines.show("runs", 90, 100, ""),
                         59.0: lambda lines: lines.show("runs", 95, 100, "")})  # fmt: skip
     assert told[1] == "runs: 95 of 100, 60 s so far, about 59 s left"
+
+
+@pytest.mark.parametrize(("runs", "told"), [
+    (0, ["m, base model", "m, critical rates: full (3 of 12)"]),
+    (20, ["m, base model; runs: 0 of 20", "m, critical rates: full (3 of 12); runs: 0 of 20"]),
+])  # fmt: skip
+def test_a_reproduction_without_runs_says_what_is_searched(runs, told):
+    lines = Lines(clock=lambda: 0.0)
+    bar = SimpleNamespace(show=lambda done=None, total=None, what="": lines.show(what, done, total, ""))
+    see, seen = _seen(bar, runs), []
+    for what, count, of in (("base model", 0, 1), ("critical rates: full", 3, 12)):
+        see("m", what, count, of)
+        seen.append(lines.line().removesuffix(", 0 s so far"))
+    assert seen == told
 
 
 def test_a_short_command_writes_nothing():

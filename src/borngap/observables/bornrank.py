@@ -61,9 +61,9 @@ def born_rank(geometry: Geometry, rows: Tensor, probs: Tensor, gold: Tensor) -> 
     golds = geometry.unit(gold.to(rows.device)).detach()
     above = torch.zeros(len(states), dtype=torch.int64, device=rows.device)
     with torch.no_grad():
-        for _, block in geometry.unit_blocks():
+        for block in geometry.scaled_blocks():
             for number, state in enumerate(states):
-                above[number] += _above(block, state, golds[number])
+                above[number] += _above(geometry, block, state, golds[number])
     return 1 + above
 
 
@@ -89,17 +89,19 @@ def _stages(dimension: int) -> Iterator[int]:
             yield number
 
 
-def _above(block: Tensor, state: _State, gold: Tensor) -> Tensor:
-    """How many of some tokens have a larger Born probability than gold."""
-    eps = torch.finfo(block.dtype).eps
+def _above(geometry: Geometry, block: tuple[int, Tensor, Tensor], state: _State, gold: Tensor) -> Tensor:
+    """How many of some tokens have a larger Born probability than gold; few of their rows are made unit."""
+    start, rows, factors = block
+    eps = torch.finfo(rows.dtype).eps
     slack, least = _SLACK * eps, state.exactly(gold.unsqueeze(0))[0]
-    above = torch.zeros((), dtype=torch.int64, device=block.device)
-    low, seen = block.new_zeros(2, len(block))
+    above = torch.zeros((), dtype=torch.int64, device=rows.device)
+    low, seen = rows.new_zeros(2, len(rows))
+    ids = torch.arange(start, start + len(rows), device=rows.device)
     for vectors, values, following in state.axes:
-        squares = (block @ vectors).square()
+        squares = ((rows @ vectors) * factors.unsqueeze(1)).square()
         low, seen = low + squares @ values, seen + squares.sum(1)
         sure = low > least + slack
         above += sure.sum()
         open_ = (~sure & (low + following * (1 - seen).clamp(min=0) >= least - slack)).nonzero().flatten()
-        block, low, seen = block[open_], low[open_], seen[open_]
-    return above + (state.exactly(block) > least * (1 + _TIE * eps)).sum()
+        rows, factors, low, seen, ids = rows[open_], factors[open_], low[open_], seen[open_], ids[open_]
+    return above + (state.exactly(geometry.unit(ids)) > least * (1 + _TIE * eps)).sum()

@@ -57,15 +57,20 @@ class Geometry:
             )
         if self.size < 0:
             object.__setattr__(self, "size", self.matrix.shape[0])
-        self._note_blank(self._norms(None))
         if self.kind == "centered":
-            self._note_blank(self._norms(self.mean))
+            self._note_blank(self._norms(None))
+        self._note_blank(self._lengths)
         if self.size - len(self.left_out) < 2:
             rule = "at least 2 tokens whose rows have a length other than 0"
             raise UserError("embedding rows have no direction", rule=rule, found=f"{self.kind} geometry")
 
+    @cached_property
+    def _lengths(self) -> Tensor:
+        """Norms of the rows, less the mean if centered, shape (size,), on CPU."""
+        return self._norms(self.mean)
+
     def _norms(self, mean: Tensor | None) -> Tensor:
-        return torch.cat([_shifted(block, mean).norm(dim=1).cpu() for _, block in self._blocks()])
+        return torch.cat([_shifted(block, mean).detach().norm(dim=1).cpu() for _, block in self._blocks()])
 
     def _note_blank(self, norms: Tensor) -> None:
         """Add the tokens whose norms are 0."""
@@ -191,6 +196,17 @@ class Geometry:
         """Yield (first id, unit rows) over all ids below ``size``, in blocks; rows that take no part are 0."""
         for start, block in self._blocks():
             yield start, self._without(start, _normalised(_shifted(block, self.mean)))
+
+    def scaled_blocks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield (first id, rows, factors that make them unit) over all ids below ``size``, in blocks.
+
+        Rows are those of the matrix, less the mean if centered, and no copy where their dtype allows; the factor of a
+        row that takes no part is 0.
+        """
+        ids = torch.arange(self.size)
+        factors = torch.where(self.directed(ids), 1 / self._lengths, 0).to(self.matrix.device)
+        for start, block in self._blocks():
+            yield start, _shifted(block, self.mean), factors[start : start + len(block)]
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         step = max(1, _BLOCK_ELEMENTS // (4 * self.dimension))

@@ -98,7 +98,7 @@ def reproduce(
     if not _finished(out, plan):
         if not json:
             _tell(plan, planned_runs(plan), estimated(plan, out, processes, machine.device), processes, json=False)
-        with Progress("runs") as bar:
+        with Progress("reproduction") as bar:
             report = _seen(bar, planned_runs(plan))
             reproduce(plan, out, workers=processes, device=machine.device, report=report)
     _judge(out, json=json)
@@ -150,19 +150,28 @@ def _tell(plan: Plan, runs: int, seconds: float, processes: int, *, json: bool) 
         print_json(head | {"estimate_seconds": seconds})
         return
     kept = min(len(plan.contexts), plan.scope.most or len(plan.contexts))
-    text = f"{len(plan.models)} models, {kept} contexts at most, up to {runs} runs of {plan.scope.steps} steps"
+    work = (
+        f"up to {runs} runs of {plan.scope.steps} steps"
+        if runs
+        else "no runs but those that forecasts are held against"
+    )
+    text = f"{len(plan.models)} models, {kept} contexts at most, {work}"
     count = min(processes, len(plan.models))
     say(f"{text}: about {spoken(seconds)} if {count} of the processors have nothing else to do")
 
 
 def _seen(bar: Progress, total: int) -> Callable[[str, str, int, int], None]:
-    """Return what shows how many runs are done, and what is at work."""
+    """Return what shows how many runs are done, if there are any, and what is at work."""
     done: dict[tuple[str, str], int] = {}
 
-    def see(model: str, what: str, count: int, _: int) -> None:
+    def see(model: str, what: str, count: int, of: int) -> None:
         searching = what.startswith(("critical rates", "base model", "forecast"))
         done[model, what] = 0 if searching else count
-        bar.show(sum(done.values()), total, what=f"{model}, {what}; runs")
+        text = f"{model}, {what} ({count} of {of})" if searching and of > 1 else f"{model}, {what}"
+        if total:
+            bar.show(sum(done.values()), total, what=f"{text}; runs")
+        else:
+            bar.show(what=text)
 
     return see
 

@@ -145,16 +145,17 @@ def _counts(study: Study) -> Table:
 
 def _born_gaps(study: Study) -> Figure:
     rows = []
-    for run in _extremes(study):
-        steps = study.steps_of(run)
-        name = "sharpest" if run["sharpest"] else "smoothest"
-        rows += [
-            {"step": s, "phi": p, "context": name, "model": f"{run['model']}"}
-            for s, p in steps.select("step", "born_gap").iter_rows()
-        ]
+    for sharpest in _sharpest(study):
+        same = pl.col("model").eq(sharpest["model"]) & pl.col("context").eq(sharpest["context"])
+        for run in chosen(study, "full", _FIELDS).filter(same).to_dicts():
+            steps = study.steps_of(run)
+            rows += [
+                {"step": s, "phi": p, "rate": run["label"], "model": f"{run['model']}"}
+                for s, p in steps.select("step", "born_gap").iter_rows()
+            ]
     note = (
-        f"Full fine-tuning at {MAIN['full']}: for each model the context "
-        f"with the largest jump ratio and that with the smallest."
+        f"Full fine-tuning: for each model the context with the largest jump ratio at {MAIN['full']}, "
+        f"there and at {_FIELDS[0]}."
     )
     return Figure(
         "figure3",
@@ -164,19 +165,17 @@ def _born_gaps(study: Study) -> Figure:
         ("step", "optimiser step"),
         ("phi", "Born gap"),
         rows,
-        "context",
+        "rate",
         "model",
         zero=True,
     )
 
 
-def _extremes(study: Study) -> Iterator[dict[str, Any]]:
+def _sharpest(study: Study) -> Iterator[dict[str, Any]]:
+    """Of each model the full run with the largest jump ratio at the field of step-level runs."""
     rows = transitions(chosen(study, "full", (MAIN["full"],))).filter(pl.col("jump_ratio").is_not_null())
     for _, part in rows.group_by("model", maintain_order=True):
-        ordered = part.sort("jump_ratio", descending=True).to_dicts()
-        yield ordered[0] | {"sharpest": True}
-        if len(ordered) > 1:
-            yield ordered[-1] | {"sharpest": False}
+        yield part.sort("jump_ratio", descending=True).row(0, named=True)
 
 
 def _scatter(study: Study) -> Figure:
@@ -207,17 +206,16 @@ def _alignment(study: Study) -> Figure:
         "logit_gap": "logit gap / nat",
     }
     rows = []
-    for run in _extremes(study):
-        if run["sharpest"]:
-            steps = study.steps_of(run)
-            rows += [
-                {"step": row["step"], "alignment": row[column], "word": word, "model": run["model"]}
-                for column, word in columns.items()
-                for row in steps.select("step", column).to_dicts()
-                if row[column] is not None
-            ]
+    for run in _sharpest(study):
+        steps = study.steps_of(run)
+        rows += [
+            {"step": row["step"], "alignment": row[column], "word": word, "model": run["model"]}
+            for column, word in columns.items()
+            for row in steps.select("step", column).to_dicts()
+            if row[column] is not None
+        ]
     note = (
-        "The same runs as the sharpest of figure 3: projection of the hidden "
+        f"The run of figure 3 at {MAIN['full']}: projection of the hidden "
         "state on gold's and the rival's direction, in units of the model."
     )
     return Figure(
