@@ -61,6 +61,7 @@ def options(
 
 def main() -> None:
     """Run the command line; bad input ends with one message and exit code 2, never with a traceback."""
+    _wait_asleep()
     try:
         app(prog_name="borngap")
     except UserError as error:
@@ -69,3 +70,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _wait_asleep() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the user has said how they wait.
+
+    By default they spin; beside another busy process they then hold the core that the other thread needs
+    (docs/speed.md#threads). It counts only before torch is imported.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

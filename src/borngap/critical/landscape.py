@@ -18,6 +18,7 @@ from borngap.observables.predictions import measure
 from borngap.train.finetune import FineTune
 from borngap.train.observe import Observer, Record
 from borngap.train.optimiser import shrunk
+from borngap.train.threads import as_many_as_pay
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Landscape:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Work without dropout, and put mode and weights back afterwards.
+        """Work without dropout, on as many threads as pay, and put mode, weights and threads back afterwards.
 
         Yields:
             Nothing.
@@ -91,7 +92,8 @@ class Landscape:
         modes = [(module, module.training) for module in self.tuner.model.modules()]
         self.tuner.model.eval()
         try:
-            yield
+            with as_many_as_pay(self.tuner.rehearse):
+                yield
         finally:
             for module, mode in modes:
                 module.training = mode

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
@@ -29,6 +30,7 @@ from borngap.runfolder import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable, rate_factor
 from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.train.optimiser import Updates
+from borngap.train.threads import as_many_as_pay
 from borngap.training import Training
 
 _SAMPLED = 256
@@ -142,6 +144,10 @@ class FineTune:
                 parameter.copy_(value)
                 parameter.grad = None
 
+    def rehearse(self) -> None:
+        """Do the forward and the backward pass of the first context's step, and keep nothing of them."""
+        torch.autograd.grad(self._forward([0])[0], self._parameters, allow_unused=True)
+
     def held_elsewhere(self, initial: Sequence[Tensor]) -> None:
         """Take equal values that somebody else holds as the initial weights, so that they are in memory once.
 
@@ -239,20 +245,25 @@ def finetune(
     head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
     plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(tuner.training)
     plan |= precision_of(tuner.model)
-    machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
-    everything = list(range(len(contexts)))
-    groups = [everything] if training.joint else [[i] for i in everything]
-    with Store(out, plan, machine) as store:
-        for group in groups:
-            if store.finished.issuperset(group):
-                continue
-            steps = []
-            for entry in tuner.joint() if training.joint else tuner.alone(group[0]):
-                steps.append(entry)
-                on_step(entry)
-            rows = {i: [{"step": entry.step} | entry.records[i] for entry in steps] for i in group}
-            store.add(rows, {i: tuner.entry(i, steps) for i in group})
+    with as_many_as_pay(tuner.rehearse) if not training.joint else nullcontext():
+        machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
+        with Store(out, plan, machine) as store:
+            _keep_all(tuner, store, on_step)
     return read_run(out)
+
+
+def _keep_all(tuner: FineTune, store: Store, on_step: Callable[[Step], None]) -> None:
+    """Do what a RUN does not hold yet, context by context or all together, and add it."""
+    joint, everything = tuner.training.joint, list(range(len(tuner.targets)))
+    for group in [everything] if joint else [[i] for i in everything]:
+        if store.finished.issuperset(group):
+            continue
+        steps = []
+        for entry in tuner.joint() if joint else tuner.alone(group[0]):
+            steps.append(entry)
+            on_step(entry)
+        rows = {i: [{"step": entry.step} | entry.records[i] for entry in steps] for i in group}
+        store.add(rows, {i: tuner.entry(i, steps) for i in group})
 
 
 def weights_digest(model: Any) -> str:
