@@ -22,11 +22,10 @@ He said that the method returns a list of words; she said that the function retu
 SLOW = {
     "test_apart", "test_collocation", "test_compare_usage", "test_critical", "test_dtypes", "test_ends",
     "test_fetch", "test_finetune", "test_folders", "test_forecast", "test_forecast_command", "test_forecast_hosts",
-    "test_fsdp", "test_methods", "test_report", "test_report_command", "test_report_forecasts",
-    "test_report_page",
-    "test_reproduce", "test_rivalloss", "test_rivalloss_sft", "test_run_plan", "test_sampling", "test_scan_ray",
-    "test_stacked", "test_sweep_engines", "test_sweep_folder", "test_track_terms_hosts", "test_trainer", "test_writers",
-    "test_zoo",
+    "test_fsdp", "test_methods", "test_report", "test_report_command", "test_report_forecasts", "test_report_page",
+    "test_reproduce", "test_rival_training", "test_rivalloss", "test_rivalloss_sft", "test_run_plan", "test_sampling",
+    "test_scan_ray", "test_stacked", "test_sweep_engines", "test_sweep_folder", "test_track_terms_hosts",
+    "test_trainer", "test_writers", "test_zoo",
 }  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def test_methods_that_do_not_fit_the_model(settings, message):
     [
         ({"method": "lora", "freeze": ("readout",)}, "lora trains no parts"),
         ({"freeze": ("head",)}, "unknown part to freeze"),
-        ({"method": "prefix"}, "unknown method"),
+        ({"method": "loha"}, "unknown method"),
         ({"rate": 0}, "rate is out of range"),
         ({"rate": math.nan}, "rate is out of range"),
         ({"steps": -1}, "steps is out of range"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
+from borngap.losses.form import NO_RIVAL_LOSS, LossForm, read_form
 from borngap.methods import METHODS, NAMES, Method
 from borngap.rates import RULE, is_rate
 from borngap.schedule import SCHEDULES, Schedule, factors
@@ -56,6 +57,8 @@ class Training:
         joint: train all contexts together in batches, instead of each alone from the base weights.
         batch_size: contexts a batch, if joint; rows a batch, of a run on a data set.
         shuffle: seed of a new order each epoch, if joint; unless given, the order stays.
+        rival_loss: what is added to the loss, which looks at gold and rival: ``margin:WEIGHT,MARGIN``,
+            ``logistic:WEIGHT``, ``unlikelihood:WEIGHT`` or ``weight:WEIGHT``; or ``none``.
         forward: ``last`` computes the logits of the last position only; ``labels`` runs the model's own loss over all
             positions, as a host's training step does.
         geometry: rows that are compared: of the output embedding (``readout``), of the input embedding, or of the
@@ -94,6 +97,7 @@ class Training:
     joint: bool = False
     batch_size: int = 8
     shuffle: int | None = None
+    rival_loss: str = NO_RIVAL_LOSS
     forward: Forward = "last"
     geometry: Kind = "readout"
     top_p: float = 0.9
@@ -116,6 +120,7 @@ class Training:
         for name, (rule, holds) in _RANGES.items():
             if not holds(getattr(self, name)):
                 raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
+        read_form(self.rival_loss)
         self._check_parts()
 
     @property
@@ -127,6 +132,15 @@ class Training:
     def rank(self) -> int:
         """Rank of the adapters, never None."""
         return METHODS[self.method].rank if self.lora_rank is None else self.lora_rank
+
+    @property
+    def added(self) -> LossForm | None:
+        """What is added to the cross-entropy, None where nothing is."""
+        return read_form(self.rival_loss)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all settings, JSON-ready; without a loss on rivals they are what they were before there was one."""
+        return {name: v for name, v in asdict(self).items() if name != "rival_loss" or v != NO_RIVAL_LOSS}
 
     @property
     def scope(self) -> str:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from borngap.choices import Criterion
 from borngap.errors import UserError
+from borngap.losses.formulae import trained_loss
 from borngap.model.forward import last_logits
 from borngap.observables.predictions import measure
-from borngap.train.finetune import FineTune
+from borngap.train.finetune import FineTune, words_of_targets
 from borngap.train.observe import Observer, Record
 from borngap.train.optimiser import shrunk
 from borngap.train.threads import as_many_as_pay
@@ -128,7 +129,7 @@ class Landscape:
             return last_logits(self.tuner.model, [self.tuner.targets[index].ids])[0]
 
     def gradient(self, index: int, out: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the gradient of the loss on the gold token at the present weights; if joint, of all contexts' mean.
+        """Compute the gradient of the loss at the present weights, a loss on rivals included; if joint, of all' mean.
 
         Args:
             index: the context.
@@ -143,8 +144,7 @@ class Landscape:
         targets = self.tuner.targets if self.tuner.training.joint else [self.tuner.targets[index]]
         row = index if self.tuner.training.joint else 0
         logits, states = last_logits(self.tuner.model, [t.ids for t in targets])
-        gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
-        loss = torch.nn.functional.cross_entropy(logits.float(), gold)
+        loss = trained_loss(self.tuner.training.added, logits, *words_of_targets(targets, logits.device))
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for view, gradient in zip(self._views(out), found, strict=True):
             view.zero_() if gradient is None else view.copy_(gradient)

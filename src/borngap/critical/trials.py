@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
-
 from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.judge.trajectory import MARGINS
+from borngap.losses.formulae import trained_loss
 from borngap.model.forward import last_logits
-from borngap.train.finetune import Step
+from borngap.train.finetune import Step, words_of_targets
 from borngap.train.optimiser import Updates
 from borngap.train.stacked import Lane, pays, stacked
 
@@ -73,7 +72,8 @@ class Trials:
         land, target = self._land, self._land.tuner.targets[index]
         land.home()
         updates = Updates(land.parameters, land.tuner.training, rate, list(land.tuner.factors.values()))
-        gold, before, found = torch.tensor([target.gold_id], device=land.base.device), math.nan, None
+        words, form = words_of_targets([target], land.base.device), land.tuner.training.added
+        before, found = math.nan, None
         for step in range(steps + 1):
             logits, _ = last_logits(land.tuner.model, [target.ids])
             land.spent.forward_passes += 1
@@ -82,7 +82,7 @@ class Trials:
             if step == steps or (found is not None and not self._whole):
                 break
             before = margin
-            updates.take(torch.nn.functional.cross_entropy(logits.float(), gold))
+            updates.take(trained_loss(form, logits, *words))
             land.spent.optimizer_steps += 1
         return found
 

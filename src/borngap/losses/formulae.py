@@ -12,6 +12,8 @@ Every function takes and returns float32 or float64 as it gets it; 16 bit become
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -55,6 +57,28 @@ def row_loss(form: LossForm, rows: Tensor, golds: Tensor, rivals: Tensor) -> Ten
     if form.kind == "weight":
         return form.weight * (rows.logsumexp(1) - right)
     return gap_loss(form, right - rows.gather(1, rivals[:, None])[:, 0])
+
+
+def trained_loss(
+    form: LossForm | None, logits: Tensor, golds: Tensor, rivals: Tensor, reduction: Literal["mean", "none"] = "mean"
+) -> Tensor:
+    """Return the loss of predictions each of which has a rival, as our own training lowers it.
+
+    Args:
+        form: what is added to the cross-entropy; None for nothing.
+        logits: unit nat, shape (n, V).
+        golds: right tokens, int64, shape (n,).
+        rivals: their rivals, int64, shape (n,).
+        reduction: ``mean`` over the predictions, or ``none``.
+
+    Returns:
+        Unit nat, a scalar or of shape (n,), float32.
+    """
+    loss = functional.cross_entropy(logits.float(), golds, reduction=reduction)
+    if form is None or not form.weight:
+        return loss
+    added = row_loss(form, logits.float(), golds, rivals)
+    return loss + (added.mean() if reduction == "mean" else added)
 
 
 def strongest(logits: Tensor, rivals: Tensor) -> Tensor:

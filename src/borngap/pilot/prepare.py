@@ -224,6 +224,9 @@ def _planned(
     rates: Sequence[float], facts: Mapping[str, Any],
 ) -> RunJob:  # fmt: skip
     chosen = replace(settings, seed=training.seed)
+    if training.added is not None:
+        fix = "forecast contexts each alone (without --data), or leave --rival-loss out"
+        raise UserError("a pilot trains with the cross-entropy alone", found=training.rival_loss, fix=fix)
     training = replace(training, dtype=settle(loaded.model, training.dtype))
     check_lengths(rows, context_length(loaded.model))
     plan = run_plan(rows, training, chosen)

@@ -84,7 +84,7 @@ class RunJob:
             "data": dict(self.facts), "watch": watch, "allowed": marks,
             "terms": None if asked.terms is None else [asdict(term) for term in asked.terms],
             "contexts": None if asked.contexts is None else [context.to_json() for context in asked.contexts],
-            "training": asdict(self.plan.training), "settings": asdict(self.settings), "rates": list(self.rates),
+            "training": self.plan.training.to_json(), "settings": asdict(self.settings), "rates": list(self.rates),
             "stops": [list(stop) for stop in self.stops],
             "model": self.loaded.name, "digest": weights_digest(model), **precision_of(model),
             "tokenizer": tokenizer_digest(self.loaded.tokenizer),
@@ -291,7 +291,7 @@ class _Forecasting:
             "run": {
                 "steps": len(plan.steps), "rows": len(plan.rows), "passes": plan.passes, "tokens": plan.tokens,
                 "data": dict(job.facts), "watched": _watched(job.asked), "there": found.there,
-                "training": asdict(plan.training), "settings": asdict(job.settings),
+                "training": plan.training.to_json(), "settings": asdict(job.settings),
             },
             "model": job.loaded.name, "rate_to_use": best["rate"] if best and len(job.rates) > 1 else None,
             "epochs_to_use": best["epochs"] if best and len(job.stops) > 1 else None,

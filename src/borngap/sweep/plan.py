@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal, get_args
@@ -75,7 +75,7 @@ class SweepPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON-ready values."""
-        settings = {key: value for key, value in asdict(self.training).items() if key not in _OF_A_RUN}
+        settings = {key: value for key, value in self.training.to_json().items() if key not in _OF_A_RUN}
         contexts = [context.to_json() for context in self.contexts]
         head = {"command": "sweep", "model": self.model, "notes": list(self.notes), "contexts": contexts}
         return head | {"rates": list(self.rates), "seeds": list(self.seeds)} | settings
@@ -83,7 +83,7 @@ class SweepPlan:
     @classmethod
     def from_json(cls, plan: Mapping[str, Any]) -> SweepPlan:
         """Return the plan that ``to_json`` wrote."""
-        names = [name for name in Training.__dataclass_fields__ if name not in _OF_A_RUN]
+        names = [name for name in Training.__dataclass_fields__ if name in plan and name not in _OF_A_RUN]
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v := plan[name], list) else v for name in names}
         contexts = tuple(Context(**context) for context in plan["contexts"])
         lists = (tuple(plan[name]) for name in ("rates", "seeds", "notes"))

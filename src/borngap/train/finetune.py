@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from torch import Tensor
 from borngap.context import Context, Target
 from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, is_evaluation, judge
+from borngap.losses.form import LossForm
+from borngap.losses.formulae import row_loss, trained_loss
 from borngap.model.forward import forward, last_logits
 from borngap.model.length import virtual_tokens
 from borngap.model.load import Loaded
@@ -212,10 +214,9 @@ class FineTune:
         """Loss, detached logits and hidden states at the targets of a batch, with the model as it is trained."""
         targets = [self.targets[i] for i in batch]
         if self._training.forward == "labels":
-            return _labels_forward(self.model, targets)
+            return _labels_forward(self.model, targets, self._training.added)
         logits, states = last_logits(self.model, [t.ids for t in targets])
-        gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
-        loss = torch.nn.functional.cross_entropy(logits.float(), gold)
+        loss = trained_loss(self._training.added, logits, *words_of_targets(targets, logits.device))
         return loss, logits.detach(), states if isinstance(states, Tensor) else None
 
 
@@ -243,7 +244,7 @@ def finetune(
     """
     tuner = FineTune(loaded, contexts, training)
     head = {"command": "finetune", "model": loaded.name, "weights": tuner.digest, "notes": list(tuner.notes)}
-    plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | asdict(tuner.training)
+    plan: dict[str, Any] = head | {"contexts": [context.to_json() for context in contexts]} | tuner.training.to_json()
     plan |= precision_of(tuner.model)
     with as_many_as_pay(tuner.rehearse) if not training.joint else nullcontext():
         machine = environment() | {"threads": torch.get_num_threads(), "device": str(tuner.model.device)}
@@ -285,8 +286,16 @@ def weights_digest(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The model's own loss over prompt and gold token, as a host's training step has it."""
+def words_of_targets(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the tokens of gold and rival, each int64 of shape (targets,)."""
+    gold, rival = zip(*((t.gold_id, t.rival_id) for t in targets), strict=True)
+    return torch.tensor(gold, device=device), torch.tensor(rival, device=device)
+
+
+def _labels_forward(
+    model: Any, targets: Sequence[Target], form: LossForm | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The model's own loss over prompt and gold token, as a host's training step has it, and what is added to it."""
     device = model.get_input_embeddings().weight.device
     rows = [torch.tensor([*t.ids, t.gold_id]) for t in targets]
     last = torch.tensor([len(row) - 1 for row in rows])
@@ -301,4 +310,8 @@ def _labels_forward(model: Any, targets: Sequence[Target]) -> tuple[Tensor, Tens
     finally:
         hook.remove()
     at = (torch.arange(len(rows)), last - 1 + virtual_tokens(model))
-    return out.loss, out.logits[at].detach(), seen[0][at] if seen else None
+    loss = out.loss
+    if form is not None and form.weight:
+        words = words_of_targets(targets, out.logits.device)
+        loss = loss + row_loss(form, out.logits[at], *words).mean()
+    return loss, out.logits[at].detach(), seen[0][at] if seen else None

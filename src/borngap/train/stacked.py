@@ -22,14 +22,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from borngap.errors import UserError
 from borngap.judge.watch import Watch, is_evaluation
+from borngap.losses.formulae import trained_loss
 from borngap.methods import METHODS, WHOLE
 from borngap.rates import is_rate
 from borngap.train.bottleneck import redrawn
-from borngap.train.finetune import FineTune, Step
+from borngap.train.finetune import FineTune, Step, words_of_targets
 from borngap.train.observe import MEASURED, Observe, Observer, Record
 from borngap.train.optimiser import RowUpdates
 from borngap.train.rowwise import Rowwise
@@ -168,8 +169,8 @@ class _Stack:
         """Losses, detached logits and hidden states at the last position of each lane's prompt."""
         targets = list(self._targets.values())
         logits, *hidden = self._rowwise.forward(leaves, [t.ids for t in targets])
-        gold = torch.tensor([t.gold_id for t in targets], device=logits.device)
-        losses = nn.functional.cross_entropy(logits.float(), gold, reduction="none")
+        words = words_of_targets(targets, logits.device)
+        losses = trained_loss(self._training.added, logits, *words, reduction="none")
         return losses, logits.detach(), hidden[0].detach() if hidden else None
 
     def _keep(self, going: list[int]) -> None:

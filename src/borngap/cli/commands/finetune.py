@@ -79,8 +79,9 @@ def _report(run: Run) -> None:
 def _title(plan: dict[str, Any]) -> str:
     frozen = f", {' and '.join(plan['freeze'])} frozen" if plan["freeze"] else ""
     how = "jointly" if plan["joint"] else "each alone"
+    added = f", cross-entropy + {plan['rival_loss']}" if "rival_loss" in plan else ""
     return (
-        f"{plan['model']}: {plan['method']}{frozen}, rate {plan['rate']:g}, {plan['steps']} steps, {how}; "
+        f"{plan['model']}: {plan['method']}{frozen}{added}, rate {plan['rate']:g}, {plan['steps']} steps, {how}; "
         f"flip, character and advice by the criterion {plan['criterion']}"
     )
 
