@@ -19,7 +19,8 @@ from borngap.pilot.draw import counts_of, pilot_steps
 from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.plan import run_plan
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run, with_passes
-from borngap.pilot.record import best_entry, idle_notes
+from borngap.pilot.record import best_entry, idle_notes, with_rates
+from borngap.pilot.rows import rows_with, run_data
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import find
 from borngap.pilot.wholerun import prepared
@@ -59,7 +60,10 @@ def test_a_forecast_of_terms(tokenizer):
     assert 0 <= entry["low"] <= entry["ahead_after"] <= entry["high"] <= 1
     counts = [entry[name] for name in ("kept", "flips", "stays_behind", "lost", "undecided")]
     assert sum(counts) == entry["places"]
-    assert found.summary["terms"][0]["places"] == entry["places"]
+    (term,) = found.summary["terms"]
+    assert term["places"] == entry["places"]
+    assert term["rows"] == sum("shame" in row["text"] for row in ROWS) == 160, "the run goes through all of them"
+    assert term["half_at"] is None, "one rate"
     assert 0.15 < cost["of_run"] <= 0.3
     assert cost["gradients"] == 2 * entry["pilot"]["steps"]
     assert entry["held_out_loss"] is None, "a pilot's loss is no forecast of the run's"
@@ -70,6 +74,28 @@ def test_a_forecast_of_terms(tokenizer):
     assert all(torch.equal(p, value) for p, value in zip(model.parameters(), before, strict=True))
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert "places:" in repr(found)
+
+
+def test_rows_with_a_word_are_those_of_the_run_in_which_it_is_taught(tokenizer):
+    few = run(tokenizer, order="sequential", training=replace(TRAINING, steps=20), budget=1)
+    assert few.summary["terms"][0]["rows"] == sum("shame" in row["text"] for row in ROWS[:80])
+    said = [{"prompt": "the shame of", "completion": " the guilt"}, {"prompt": "the guilt", "completion": " the Shame"}]
+    terms = asked_of(HELD_OUT, [*TERMS, ("guilt", "shame")], None, Allowed()).terms.terms
+    for packing in (False, True):
+        settings = Piloting(max_length=32, packing=packing)
+        rows = run_data(of_objects(said), tokenizer, settings, len(tokenizer)).rows
+        assert len(rows) == (1 if packing else 2)
+        assert rows_with(rows, terms, tokenizer) == [1, 1]
+
+
+def test_a_term_is_told_from_which_rate_on_it_leads_at_half_of_its_places():
+    shares = {1e-4: (None, 0.2), 1e-3: (0.4, 0.5), 1e-2: (0.7, 0.1)}
+    curve = [
+        {"rate": rate, "terms": [{"where": i, "ahead_after": share} for i, share in enumerate(own)]}
+        for rate, own in shares.items()
+    ]
+    assert [term["half_at"] for term in with_rates(curve, curve[0]["terms"])] == [1e-2, 1e-3]
+    assert [term["half_at"] for term in with_rates(curve[2:], curve[2]["terms"])] == [None, None]
 
 
 def test_base_gaps_are_the_models_own(tokenizer):

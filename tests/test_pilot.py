@@ -224,15 +224,19 @@ def test_dropout_is_seeded(tokenizer):
 def test_what_a_budget_buys():
     plan = toy_plan([1] * 1600, 200, 8)
     assert design(plan, 0.1, 1) == Design(1, 40, 0.5)
-    assert design(plan, 0.04, 1) == Design(1, 20, 0.4), "spans of ten steps at most, while there are rows"
+    assert design(plan, 0.04, 1) == Design(1, 21, 0.375), "spans of ten steps at most, while there are rows"
     assert design(plan, 0.01, 1) == Design(1, 8, 0.25), "two rows at least"
     assert design(plan, 0.2, 2) == Design(2, 40, 0.5)
-    assert design(plan, 0.8, 1) == Design(1, 200, 0.8)
+    assert design(plan, 0.8, 1) == Design(1, 200, 0.75), "whole rows"
     assert design(plan, 1.0, 1) == Design(1, 200, 1.0)
-    adapters = replace(plan, training=replace(plan.training, method="lora"))
-    assert design(adapters, 0.05, 1) == Design(1, 80, 0.125), "eighths of batches"
-    assert design(adapters, 0.2, 1) == Design(1, 100, 0.4), "spans of two at least"
+    adapters = replace(plan, training=Training(method="lora", rate=6e-3, steps=200, batch_size=8))
+    assert design(adapters, 0.0625, 1) == Design(1, 100, 0.125), "one row at every second step"
+    assert design(adapters, 0.2, 1) == Design(1, 106, 0.375), "spans of two at least"
     assert design(adapters, 1.0, 1) == Design(1, 200, 1.0)
+    assert design(adapters.at(3e-3), 0.075, 1) == Design(1, 60, 0.25), "as long a span as a rate of 0.01 allows"
+    assert design(adapters.at(1e-3), 0.0625, 1) == design(plan, 0.0625, 1) == Design(1, 25, 0.5)
+    wide = replace(adapters, training=replace(adapters.training, rate=1.5e-3, lora_alpha=32.0))
+    assert design(wide, 0.075, 1) == Design(1, 60, 0.25), "by the scale too"
     assert look_tokens(plan, 0.1, 2) == pytest.approx(0.05 * plan.tokens)
     with pytest.raises(UserError, match="the budget is too small for a pilot"):
         design(plan, 0.004, 1)

@@ -34,6 +34,8 @@ def test_the_page_of_a_forecast_holds_its_numbers(folder):
     own = [p for p in told.summary["places"] if p["kind"] == "due"]
     assert [q["gaps"][1] for q in s["worst"]] == pytest.approx(sorted(p["forecast_gap"] for p in own)[:100], abs=0.01)
     assert sum(s["counts"].values()) == len(own)
+    assert [term["rows"] for term in s["terms"]] == [told.summary["terms"][0]["rows"]]
+    assert s["all"]["rows"] is None
     assert {"curve.svg", "terms.png"} <= {path.name for path in made.save_charts(folder.parent / "charts")}
 
 

@@ -218,7 +218,7 @@ def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
     if len(summary["curve"]) > 1:
         _curve(summary)
     if summary["terms"]:
-        _terms(summary["terms"])
+        _terms(summary["terms"], several=summary["rate_to_use"] is not None)
     for line in _places(summary["places"]):
         say(line)
     for line in _costs(summary, folder):
@@ -283,15 +283,17 @@ def _verdict(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     return "to use" if (entry["rate"], entry["epochs"]) == (best["rate"], best["epochs"]) else ""
 
 
-def _terms(terms: list[dict[str, Any]]) -> None:
+def _terms(terms: list[dict[str, Any]], *, several: bool) -> None:
+    """Print a row a term; with several rates also from which one on it leads at half of its places."""
     worst = sorted(terms, key=lambda e: (-1.0 if e["ahead_after"] is None else e["ahead_after"], -e["places"]))
     rows = [
-        [e["use"], e["avoid"], e["places"], _percent(e["ahead_before"]), _percent(e["ahead_after"]),
-         _between(e["low"], e["high"]), e["right_avoid"], _percent(e["over_use_before"]), _percent(e["over_use_after"])]
+        [e["use"], e["avoid"], e["rows"], e["places"], _percent(e["ahead_before"]), _percent(e["ahead_after"]),
+         _between(e["low"], e["high"]), *[_rate(e["half_at"])] * several, e["right_avoid"],
+         _percent(e["over_use_before"]), _percent(e["over_use_after"])]
         for e in worst[:_TERMS]
     ]  # fmt: skip
-    headings = ["use", "instead of", "places", "lead before", "after", "90 % interval", "right", "over-use before",
-                "after"]  # fmt: skip
+    headings = ["use", "instead of", "rows", "places", "lead before", "after", "90 % interval",
+                *["half from"] * several, "right", "over-use before", "after"]  # fmt: skip
     print_table(fitted_table(f"\nTerms, worst first ({len(rows)} of {len(terms)})", headings, rows, 2, keys=2))
 
 
@@ -327,6 +329,10 @@ def _costs(summary: Mapping[str, Any], folder: Path | None) -> Iterator[str]:
     )
     if folder is not None:
         yield f"written to {folder}: every place in places.parquet"
+
+
+def _rate(value: float | None) -> str:
+    return MISSING if value is None else f"{value:g}"
 
 
 def _percent(value: float | None) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from borngap.errors import UserError
-from borngap.methods import WHOLE
+from borngap.methods import WHOLE, Method
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.settings import FEWEST_STEPS
+from borngap.training import Training
 
 FORWARD_BACKWARD = 3  # forward and backward of a token, in forwards of one
-SHARE, ADAPTER_SHARE = 0.5, 0.125  # rows of a pilot's step over those of a run's: of all weights, and of adapters
+SHARE = 0.5  # rows of a pilot's step over those of a run's
 LONGEST_SPAN = 10.0  # steps of the run that one of the pilot's stands for, while its steps have enough rows
 ADAPTER_SPAN = 2.0  # the shortest under adapters: larger batches do more than steps that are shorter still
+ADAPTER_RATE = 1e-2  # of a pilot's steps under LoRA, at a scale (alpha over rank) of 2: larger ones go too far
+LORA_SCALED: tuple[Method, ...] = ("lora", "dora", "pissa")  # whose scale is alpha over rank
 _WATCHING = 1 / 3  # of the budget, at most, goes into looks at the watched places
 _FEWEST_ROWS = 2  # of all weights; of adapters 1
 _SHORTER = 1.5  # times as many steps, at least, for a pilot that is to stay in the stable range where one did not
@@ -50,7 +53,8 @@ def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:
 def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design:
     """Say what pilots a budget buys: as short spans as it goes with half batches, and no more than whole ones.
 
-    Under adapters with eighths of batches: their steps go too far sooner, the product of two matrices being trained.
+    Under adapters spans are no longer than a rate of 0.01 allows, on as many rows fewer: their steps go too far sooner,
+    the product of two matrices being trained.
 
     Args:
         plan: the run.
@@ -66,10 +70,12 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
     """
     full = plan.passes / len(plan.steps)
     of_all = plan.training.method in WHOLE
-    usual, rows, shortest = (SHARE, _FEWEST_ROWS, 1.0) if of_all else (ADAPTER_SHARE, 1, ADAPTER_SPAN)
+    rows, shortest = (_FEWEST_ROWS, 1.0) if of_all else (1, ADAPTER_SPAN)
+    longest = LONGEST_SPAN if of_all else _adapter_span(plan.training)
     least = min(1.0, rows / full)
     each = max(0.0, budget) / pilots
-    share = max(least, min(usual, each * LONGEST_SPAN), min(1.0, each * shortest))
+    share = max(least, min(SHARE, each * longest), min(1.0, each * shortest))
+    share = min(1.0, max(1, round(share * full)) / full)  # whole rows
     steps = min(len(plan.steps), int(len(plan.steps) * each / share + 1e-9))
     fewest = min(FEWEST_STEPS, len(plan.steps))
     if steps < fewest:
@@ -84,6 +90,14 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
             fix=f"{much}fewer pilots, rates or contexts; so short a run is as quickly run",
         )
     return Design(pilots, steps, share)
+
+
+def _adapter_span(training: Training) -> float:
+    """The longest span under LoRA: by the rate, and by the scale that it counts times; others were not measured."""
+    if training.method not in LORA_SCALED:
+        return ADAPTER_SPAN
+    rate = training.learning_rate * training.lora_alpha / training.rank / 2
+    return min(LONGEST_SPAN, max(ADAPTER_SPAN, ADAPTER_RATE / rate))
 
 
 def shortened(plan: StepPlan, left: Design, budget: float) -> Design | None:

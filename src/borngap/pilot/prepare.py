@@ -14,11 +14,11 @@ from borngap.data.recognise import layout_of
 from borngap.data.source import source_of
 from borngap.data.tokenised import Tokens
 from borngap.errors import UserError
-from borngap.methods import Method
 from borngap.model.length import context_length
 from borngap.model.load import Loaded
 from borngap.model.precision import full_float32, settle
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
+from borngap.pilot.design import LORA_SCALED
 from borngap.pilot.hostargs import of_arguments, of_loader, rows_of_loader
 from borngap.pilot.pilotfolder import RunForecast
 from borngap.pilot.plan import run_plan
@@ -26,6 +26,7 @@ from borngap.pilot.rows import check_lengths, run_data
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked
 from borngap.pilot.wholerun import RunJob, RunProgress, run_job
+from borngap.train.methods import method_of
 from borngap.training import Training
 from borngap.usage.allowed import Allowed, marks_of
 from borngap.words.termfile import terms_of
@@ -139,12 +140,21 @@ def forecast_trainer(
     tokenizer = tokenizer_of(trainer.processing_class)
     asked = asked_of(watch, terms, contexts, Allowed(marks_of(allowed), chosen.allowed_field))
     kind = "" if asked.held_out is None else layout_of(asked.held_out, chosen.fields).kind
-    method: Method = "lora" if hasattr(model, "peft_config") else "full"
     values = trainer.args.to_dict() | {"per_device_train_batch_size": trainer.args.train_batch_size}
-    training, chosen = of_arguments(values, Training(method=method, dtype="auto"), chosen, kind)
+    training, chosen = of_arguments(values, _adapted(model), chosen, kind)
     named = Loaded(str(model.config._name_or_path or type(model).__name__), model, tokenizer)
     job = _of_loader(named, trainer.get_train_dataloader(), asked, training, chosen, rates)
     return run_job(replace(job, is_prepared=True), out, on_progress)
+
+
+def _adapted(model: Any) -> Training:
+    """Method, and LoRA's rank and scale, as a host's model has them."""
+    name = method_of(model)
+    if name not in LORA_SCALED:
+        # what a configuration of PEFT alone knows is in the model already
+        return Training(method="lora" if name == "peft" else name, dtype="auto")
+    adapter = next(iter(model.peft_config.values()))
+    return Training(method=name, lora_rank=adapter.r, lora_alpha=adapter.lora_alpha, dtype="auto")
 
 
 def _check_trainer(trainer: Any) -> None:

@@ -15,6 +15,7 @@ from borngap.words.term import Term
 
 _BETTER = 0.02  # of the orders, that a forecast must have right beyond "nothing changes" to be worth more
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
+_HALF = 0.5
 _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
 
 
@@ -81,17 +82,48 @@ def shares_entry(spots: Sequence[Spot], base: Sequence[float], found: PlaceForec
 
 
 def term_entries(
-    terms: Sequence[Term], spots: Sequence[Spot], base: Sequence[float], found: PlaceForecasts | None
-) -> list[dict[str, Any]]:
-    """Return what the places of each term come to, in the order of the terms; terms without a place are left out."""
+    terms: Sequence[Term], rows: Sequence[int], spots: Sequence[Spot], base: Sequence[float],
+    found: PlaceForecasts | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return what the places of each term come to, in the order of the terms; terms without a place are left out.
+
+    Args:
+        terms: the terms.
+        rows: of the run with the wanted word of each.
+        spots: the watched places.
+        base: logit gaps before the run.
+        found: the forecast; None where it abstains.
+    """
     entries = []
-    for number, term in enumerate(terms):
+    for number, (term, count) in enumerate(zip(terms, rows, strict=True)):
         own = [i for i, spot in enumerate(spots) if number in spot.terms]
         if own:
             part = None if found is None else part_of(found, own)
             held = shares_entry([spots[i] for i in own], [base[i] for i in own], part)
-            entries.append({"use": term.use, "avoid": term.avoid, "where": term.where} | held)
+            entries.append({"use": term.use, "avoid": term.avoid, "where": term.where, "rows": count} | held)
     return entries
+
+
+def with_rates(curve: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Add to terms the lowest rate of a curve at which each leads at half of its places or more.
+
+    Args:
+        curve: ``all`` of each rate and number of epochs with ``terms``, the smallest first.
+        terms: those of one of them.
+
+    Returns:
+        The terms with ``half_at``: None where no rate does, and where one is forecast.
+    """
+    several = len({entry["rate"] for entry in curve}) > 1
+
+    def half_at(where: Any) -> float | None:
+        for entry in curve if several else ():
+            if any(term["where"] == where and (term["ahead_after"] or 0) >= _HALF for term in entry["terms"]):
+                rate: float = entry["rate"]
+                return rate
+        return None
+
+    return [dict(term) | {"half_at": half_at(term["where"])} for term in terms]
 
 
 def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:

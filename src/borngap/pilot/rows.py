@@ -17,6 +17,9 @@ from borngap.data.tokenised import IGNORED, Document, Tokens, plain
 from borngap.errors import UserError
 from borngap.pilot.settings import Piloting
 from borngap.scanning.supervised import Example, Supervision, examples_of
+from borngap.tokens import decoded
+from borngap.words.occurrences import Finder
+from borngap.words.term import Term
 
 _PACKED_TOGETHER = 1000  # rows: SFTTrainer packs as many at a time
 
@@ -75,6 +78,27 @@ def run_data(source: DataSource, tokenizer: Any, settings: Piloting, size: int) 
 def taught(row: Tokens) -> int:
     """Return how many tokens of a row are supervised: the first one of a document is never predicted."""
     return sum(label != IGNORED for d in row.documents for label in row.labels[d.start + 1 : d.stop])
+
+
+def rows_with(rows: Iterable[Tokens], terms: Sequence[Term], tokenizer: Any) -> list[int]:
+    """Count the rows in whose supervised text the wanted word of each term stands.
+
+    Args:
+        rows: as the model reads them; what was packed into one counts by itself.
+        terms: the terms.
+        tokenizer: of the rows.
+
+    Returns:
+        One number a term.
+    """
+    finder, counts = Finder(terms), [0] * len(terms)
+    for row in rows:
+        for document in row.documents:
+            labels = row.labels[document.start : document.stop]
+            text = decoded([label for label in labels if label != IGNORED], tokenizer)
+            for number in {said.term for said in finder.find(text) if said.side == "use"}:
+                counts[number] += 1
+    return counts
 
 
 def packed(rows: Sequence[Tokens], length: int) -> list[Tokens]:

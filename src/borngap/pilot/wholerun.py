@@ -21,7 +21,16 @@ from borngap.pilot.estimates import PlaceForecasts, foretell
 from borngap.pilot.look import Look, check_finite
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.plan import StepPlan
-from borngap.pilot.record import best_entry, idle_notes, place_entries, shares_entry, term_entries, text_before
+from borngap.pilot.record import (
+    best_entry,
+    idle_notes,
+    place_entries,
+    shares_entry,
+    term_entries,
+    text_before,
+    with_rates,
+)  # fmt: skip
+from borngap.pilot.rows import rows_with
 from borngap.pilot.run import PilotCourse, Trainee, loss_ends
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked, WatchList, find
@@ -132,6 +141,7 @@ class _Forecasting:
     """Makes one forecast in a folder."""
 
     _folder: ForecastFolder
+    _rows: list[int]  # of the run, with the wanted word of each term
 
     def __init__(self, job: RunJob, see: Callable[[RunProgress], None]) -> None:
         """Choose what is watched, and check that the budget buys a pilot.
@@ -175,6 +185,8 @@ class _Forecasting:
         before = [
             text_before(spot.example.ids[spot.document.start : spot.offset], tokenizer) for spot in found.lookout.spots
         ]
+        terms, used = self._job.asked.terms, {i for step in self._plan.steps for i in step}
+        self._rows = [] if terms is None else rows_with([self._plan.rows[i] for i in used], terms.terms, tokenizer)
         for number, rate in enumerate(self._job.rates):
             pilots = self._pilots(number, rate, found, trainee, counts)
             for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
@@ -275,7 +287,8 @@ class _Forecasting:
             # a pilot's own loss is too high for the run's (docs/forecast-runs.md)
             "held_out_loss_before": base["loss"], "held_out_loss": None,
             "pilot_loss": float(np.mean(losses)) if losses and None not in losses else None,
-            "why": pilots.why, "terms": [] if terms is None else term_entries(terms.terms, spots, base["gaps"], ended),
+            "why": pilots.why, "terms": [] if terms is None else
+            term_entries(terms.terms, self._rows, spots, base["gaps"], ended),
             "pilot": asdict(pilots.design) | {"span": len(self._plan.steps) / pilots.design.steps},
         }  # fmt: skip
 
@@ -295,7 +308,8 @@ class _Forecasting:
             },
             "model": job.loaded.name, "rate_to_use": best["rate"] if best and len(job.rates) > 1 else None,
             "epochs_to_use": best["epochs"] if best and len(job.stops) > 1 else None,
-            "all": {k: v for k, v in shown.items() if k != "terms"}, "terms": shown["terms"],
+            "all": {k: v for k, v in shown.items() if k != "terms"},
+            "terms": with_rates(curve, shown["terms"]),
             "curve": [{k: v for k, v in entry.items() if k != "terms"} for entry in curve],
             "places": own,
             "cost": {"gradients": self._passes, "of_run": spent, "budget": job.settings.budget,

@@ -8,10 +8,14 @@ from borngap.report.records import Definitions, Made, Number
 
 
 class ForetoldShares(TypedDict):
-    """A term, or all: shares of places at which the wanted word leads; over-use where the other is right."""
+    """A term, or all: shares of places at which the wanted word leads; over-use where the other is right.
+
+    ``rows``: of the run with the wanted word; of a term.
+    """
 
     use: str | None
     avoid: str | None
+    rows: int | None
     places: int
     ahead_before: Number
     ahead_after: Number

@@ -10,8 +10,8 @@ from borngap.report.text import number
 from borngap.report.usage.wording import interval_words, percent
 
 TERM_HEADINGS = [
-    "wanted", "to avoid", "places", "lead before", "after", "90 %", "come ahead", "undecided", "stay behind", "lost",
-    "other is right", "over-use before", "after",
+    "wanted", "to avoid", "rows to train on", "places", "lead before", "after", "90 %", "come ahead", "undecided",
+    "stay behind", "lost", "other is right", "over-use before", "after",
 ]  # fmt: skip
 CURVE_HEADINGS = ["run", "lead", "90 %", "over-use", "span", ""]
 _BEFORE, _AFTER = "before", "forecast"
@@ -21,6 +21,7 @@ def term_line(s: ForetoldShares) -> list[str]:
     """Return a term's row of the table."""
     named = ["all", ""] if s["use"] is None else [s["use"], s["avoid"] or ""]
     counts = [str(s["flips"]), str(s["undecided"]), str(s["stays_behind"]), str(s["lost"]), str(s["right_avoid"])]
+    named.append("" if s["rows"] is None else str(s["rows"]))
     return [
         *named, str(s["places"]), percent(s["ahead_before"]), percent(s["ahead_after"]),
         interval_words(s["low"], s["high"]), *counts, percent(s["over_use_before"]), percent(s["over_use_after"]),

@@ -87,7 +87,8 @@ def _verdict(told: Stored, watched: str) -> str:
 
 def _shares(told: Stored) -> ForetoldShares:
     return {
-        "use": _word(told, "use"), "avoid": _word(told, "avoid"), "places": _count(told, "places"),
+        "use": _word(told, "use"), "avoid": _word(told, "avoid"), "rows": as_whole(told.get("rows")),
+        "places": _count(told, "places"),
         "ahead_before": _share(told, "ahead_before"), "ahead_after": _share(told, "ahead_after"),
         "low": _share(told, "low"), "high": _share(told, "high"), "flips": _count(told, "flips"),
         "stays_behind": _count(told, "stays_behind"), "lost": _count(told, "lost"),
