@@ -79,8 +79,11 @@ def test_a_forecast_of_terms(tokenizer):
 def test_rows_with_a_word_are_those_of_the_run_in_which_it_is_taught(tokenizer):
     few = run(tokenizer, order="sequential", training=replace(TRAINING, steps=20), budget=1)
     assert few.summary["terms"][0]["rows"] == sum("shame" in row["text"] for row in ROWS[:80])
-    said = [{"prompt": "the shame of", "completion": " the guilt"}, {"prompt": "the guilt", "completion": " the Shame"}]
-    terms = asked_of(HELD_OUT, [*TERMS, ("guilt", "shame")], None, Allowed()).terms.terms
+    said = [
+        {"prompt": "the shame of an act", "completion": " the guilt"},
+        {"prompt": "the guilt", "completion": " the Shame of shame and an act"},
+    ]
+    terms = asked_of(HELD_OUT, [*TERMS, ("act", "deed")], None, Allowed()).terms.terms
     for packing in (False, True):
         settings = Piloting(max_length=32, packing=packing)
         rows = run_data(of_objects(said), tokenizer, settings, len(tokenizer)).rows
