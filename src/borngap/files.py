@@ -53,6 +53,25 @@ def make_folder(folder: Path) -> None:
         refuse_unwritable(folder, error)
 
 
+def check_new_file(file: Path, what: str) -> None:
+    """Refuse a file that is there already or can't be written; its folder is made.
+
+    Args:
+        file: where something is to be written later.
+        what: what goes there, in words.
+
+    Raises:
+        UserError: it can't be written, or is there.
+    """
+    make_folder(file.parent)
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        found = "a folder" if file.is_dir() else "its folder can't be written"
+        raise UserError(f"can't write {what} to {file}", rule="a file", found=found)
+    if file.exists():
+        fix = "choose another name, or remove the file"
+        raise UserError(f"{file} is there already", rule="nothing is overwritten", fix=fix)
+
+
 def write_whole(path: Path, content: bytes) -> Path:
     """Write a file as a whole or not at all, and on the disk before this returns.
 

@@ -23,6 +23,7 @@ import polars as pl
 from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
 from borngap.folder import Folder, FolderKind, read_head
+from borngap.judge.displacement import Displacement, Moment, displaced, right_words
 from borngap.judge.termshares import TERM_SHARES, WatchedPlace, shares_of_terms
 from borngap.judge.trajectory import DRIFT_IDS, Trajectory
 from borngap.observables.catalogue import INTEGER_IDS, OBSERVABLES
@@ -72,13 +73,29 @@ class Run:
     @property
     def usage(self) -> pl.DataFrame:
         """Success, first and over-use of the terms that were watched, one row a step; no rows without terms."""
-        places = [WatchedPlace(**place) for place in self.plan.get("places", ())]
-        rows = []
-        for (step,), records in self.steps.sort("step").group_by("step", maintain_order=True) if places else ():
-            by_context = {row["context"]: row for row in records.to_dicts()}
-            rows.append({"step": step} | shares_of_terms(places, by_context))
+        places = self._places
+        rows = [
+            {"step": step} | shares_of_terms(places, records) for step, records in (self._moments if places else ())
+        ]
         schema = {"step": pl.Int64, **dict.fromkeys(TERM_SHARES, pl.Float64)}
         return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
+
+    @property
+    def displacement(self) -> Displacement | None:
+        """The first moment at which right words had fallen though their lead over the rivals had grown."""
+        moments, golds = self._moments, right_words(len(self.plan.get("contexts", ())), self._places)
+        found = (displaced(moments[0], now, golds) for now in moments[1:])
+        return next((one for one in found if one is not None), None)
+
+    @property
+    def _places(self) -> list[WatchedPlace]:
+        return [WatchedPlace(**place) for place in self.plan.get("places", ())]
+
+    @property
+    def _moments(self) -> list[Moment]:
+        """The records of each step, ascending: context -> observables."""
+        rows = self.steps.sort("step").group_by("step", maintain_order=True)
+        return [(step, {row["context"]: row for row in own.to_dicts()}) for (step,), own in rows]  # type: ignore[misc]
 
     @property
     def forecasts(self) -> pl.DataFrame:

@@ -27,6 +27,8 @@ _UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|
 _RISEN, _EXPLODED = 1.15, 2.0
 _ENDS = 3  # steps at least that a mean of losses is taken over: a step of one row says little
 _SURE = 1.64  # standard deviations of a mean by which a loss must have risen beyond that, 19 in 20 sure
+RowLoss = Callable[[Any, Sequence[Tokens]], Tensor]
+"""The loss of a model on some rows, summed over their supervised tokens: a scalar with a gradient."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,15 @@ class Trainee:
         model: as it is trained, with its adapters.
     """
 
-    def __init__(self, model: Any, *, dropout: bool = False) -> None:
+    def __init__(self, model: Any, *, dropout: bool = False, loss: RowLoss | None = None) -> None:
         """Keep the weights that are trained.
 
         Args:
             model: a Hugging Face causal LM, its adapters in place and ``requires_grad`` set.
             dropout: whether dropout is on while it is trained.
+            loss: of a batch, summed over its supervised tokens; ``token_loss`` unless given.
         """
-        self.model, self._dropout = model, dropout
+        self.model, self._dropout, self._loss = model, dropout, loss or token_loss
         self._named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self._initial = [p.detach().clone() for _, p in self._named]
 
@@ -130,10 +133,10 @@ class Trainee:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         total = 0.0
         for part in parts[:-1]:
-            loss = token_loss(self.model, part) / targets
+            loss = self._loss(self.model, part) / targets
             loss.backward()
             total += float(loss.detach())
-        loss = token_loss(self.model, parts[-1]) / targets
+        loss = self._loss(self.model, parts[-1]) / targets
         descend(optimiser, loss, rate, plan.training.clip)
         return total + float(loss.detach())
 

@@ -31,7 +31,7 @@ from borngap.pilot.record import (
     with_rates,
 )  # fmt: skip
 from borngap.pilot.rows import rows_with
-from borngap.pilot.run import PilotCourse, Trainee, loss_ends
+from borngap.pilot.run import PilotCourse, RowLoss, Trainee, loss_ends
 from borngap.pilot.settings import Piloting
 from borngap.pilot.watched import Asked, WatchList, find
 from borngap.rates import check_rates
@@ -342,11 +342,12 @@ def _end(course: PilotCourse, found: WatchList, trainee: Trainee) -> dict[str, A
 
 
 @contextmanager
-def prepared(job: RunJob) -> Iterator[Trainee]:
+def prepared(job: RunJob, loss: RowLoss | None = None) -> Iterator[Trainee]:
     """Prepare a job's model for training, and put it back at the end.
 
     Args:
         job: the job.
+        loss: what it is trained with; cross-entropy unless given.
 
     Yields:
         What trains it: adapters in place, ``requires_grad`` set.
@@ -354,7 +355,7 @@ def prepared(job: RunJob) -> Iterator[Trainee]:
     training, model = job.plan.training, job.loaded.model
     needed = [(p, p.requires_grad) for p in model.parameters()]
     trained = model if job.is_prepared else make_trainable(model, training)[0]
-    trainee = Trainee(trained, dropout=training.dropout)
+    trainee = Trainee(trained, dropout=training.dropout, loss=loss)
     try:
         yield trainee
     finally:

@@ -147,6 +147,7 @@ def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> Ru
     own = [context for context in contexts if context["run"] == number]
     behind = sum(watched(source, entry) for entry in source.entries)
     dose, usage = _dose(plan), [watched_sentence(source.usage)] if source.usage else []
+    usage += [source.displaced] if source.displaced else []
     return {
         "number": number,
         "what": "RUN",

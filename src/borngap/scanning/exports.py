@@ -71,7 +71,7 @@ def contexts_of_picks(
         The contexts, in the picks' order.
     """
     found: dict[tuple[int, ...], Context] = {}
-    for pick, ids, where in _read_again(picks, source, example):
+    for pick, ids, where in read_again(picks, source, example):
         read, tokens = ids[pick["start"] : pick["offset"]], (pick["gold_id"], pick["rival_id"])
         if (*read, *tokens) not in found:
             whole = _with_ids(read, tokens, note(pick, where), tokenizer)
@@ -84,10 +84,10 @@ def written(contexts: Sequence[Context]) -> dict[str, int]:
     return {"written": len(contexts), "with_ids": sum(context.prompt_ids is not None for context in contexts)}
 
 
-def _read_again(
+def read_again(
     picks: Sequence[dict[str, Any]], source: DataSource, example: Callable[[Row], Example]
 ) -> Iterator[tuple[dict[str, Any], list[int], str]]:
-    """Each pick with its row's tokens, and where that stands; in the picks' order."""
+    """Yield each pick with its row's tokens, and where that stands; in the picks' order."""
     rows = {pick["row"] for pick in picks}
     read: dict[int, tuple[list[int], str]] = {}
     for row in source.rows(0, max(rows, default=-1) + 1):

@@ -24,6 +24,7 @@ from borngap.model.probe import named
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
 from borngap.runfolder import Store, environment
+from borngap.track.alarms import Alarms
 from borngap.track.averaged import evaluated
 from borngap.track.clock import Clock, Cost
 from borngap.track.hostfacts import BornGapWarning, described, warn_of_low_precision
@@ -140,7 +141,7 @@ class Tracker:
         self._records: list[tuple[int, dict[int, Record]]] = []
         self._live = Live.of(self._watched.targets, self._watched.places, model, tokenizer, rates, forecast, state)
         self._spacing, self._widest = every or 1, every or 1
-        self._warned: set[int] = set()
+        self._alarms = Alarms(self._watched, self._follower.watch)
         self._clock, self._paced = Clock(model), False
         self._last_evaluation = self._last_step = self._ended = 0
         self._begun = state is not None
@@ -352,7 +353,7 @@ class Tracker:
         self._ended = step if final else self._ended
         if evaluate:
             self._last_evaluation = step
-        self._warn_of_failure(step)
+        self._alarms.look(self._records)
 
     def _complete(self, records: dict[int, Record], *, everything: bool) -> None:
         """Measure expensive observables: at both ends, and at flips where what is left of the budget allows it."""
@@ -372,7 +373,7 @@ class Tracker:
     def _evaluate(self, step: int) -> None:
         self._follower.watch.update(self._records[-1][1], evaluate=True)
         self._last_evaluation = step
-        self._warn_of_failure(step)
+        self._alarms.look(self._records)
 
     def _choose_spacing(self) -> None:
         """Space probes so that one costs at most the budget; powers of 2, so that a coarser run of records is even."""
@@ -381,13 +382,6 @@ class Tracker:
             return
         self._spacing = of_rank_0(self._clock.spacing(self._budget), self._device)
         self._widest = max(self._widest, self._spacing)
-
-    def _warn_of_failure(self, step: int) -> None:
-        for index in sorted(self._follower.watch.worsening & set(self._watched.contexts) - self._warned):
-            self._warned.add(index)
-            words = self._follower.targets[index].context
-            text = f"structural failure at step {step}: the drag of {words.gold!r} against {words.rival!r} worsens"
-            warnings.warn(text, BornGapWarning, stacklevel=2)
 
     def _open(self, out: str | Path | None, host: Mapping[str, Any] | None, *, resumed: bool) -> Store | None:
         if out is None or own_rank() != 0:

@@ -123,7 +123,8 @@ class Asker:
         record = {
             "data": "", "row": example.row.number, "where": example.row.where, "term": found.term, "use": term.use,
             "avoid": term.avoid, "kind": "due" if due else "avoid", "allowed": None if due else right,
-            "word": found.text, "other": found.other, "at": place.at, "offset": place.measured, "start": None,
+            "word": found.text, "other": found.other, "at": place.at, "offset": place.measured,
+            "start": None if place.measured is None else place.document.start,
             "use_id": ids[0], "avoid_id": ids[1], "reason": place.reason, "before": place.before, "after": place.after,
         }  # fmt: skip
         return dict.fromkeys(PLACE_COLUMNS) | record | _of_sides(answer, due=due)

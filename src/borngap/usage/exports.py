@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import polars as pl
 from borngap.context import write_contexts
 from borngap.data.rows import DataSource
 from borngap.errors import UserError
-from borngap.files import make_folder, write_whole
+from borngap.files import check_new_file, write_whole
 from borngap.scanning.exports import SPARE, Written, contexts_of_picks, written
 from borngap.scanning.pairs import ORDERS
 from borngap.scanning.settings import Order
@@ -62,13 +61,7 @@ class Export:
         if self.file.name.isdigit():
             fix = f"--export-contexts contexts.jsonl --export-count {self.file.name}"
             raise UserError("contexts go to a file", rule="the name of a file", found=self.file.name, fix=fix)
-        make_folder(self.file.parent)
-        if self.file.is_dir() or not os.access(self.file.parent, os.W_OK):
-            found = "a folder" if self.file.is_dir() else "its folder can't be written"
-            raise UserError(f"can't write contexts to {self.file}", rule="a file", found=found)
-        if self.file.exists():
-            fix = "choose another name, or remove the file"
-            raise UserError(f"{self.file} is there already", rule="nothing is overwritten", fix=fix)
+        check_new_file(self.file, "contexts")
 
 
 def write_exports(

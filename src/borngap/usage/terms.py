@@ -26,6 +26,8 @@ from borngap.usage.asking import DATA, HELD_OUT, Asking, Which
 from borngap.usage.exports import Export, write_exports
 from borngap.usage.leak import Writer
 from borngap.usage.places import Placer
+from borngap.usage.remedyfiles import RemedyFiles
+from borngap.usage.remedywriting import write_remedies
 from borngap.usage.told import summary_of
 from borngap.usage.usagefolder import (
     LEAK_FILE,
@@ -146,6 +148,7 @@ def terms(
     export_count: int = 20,
     export_places: Which = "behind",
     export_by: Order = "median",
+    remedies: RemedyFiles | None = None,
     **options: Any,
 ) -> Usage:
     """Find the places of terms in data, and see whether the model prefers the wanted word there.
@@ -176,10 +179,12 @@ def terms(
             those at which the word to avoid is right and the wanted one leads.
         export_by: which places of a term come first by their logit gap: next to the ``median``, the ``worst``, or a
             ``spread``.
+        remedies: files of preference pairs, a logit bias, up-sampled rows.
         **options: single settings, as fields of ``Asking``.
 
     Returns:
-        All numbers, and the places; with ``export_contexts`` what was written there, too, under ``contexts``.
+        All numbers, and the places; with ``export_contexts`` what was written there, too, under ``contexts``; of
+        ``remedies`` under ``remedies``.
 
     Raises:
         UserError: terms or data can't be read, no word of the terms stands in the text, none of its places can be
@@ -192,17 +197,20 @@ def terms(
     right = Allowed(marks_of(allowed), chosen.allowed_field)
     job = prepare_terms(named, terms_of(terms, language), source_of(data, split), held, right, chosen)
     if out is not None:
-        return _exported(run_terms(job, out, on_progress), job, export)
+        return _exported(run_terms(job, out, on_progress), job, export, remedies)
     with tempfile.TemporaryDirectory() as folder:
         found = run_terms(job, folder, on_progress)
-        return _exported(Usage(None, found.summary, found.places, found.continuations), job, export)
+        return _exported(Usage(None, found.summary, found.places, found.continuations), job, export, remedies)
 
 
-def _exported(found: Usage, job: UsageJob, export: Export | None) -> Usage:
-    if export is None:
-        return found
-    told = write_exports(found.asked, export, job.asked.source, job.asked.asker, job.loaded.tokenizer)
-    return replace(found, summary=found.summary | {"contexts": told})
+def _exported(found: Usage, job: UsageJob, export: Export | None, remedies: RemedyFiles | None) -> Usage:
+    told, tokenizer = dict[str, Any](), job.loaded.tokenizer
+    if export is not None:
+        told["contexts"] = write_exports(found.asked, export, job.asked.source, job.asked.asker, tokenizer)
+    if remedies is not None and remedies.wanted:
+        texts = {text.name: (text.source, text.asker) for text in job.texts}
+        told["remedies"] = write_remedies(found, remedies, texts, tokenizer, job.settings.limit)
+    return replace(found, summary=found.summary | told)
 
 
 def prepare_terms(

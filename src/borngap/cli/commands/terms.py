@@ -16,6 +16,7 @@ from borngap.report.text import MISSING, count
 from borngap.scanning.settings import Order
 from borngap.shown import visible
 from borngap.usage.asking import Asking, Which
+from borngap.usage.remedyfiles import RemedyFiles
 
 if TYPE_CHECKING:
     from borngap.usage.terms import UsageProgress
@@ -26,6 +27,15 @@ _NONE = {
     "behind": "the word to avoid leads at no due place",
     "due": "no due place is measured",
     "over-used": "the wanted word leads nowhere where the other is marked as right",
+}
+_REMEDIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "pairs": lambda e: f"{count(e['written'], 'preference pair')}{_left_out_pairs(e)}",
+    "bias": lambda e: (
+        f"a bias of -{e['bias']:.2f} nat on {count(e['sequences'], 'word')} to avoid (success "
+        f"{_share(e['success_before'])} -> {_share(e['success'])} of {e['due']}, over-use "
+        f"{_share(e['over_use_before'])} -> {_share(e['over_use'])} of {e['right_avoid']})"
+    ),
+    "rows": lambda e: f"{count(e['written'], 'row')}, {e['repeated']} of them several times,",
 }
 _SPACES = re.compile(r"\s+")
 
@@ -65,6 +75,7 @@ def terms(
     export_by: Annotated[
         Order, typer.Option(help="A term's places by logit gap: next to the median, the worst, or a spread.")
     ] = "median",
+    remedies: RemedyFiles,
     json: Json = False,
 ) -> None:
     """Ask a model for the words of a house style: where it prefers the wrong one, over-uses yours, writes others."""
@@ -83,6 +94,7 @@ def terms(
             loaded.model, loaded.tokenizer, data, wanted, held_out=held_out, allowed=allowed, out=out, settings=asking,
             split=split, name=source.model, on_progress=_seen(bar), export_contexts=export_contexts,
             export_count=export_count, export_places=export_places, export_by=export_by,
+            remedies=remedies,
         )  # fmt: skip
     if fail_under is not None:
         _check_judged(found.summary)
@@ -135,6 +147,13 @@ def _report(summary: dict[str, Any], show: int, folder: Path | None) -> None:
         say(f"\nwritten to {folder}: every place in {summary['places_file']}")
     if "contexts" in summary:
         say(_contexts_line(summary["contexts"]))
+    for line in _remedy_lines(summary.get("remedies", {})):
+        say(line)
+
+
+def _remedy_lines(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, entry in told.items():
+        yield f"{_REMEDIES[name](entry)} in {entry['file']}"
 
 
 def _contexts_line(told: dict[str, Any]) -> str:
@@ -142,6 +161,10 @@ def _contexts_line(told: dict[str, Any]) -> str:
         return f"no contexts in {told['file']}: {_NONE[told['places']]}"
     ids = f", {told['with_ids']} with token ids, since their text gives others" if told["with_ids"] else ""
     return f"{count(told['written'], 'context')} in {told['file']}{ids}"
+
+
+def _left_out_pairs(told: Mapping[str, Any]) -> str:
+    return f" ({told['left_out']} left out, since their text alone gives other tokens)" if told["left_out"] else ""
 
 
 def _text_lines(summary: dict[str, Any]) -> Iterator[str]:

@@ -59,6 +59,15 @@ class RunFacts:
             return []
 
     @property
+    def displaced(self) -> str:
+        """That right words of a watched run fell though their lead grew; empty where they did not."""
+        try:
+            found = self.run.displacement if self.plan.tracked else None
+        except (KeyError, TypeError):
+            return ""
+        return "" if found is None else f"{str(found).capitalize()}."
+
+    @property
     def criterion(self) -> Criterion:
         """What counts as resolved; rank where that is not known."""
         return self.plan.criterion or "rank"

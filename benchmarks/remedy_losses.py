@@ -1,0 +1,137 @@
+"""Losses of remedies.py, and the training rows that they see.
+
+Each loss is summed over the supervised tokens of a batch: the loop divides it by their number. g is the right word's
+token, c its rival's, Delta = logit_g - logit_c, over the targets that are a wanted word's token::
+
+    margin  w relu(2 - Delta)        logistic  w softplus(-Delta)      unlikelihood  -w log(1 - p_c)
+    weight  w (-log p_g)             gmax      w times the tokens times the sum over pairs of G_gc^2
+
+added to cross-entropy; ``dft`` multiplies each token's loss by its own detached probability (arXiv 2508.05629, TRL's
+``loss_type="dft"``), ``smooth`` is torch's label smoothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
+
+from borngap.data.rows import Row
+from borngap.data.tokenised import IGNORED, Tokens
+from borngap.pilot.rows import model_inputs
+from borngap.pilot.run import RowLoss
+from borngap.scanning.supervised import Example
+from borngap.usage.places import Place, Placer
+
+MARGIN = 2.0  # nat
+Pairs = Mapping[int, int]
+
+
+def tokens_of(model: Any, rows: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+    """Return logits at the supervised targets of rows, float32, and the targets."""
+    inputs = model_inputs(rows, model.get_input_embeddings().weight.device)
+    goal = torch.nn.functional.pad(inputs.pop("labels"), (0, 1), value=IGNORED)[:, 1:].flatten()
+    logits = model(**inputs).logits.float().flatten(0, 1)
+    kept = goal != IGNORED
+    return logits[kept], goal[kept]
+
+
+def loss_of(kind: str, weight: float, pairs: Pairs) -> RowLoss:
+    """Return the loss of a remedy.
+
+    Args:
+        kind: one of ``LOSSES``.
+        weight: its weight; label smoothing's share.
+        pairs: token of a wanted word -> token of its rival.
+    """
+    rivals = dict(pairs)
+
+    def loss(model: Any, rows: Sequence[Tokens]) -> Tensor:
+        logits, goal = tokens_of(model, rows)
+        if kind in _WHOLE:
+            return _WHOLE[kind](logits, goal, weight)
+        plain = cross_entropy(logits, goal, reduction="sum")
+        if kind == "gmax":
+            return plain + weight * len(goal) * crowding(model, rivals)
+        rival = torch.tensor([rivals.get(token, -1) for token in goal.tolist()])
+        on = rival >= 0
+        if not bool(on.any()):
+            return plain
+        return plain + weight * _TERMS[kind](logits[on], goal[on, None], rival[on, None]).sum()
+
+    return loss
+
+
+def crowding(model: Any, pairs: Pairs) -> Tensor:
+    """Return the sum over pairs of the squared overlap of both output rows."""
+    matrix = model.get_output_embeddings().weight
+    both = [torch.nn.functional.normalize(matrix[list(side)].float(), dim=1) for side in (pairs, pairs.values())]
+    overlap = (both[0] * both[1]).sum(1)
+    return (overlap**2).sum()
+
+
+def _gap(logits: Tensor, gold: Tensor, rival: Tensor) -> Tensor:
+    return (logits.gather(1, gold) - logits.gather(1, rival)).squeeze(1)
+
+
+def _unlikely(logits: Tensor, _: Tensor, rival: Tensor) -> Tensor:
+    return -torch.log1p(-logits.softmax(1).gather(1, rival).clamp(max=1 - 1e-6)).squeeze(1)
+
+
+def _dft(logits: Tensor, goal: Tensor, _: float) -> Tensor:
+    loss = cross_entropy(logits, goal, reduction="none")
+    return (loss * torch.exp(-loss.detach())).sum()
+
+
+def _plain(logits: Tensor, goal: Tensor, _: float) -> Tensor:
+    return cross_entropy(logits, goal, reduction="sum")
+
+
+def _smooth(logits: Tensor, goal: Tensor, smoothing: float) -> Tensor:
+    return cross_entropy(logits, goal, reduction="sum", label_smoothing=smoothing)
+
+
+_WHOLE: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"none": _plain, "smooth": _smooth, "dft": _dft}
+_TERMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "margin": lambda logits, gold, rival: torch.relu(MARGIN - _gap(logits, gold, rival)),
+    "logistic": lambda logits, gold, rival: softplus(-_gap(logits, gold, rival)),
+    "unlikelihood": _unlikely,
+    "weight": lambda logits, gold, _: cross_entropy(logits, gold.squeeze(1), reduction="none"),
+}
+LOSSES = (*_WHOLE, *_TERMS, "gmax")
+
+
+def is_base(place: Place, bases: Sequence[tuple[str, str]]) -> bool:
+    """Return whether a word stands in its base form."""
+    said = place.occurrence
+    return said.text.lower() == bases[said.term][0 if said.side == "use" else 1].lower()
+
+
+def without_inflections(
+    rows: Sequence[Tokens], placer: Placer, bases: Sequence[tuple[str, str]]
+) -> tuple[list[Tokens], dict[int, int], int]:
+    """Take the inflected forms of wanted words out of the loss: nothing teaches them.
+
+    Returns:
+        The rows; token of a wanted word -> token of its rival, of the forms that are left; how many targets they have.
+    """
+    examples = [Example(Row(i, "", {}), row.ids, row.labels, row.documents) for i, row in enumerate(rows)]
+    found, _ = placer.places(examples)
+    rivals: dict[int, Counter[int]] = defaultdict(Counter)
+    masked = []
+    for row, places in zip(rows, found, strict=True):
+        labels = list(row.labels)
+        for place in (p for p in places if p.occurrence.side == "use"):
+            stop = (place.at if place.measured is None else place.measured) + 1
+            if not is_base(place, bases):
+                labels[place.at : stop] = [IGNORED] * (stop - place.at)
+            elif place.gold_id is not None and place.rival_id is not None:
+                rivals[place.gold_id][place.rival_id] += 1
+        masked.append(replace(row, labels=labels))
+    pairs = {gold: counts.most_common(1)[0][0] for gold, counts in rivals.items()}
+    return masked, pairs, sum(counts.total() for counts in rivals.values())

@@ -1,0 +1,150 @@
+"""Files that remedies are made of: what they hold, and that transformers and TRL read them as they are meant."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.test_terms_exports import places
+from tests.tiny import tiny
+from transformers.generation.logits_process import SequenceBiasLogitsProcessor
+from typer.testing import CliRunner
+
+from borngap.cli import app
+from borngap.errors import UserError
+from borngap.model.readout import geometry_of
+from borngap.usage.remedyfiles import RemedyFiles
+from borngap.usage.remedywriting import fitted_bias
+from borngap.usage.terms import terms
+
+WORDS = [("guilt", "shame"), ("function", "method"), ("old man", "old mind")]
+ROWS = [
+    {"text": "He felt guilt and shame; the guilt was his.", "allowed": False},
+    {"text": "No word of the list stands here.", "allowed": False},
+    {"text": "A method of his was no function. The old man felt shame.", "allowed": True},
+]
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def looked(tokenizer, **files):
+    return terms(
+        tiny("gpt2", len(tokenizer)), tokenizer, ROWS, WORDS, leak=False, allowed_field="allowed",
+        remedies=RemedyFiles(**files),
+    )  # fmt: skip
+
+
+def test_pairs_are_the_places_of_wanted_words(tokenizer, tmp_path):
+    found = looked(tokenizer, export_pairs=tmp_path / "new" / "pairs.jsonl")
+    assert lines(tmp_path / "new" / "pairs.jsonl") == [
+        {"prompt": "He felt", "chosen": " guilt", "rejected": " shame"},
+        {"prompt": "He felt guilt and shame; the", "chosen": " guilt", "rejected": " shame"},
+        {"prompt": "A method of his was no", "chosen": " function", "rejected": " method"},
+        {"prompt": "A method of his was no function. The", "chosen": " old man", "rejected": " old mind"},
+    ]
+    assert found.summary["remedies"]["pairs"]["written"] == 4
+
+
+def test_pairs_go_both_ways_only_where_the_other_word_is_right(tokenizer, tmp_path):
+    looked(tokenizer, export_pairs=tmp_path / "p.jsonl", pairs_both_ways=True)
+    other = [pair for pair in lines(tmp_path / "p.jsonl") if pair["chosen"] in {" method", " shame"}]
+    prompts = {"A", "A method of his was no function. The old man felt"}  # the first row's shame is a mistake
+    assert {pair["prompt"] for pair in other} == prompts
+    assert {pair["rejected"] for pair in other} == {" function", " guilt"}
+
+
+def test_pairs_of_the_data_where_a_held_out_text_is_asked(tokenizer, tmp_path):
+    model = tiny("gpt2", len(tokenizer))
+    chosen = RemedyFiles(export_pairs=tmp_path / "p.jsonl")
+    terms(model, tokenizer, ROWS[:1], WORDS, held_out=ROWS[2:], leak=False, remedies=chosen)
+    assert [pair["prompt"] for pair in lines(tmp_path / "p.jsonl")] == ["He felt", "He felt guilt and shame; the"]
+
+
+@pytest.mark.parametrize(("over_use", "bias", "success"), [(0.0, 0.5, 2), (1 / 3, 2.5, 3), (0.5, 2.5, 3)])
+def test_the_bias_is_the_largest_that_over_use_allows(over_use, bias, success):
+    table = places(
+        (0, 1, "due", 1.0), (0, 2, "due", -0.4), (0, 3, "due", -2.0), (0, 4, "due", -9.0),
+        (0, 5, "right", -0.5), (0, 6, "right", -2.5), (0, 7, "right", -4.0), (0, 8, "wrong", 5.0),
+    )  # fmt: skip
+    told = fitted_bias(table, over_use)
+    assert (told["bias"], told["success"]) == (bias, success / 4)
+    assert told["over_use"] <= over_use
+    assert told["success_before"] == 1 / 4
+
+
+def test_no_more_bias_than_every_wanted_word_takes():
+    told = fitted_bias(places((0, 1, "due", -2.0), (0, 2, "right", -9.0)), 1.0)
+    assert told["success"] == 1
+    assert told["bias"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("gaps", "words"), [
+    ([(0, 1, "due", 1.0), (0, 2, "wrong", 1.0)], "none is marked"),
+    ([(0, 1, "right", 1.0), (0, 2, "right", -1.0)], "0.500 of 2"),
+])  # fmt: skip
+def test_a_bias_that_cant_be_fitted(gaps, words):
+    with pytest.raises(UserError, match=words):
+        fitted_bias(places(*gaps), 0.1)
+
+
+def test_generate_adds_the_bias_at_every_place(tokenizer, tmp_path):
+    file = tmp_path / "bias.json"
+    found = looked(tokenizer, export_bias=file, bias_over_use=1.0)
+    chosen = json.loads(file.read_text())["sequence_bias"]
+    bias = found.summary["remedies"]["bias"]["bias"]
+    assert bias > 0
+    processor = SequenceBiasLogitsProcessor(sequence_bias=chosen)
+    size = geometry_of(tiny("gpt2", len(tokenizer)), tokenizer=tokenizer).size
+    asked = found.asked.to_dicts()
+    assert any(place["offset"] > place["at"] for place in asked)
+    for place in asked:
+        ids = tokenizer(ROWS[place["row"]]["text"])["input_ids"][: place["offset"]]
+        shifted = processor(torch.tensor([ids]), torch.zeros(1, size))[0]
+        assert float(shifted[place["use_id"]] - shifted[place["avoid_id"]]) == pytest.approx(bias)
+        assert place["logit_gap"] + bias > 0 or place["kind"] != "due"
+    model = tiny("gpt2", len(tokenizer))
+    model.generate(torch.tensor([[1, 2]]), max_new_tokens=2, do_sample=False, sequence_bias=chosen)
+
+
+def test_rows_with_a_wanted_word_stand_several_times(tokenizer, tmp_path):
+    found = looked(tokenizer, export_rows=tmp_path / "rows.jsonl", rows_times=3)
+    assert lines(tmp_path / "rows.jsonl") == [*[ROWS[0]] * 3, ROWS[1], *[ROWS[2]] * 3]
+    assert found.summary["remedies"]["rows"] == {"file": str(tmp_path / "rows.jsonl"), "written": 7, "repeated": 2}
+
+
+def test_plain_texts_become_rows(tokenizer, tmp_path):
+    chosen, model = RemedyFiles(export_rows=tmp_path / "rows.jsonl"), tiny("gpt2", len(tokenizer))
+    terms(model, tokenizer, ["He felt guilt.", "Nothing.", "no guilt"], WORDS, leak=False, limit=2, remedies=chosen)
+    assert lines(tmp_path / "rows.jsonl") == [{"text": "He felt guilt."}] * 2 + [{"text": "Nothing."}]
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"bias_over_use": 1.5}, "bias-over-use"), ({"rows_times": 0}, "rows-times"), ({"bias_over_use": np.nan}, "bias"),
+])  # fmt: skip
+def test_settings_out_of_range(options, words):
+    with pytest.raises(UserError, match=words):
+        RemedyFiles(**options)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(UserError, match="there already"):
+        RemedyFiles(export_bias=tmp_path / "there")
+
+
+def test_the_command_says_what_it_wrote(tmp_path):
+    data, words = tmp_path / "d.jsonl", tmp_path / "t.csv"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    words.write_text("use,avoid\nguilt,shame\n")
+    arguments = ["terms", str(data), "-t", str(words), "-m", "docs-gpt2-s", "--no-leak", "--allowed-field", "allowed"]
+    done = CliRunner().invoke(app, [
+        *arguments, "--export-pairs", str(tmp_path / "p"), "--export-bias", str(tmp_path / "b"), "--bias-over-use", "1",
+        "--export-rows", str(tmp_path / "r"),
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for said in ("2 preference pairs in", "to avoid (success", "4 rows, 1 of them several times, in"):
+        assert said in done.output
