@@ -1,13 +1,18 @@
 """Remedies for a right word that stays behind: what each gains and what it costs, at equal dose.
 
     python benchmarks/remedies.py --runs docs-gpt2-s:full:3e-4:cosine:house --remedies none,weight:3,margin:3,dft
-    python benchmarks/remedies.py --table --out FOLDER
+    python benchmarks/remedy_table.py FOLDER
 
-A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, as in whole_runs.py, with as many steps and rows for every remedy. Remedies:
-``base`` (no training), ``none`` (cross-entropy), the losses of remedy_losses.py with a weight, ``upsample:N`` (rows with
-a wanted word N times), ``rate:N`` (N times the rate), ``head`` (the output matrix as a LoRA target too;
-``head+loss:weight`` with a loss), and TRL's preference trainers (remedy_preferences.py). A constant logit bias needs no run: it
-is computed from every stored one.
+A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, as in whole_runs.py, with as many steps and rows for every remedy:
+
+* ``base``: no training; ``none``: cross-entropy
+* LOSS:WEIGHT: a loss of remedy_losses.py; ``both+LOSS:WEIGHT``: at words to avoid too, where they are right, reversed
+* ``upsample:N``: rows with a wanted word N times; ``rate:N``: N times the rate
+* ``head``: the output matrix as a LoRA target too (a tied head is then set apart from the input); ``head+LOSS:WEIGHT``
+* ``dpo:BETA``, ``orpo:BETA``, ``simpo:BETA``: TRL's trainers after the run, as many gradients again
+  (remedy_preferences.py)
+
+A logit bias needs no run: it is computed from every stored one.
 
 The base forms of the wanted words are trained; their inflected forms are taken out of every run's loss, so that places
 of inflected forms tell what carries over to words that nothing taught. Every corpus has rows in which the other word is
@@ -104,13 +109,14 @@ class Bench:
         if remedy == "base":
             return head | self.look(self.loaded.model) | {"seconds": time.time() - began}
         job, pairs, targets = self.job(remedy, seed)
-        kind, _, weight = remedy.removeprefix("head").removeprefix("+").partition(":")
-        loss = loss_of(kind, float(weight or 0), pairs) if kind in LOSSES else None
+        kind, _, weight = remedy.removeprefix("head").removeprefix("both").removeprefix("+").partition(":")
+        chosen = pairs["avoid"] | pairs["use"] if remedy.startswith("both") else pairs["use"]
+        loss = loss_of(kind, float(weight or 0), chosen) if kind in LOSSES else None
         with prepared(job, loss) as trainee:
             course = trainee.train(job.plan, PilotSteps(job.plan.steps, tuple(job.plan.rates), 1.0), seed)
             after = self.continued(kind, float(weight or 0), trainee.model, job)
             looked = self.look(trainee.model if after is None else after)
-        told = {"tokens": course.tokens, "rows": len(job.plan.rows), "pairs": len(pairs), "targets": targets}
+        told = {"tokens": course.tokens, "rows": len(job.plan.rows), "pairs": len(chosen), "targets": targets}
         return head | told | looked | {"seconds": time.time() - began}
 
     def continued(self, kind: str, weight: float, model: Any, job: RunJob) -> Any:
@@ -119,9 +125,9 @@ class Bench:
             return None
         from remedy_preferences import preferring  # loads TRL
 
-        return preferring(kind, weight, model, self.loaded.tokenizer, job, self.placer, self.style.terms)
+        return preferring(kind, weight, model, self.loaded.tokenizer, job, list(self.style.train), self.style.terms)
 
-    def job(self, remedy: str, seed: int) -> tuple[RunJob, dict[int, int], int]:
+    def job(self, remedy: str, seed: int) -> tuple[RunJob, dict[str, dict[int, int]], dict[str, int]]:
         """Return the run of a remedy, the pairs of tokens, and how many targets they have."""
         kind, _, number = remedy.partition(":")
         training, rows = replace(self.training, seed=seed), list(self.style.train)

@@ -1,13 +1,10 @@
 """Losses of remedies.py, and the training rows that they see.
 
-Each loss is summed over the supervised tokens of a batch: the loop divides it by their number. g is the right word's
-token, c its rival's, Delta = logit_g - logit_c, over the targets that are a wanted word's token::
-
-    margin  w relu(2 - Delta)        logistic  w softplus(-Delta)      unlikelihood  -w log(1 - p_c)
-    weight  w (-log p_g)             gmax      w times the tokens times the sum over pairs of G_gc^2
-
-added to cross-entropy; ``dft`` multiplies each token's loss by its own detached probability (arXiv 2508.05629, TRL's
-``loss_type="dft"``), ``smooth`` is torch's label smoothing.
+Each loss is summed over the supervised tokens of a batch: the loop divides it by their number. The terms of RivalLoss
+(``margin`` with 2 nat, ``logistic``, ``unlikelihood``, ``weight``: borngap.losses.formulae) are added to cross-entropy
+at the targets that are a wanted word's token; ``gmax`` adds its weight times the sum over pairs of G_gc^2 of the output
+matrix to the mean; ``dft`` multiplies each token's loss by its own detached probability (arXiv 2508.05629, TRL's
+``loss_type="dft"``); ``smooth`` is torch's label smoothing.
 """
 
 from __future__ import annotations
@@ -19,16 +16,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import cross_entropy
 
 from borngap.data.rows import Row
 from borngap.data.tokenised import IGNORED, Tokens
+from borngap.losses.form import LOSS_KINDS, LossForm
+from borngap.losses.formulae import row_loss
 from borngap.pilot.rows import model_inputs
 from borngap.pilot.run import RowLoss
 from borngap.scanning.supervised import Example
 from borngap.usage.places import Place, Placer
 
-MARGIN = 2.0  # nat
 Pairs = Mapping[int, int]
 
 
@@ -60,9 +58,7 @@ def loss_of(kind: str, weight: float, pairs: Pairs) -> RowLoss:
             return plain + weight * len(goal) * crowding(model, rivals)
         rival = torch.tensor([rivals.get(token, -1) for token in goal.tolist()])
         on = rival >= 0
-        if not bool(on.any()):
-            return plain
-        return plain + weight * _TERMS[kind](logits[on], goal[on, None], rival[on, None]).sum()
+        return plain + row_loss(LossForm(kind, weight), logits[on], goal[on], rival[on]).sum()
 
     return loss
 
@@ -73,14 +69,6 @@ def crowding(model: Any, pairs: Pairs) -> Tensor:
     both = [torch.nn.functional.normalize(matrix[list(side)].float(), dim=1) for side in (pairs, pairs.values())]
     overlap = (both[0] * both[1]).sum(1)
     return (overlap**2).sum()
-
-
-def _gap(logits: Tensor, gold: Tensor, rival: Tensor) -> Tensor:
-    return (logits.gather(1, gold) - logits.gather(1, rival)).squeeze(1)
-
-
-def _unlikely(logits: Tensor, _: Tensor, rival: Tensor) -> Tensor:
-    return -torch.log1p(-logits.softmax(1).gather(1, rival).clamp(max=1 - 1e-6)).squeeze(1)
 
 
 def _dft(logits: Tensor, goal: Tensor, _: float) -> Tensor:
@@ -97,13 +85,7 @@ def _smooth(logits: Tensor, goal: Tensor, smoothing: float) -> Tensor:
 
 
 _WHOLE: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"none": _plain, "smooth": _smooth, "dft": _dft}
-_TERMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "margin": lambda logits, gold, rival: torch.relu(MARGIN - _gap(logits, gold, rival)),
-    "logistic": lambda logits, gold, rival: softplus(-_gap(logits, gold, rival)),
-    "unlikelihood": _unlikely,
-    "weight": lambda logits, gold, _: cross_entropy(logits, gold.squeeze(1), reduction="none"),
-}
-LOSSES = (*_WHOLE, *_TERMS, "gmax")
+LOSSES = (*_WHOLE, *LOSS_KINDS, "gmax")
 
 
 def is_base(place: Place, bases: Sequence[tuple[str, str]]) -> bool:
@@ -114,24 +96,24 @@ def is_base(place: Place, bases: Sequence[tuple[str, str]]) -> bool:
 
 def without_inflections(
     rows: Sequence[Tokens], placer: Placer, bases: Sequence[tuple[str, str]]
-) -> tuple[list[Tokens], dict[int, int], int]:
+) -> tuple[list[Tokens], dict[str, dict[int, int]], dict[str, int]]:
     """Take the inflected forms of wanted words out of the loss: nothing teaches them.
 
     Returns:
-        The rows; token of a wanted word -> token of its rival, of the forms that are left; how many targets they have.
+        The rows; of both sides, ``use`` and ``avoid``, token of a base form -> token of its rival; and their targets.
     """
     examples = [Example(Row(i, "", {}), row.ids, row.labels, row.documents) for i, row in enumerate(rows)]
     found, _ = placer.places(examples)
-    rivals: dict[int, Counter[int]] = defaultdict(Counter)
+    rivals: dict[str, dict[int, Counter[int]]] = {side: defaultdict(Counter) for side in ("use", "avoid")}
     masked = []
     for row, places in zip(rows, found, strict=True):
         labels = list(row.labels)
-        for place in (p for p in places if p.occurrence.side == "use"):
-            stop = (place.at if place.measured is None else place.measured) + 1
-            if not is_base(place, bases):
+        for place in places:
+            stop, side = (place.at if place.measured is None else place.measured) + 1, place.occurrence.side
+            if is_base(place, bases) and place.gold_id is not None and place.rival_id is not None:
+                rivals[side][place.gold_id][place.rival_id] += 1
+            elif side == "use" and not is_base(place, bases):
                 labels[place.at : stop] = [IGNORED] * (stop - place.at)
-            elif place.gold_id is not None and place.rival_id is not None:
-                rivals[place.gold_id][place.rival_id] += 1
         masked.append(replace(row, labels=labels))
-    pairs = {gold: counts.most_common(1)[0][0] for gold, counts in rivals.items()}
-    return masked, pairs, sum(counts.total() for counts in rivals.values())
+    pairs = {side: {gold: counts.most_common(1)[0][0] for gold, counts in own.items()} for side, own in rivals.items()}
+    return masked, pairs, {side: sum(counts.total() for counts in own.values()) for side, own in rivals.items()}

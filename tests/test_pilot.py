@@ -19,7 +19,7 @@ from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps, stretc
 from borngap.pilot.estimates import foretell
 from borngap.pilot.plan import run_plan
 from borngap.pilot.rows import run_data
-from borngap.pilot.run import Trainee, remember
+from borngap.pilot.run import Trainee, remember, token_loss
 from borngap.pilot.settings import Piloting
 from borngap.schedule import SCHEDULES
 from borngap.train.methods import make_trainable
@@ -187,6 +187,24 @@ def test_a_pilot_whose_loss_rises_is_not_stable(tokenizer):
     assert len(course.losses) <= 20
     assert course.losses[-1] > course.losses[0]
     assert not course.is_stable
+
+
+def test_a_pilot_takes_the_loss_that_it_is_given(tokenizer):
+    model = tiny("gpt2", len(tokenizer))
+    plan = planned(tokenizer, Training(rate=1e-3, steps=3, batch_size=2))
+    drawn = pilot_steps(plan, 3, 1.0, counts_of(plan, []), 0)
+    before, seen = weights(model), []
+
+    def nothing(model, rows):
+        seen.append(len(rows))
+        return 0 * token_loss(model, rows)
+
+    course = Trainee(model, loss=nothing).train(plan, drawn, 0)
+    assert seen == [len(step) for step in drawn.rows]
+    assert course.losses == (0, 0, 0)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
+    Trainee(model).train(plan, drawn, 0)
+    assert not all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
 
 
 def test_losses_of_single_rows_that_scatter_are_no_sign_of_leaving_the_stable_range(monkeypatch, tokenizer):

@@ -97,6 +97,8 @@ def test_generate_adds_the_bias_at_every_place(tokenizer, tmp_path):
     chosen = json.loads(file.read_text())["sequence_bias"]
     bias = found.summary["remedies"]["bias"]["bias"]
     assert bias > 0
+    # the first token of both is the same: only what follows it is lowered
+    assert [*tokenizer(" old mind")["input_ids"]][:2] in [ids for ids, _ in chosen]
     processor = SequenceBiasLogitsProcessor(sequence_bias=chosen)
     size = geometry_of(tiny("gpt2", len(tokenizer)), tokenizer=tokenizer).size
     asked = found.asked.to_dicts()

@@ -95,7 +95,7 @@ class Run:
     def _moments(self) -> list[Moment]:
         """The records of each step, ascending: context -> observables."""
         rows = self.steps.sort("step").group_by("step", maintain_order=True)
-        return [(step, {row["context"]: row for row in own.to_dicts()}) for (step,), own in rows]  # type: ignore[misc]
+        return [(step, {row["context"]: row for row in own.to_dicts()}) for (step,), own in rows]
 
     @property
     def forecasts(self) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from borngap.judge.termshares import WatchedPlace
 from borngap.judge.watch import Values
 
-LEAST = 0.1  # nat that both must have moved, in the mean: less is no finding
+_LEAST = 0.1  # nat that both must have moved, in the mean: less is no finding
 Moment = tuple[int, Mapping[int, Values]]
 
 
@@ -73,7 +73,7 @@ def displaced(first: Moment, now: Moment, golds: Collection[int]) -> Displacemen
     if not known:
         return None
     fall, rise = (sum(values) / len(known) for values in zip(*known, strict=True))
-    return Displacement(step, len(known), fall, rise) if fall <= -LEAST and rise >= LEAST else None
+    return Displacement(step, len(known), fall, rise) if fall <= -_LEAST and rise >= _LEAST else None
 
 
 def _change(before: Values, after: Values) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from borngap.errors import UserError
 
-KINDS = {"export_pairs": "preference pairs", "export_bias": "a logit bias", "export_rows": "rows"}
+_KINDS = {"export_pairs": "preference pairs", "export_bias": "a logit bias", "export_rows": "rows"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class RemedyFiles:
             raise UserError("rows-times is out of range", rule="a number from 1", found=self.rows_times)
         from borngap.files import check_new_file  # loads Polars
 
-        for name, what in KINDS.items():
+        for name, what in _KINDS.items():
             file = getattr(self, name)
             if file is not None:
                 object.__setattr__(self, name, Path(file))
@@ -54,4 +54,4 @@ class RemedyFiles:
     @property
     def wanted(self) -> bool:
         """Whether any file is."""
-        return any(getattr(self, name) is not None for name in KINDS)
+        return any(getattr(self, name) is not None for name in _KINDS)

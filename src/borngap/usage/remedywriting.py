@@ -51,7 +51,7 @@ def write_remedies(
     told: dict[str, Any] = {}
     own, asked = found.places.filter(pl.col("data") == DATA), found.asked
     if wanted.export_pairs is not None:
-        pairs, left_out = pairs_of(own, wanted, *texts[DATA], tokenizer)
+        pairs, left_out = preference_pairs(own, wanted, *texts[DATA], tokenizer)
         _refuse_none(pairs, "preference pairs", "no place of a wanted word in the data is measured")
         write_whole(wanted.export_pairs, b"".join(_line(pair) for pair in pairs))
         told["pairs"] = {"file": str(wanted.export_pairs), "written": len(pairs), "left_out": left_out}
@@ -69,7 +69,7 @@ def write_remedies(
     return told
 
 
-def pairs_of(
+def preference_pairs(
     places: pl.DataFrame, wanted: RemedyFiles, source: DataSource, asker: Asker, tokenizer: Any
 ) -> tuple[list[dict[str, str]], int]:
     """Return places as preference pairs, no prompt with the same two words twice.

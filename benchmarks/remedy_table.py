@@ -1,0 +1,193 @@
+"""The table and the picture of docs/remedies.md from the stored runs of remedies.py.
+
+    python benchmarks/remedy_table.py FOLDER [PICTURE.svg]
+
+Success: the wanted word leads where it stands, in its base form, which was trained. Carried over: the same where it
+stands in another form, which nothing trained. Over-use: it leads where the other word is right. Loss: of a held-out
+token, less cross-entropy's. log p: median change of the wanted word's, against cross-entropy's run. Bias: success of
+cross-entropy's run with the constant logit bias that gives the same over-use. Brackets: 95 % intervals over rows,
+places of all seeds of a row together; of differences paired. Tells apart: the chance that the wanted word's lead is
+larger at a place where it stands than at one where the other word is right (1/2: it can't tell; no bias changes it).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borngap.report.charts.drawing import picture
+from borngap.resample import percentile_interval
+from borngap.results.figures import Figure
+from remedies import BIASES
+
+CE, BASE = "none", "base"
+GAP, GOLD = 0, 1  # columns of a place
+HEADINGS = (
+    "remedy", "seeds", "success", "carried over", "over-use", "tells apart", "loss", "log p", "bias at this over-use",
+)  # fmt: skip
+_RESAMPLES = 400
+_USES = ((0.1, "over-use under 10 %"), (0.2, "10 to 20 %"), (0.35, "20 to 35 %"), (1.01, "35 % and more"))
+Statistic = Callable[[Any], float]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The runs of one model and corpus.
+
+    Attributes:
+        name: of the folder.
+        row: row of each place.
+        groups: base, inflected or right -> which places.
+        runs: remedy -> seed -> places, float (n, 4), and rows, float (m, columns).
+    """
+
+    name: str
+    row: Any
+    groups: dict[str, Any]
+    runs: dict[str, dict[int, tuple[Any, Any]]]
+
+
+def main() -> None:
+    found = [stored(folder) for folder in sorted(Path(sys.argv[1]).iterdir()) if (folder / "places.json").exists()]
+    points = []
+    for one in found:
+        print(f"\n{one.name}: {one.row.max() + 1} held-out rows; places: "
+              + ", ".join(f"{int(where.sum())} {name}" for name, where in one.groups.items()))  # fmt: skip
+        print(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * len(HEADINGS)}")
+        for remedy in ordered(one.runs):
+            entry = measured(one, remedy)
+            print(line(entry), flush=True)
+            points.append(point(one.name, entry))
+    if len(sys.argv) > 2:
+        picture(pareto([p for p in points if p["loss"] is not None])).save(sys.argv[2])
+
+
+def stored(folder: Path) -> Stored:
+    places = json.loads((folder / "places.json").read_text())
+    kind, form = np.array(places["kind"]), np.array(places["form"])
+    groups = {
+        "base": (kind == "due") & (form == "base"), "inflected": (kind == "due") & (form != "base"),
+        "right": kind == "right",
+    }  # fmt: skip
+    runs: dict[str, dict[int, tuple[Any, Any]]] = defaultdict(dict)
+    for file in sorted(folder.glob("*-*.json")):
+        entry = json.loads(file.read_text())
+        runs[entry["remedy"]][entry["seed"]] = np.array(entry["places"], float), np.array(entry["rows"], float)
+    return Stored(folder.name, np.array(places["row"]), groups, dict(runs))
+
+
+def ordered(runs: dict[str, Any]) -> list[str]:
+    """Without training, cross-entropy, then the others by name and weight."""
+
+    def key(remedy: str) -> Any:
+        kind, _, weight = remedy.partition(":")
+        return (remedy != BASE, remedy != CE, kind, float(weight or 0))
+
+    return sorted(runs, key=key)
+
+
+def measured(one: Stored, remedy: str) -> dict[str, Any]:
+    """All numbers of a remedy, each with an interval where it has one."""
+    seeds = one.runs[remedy]
+    paired = [s for s in seeds if s in one.runs.get(CE, {})]
+    entry: dict[str, Any] = {"remedy": remedy, "seeds": len(seeds)}
+    for name, group, sign in (("success", "base", 1), ("carried", "inflected", 1), ("over_use", "right", -1)):
+        entry[name] = share(one, [sign * seeds[s][0][:, GAP] > 0 for s in seeds], group)
+    entry["apart"] = apart(one, remedy)
+    entry["loss"] = loss_change(one, remedy, paired) if paired and remedy != CE else None
+    base = one.groups["base"]
+    falls = [seeds[s][0][base, GOLD] - one.runs[CE][s][0][base, GOLD] for s in paired]
+    entry["log_p"] = float(np.median(falls)) if falls and remedy != CE else None
+    entry["bias"] = biased(one, paired, entry["over_use"][0]) if paired and remedy != CE else None
+    return entry
+
+
+def share(one: Stored, hits: Sequence[Any], group: str) -> tuple[float, float | None, float | None]:
+    """Share of the places of a group, over all seeds, with its interval over rows."""
+    where = one.groups[group]
+    rows, at = np.unique(one.row[where], return_inverse=True)
+    each = np.zeros((len(rows), 2))
+    for hit in hits:
+        np.add.at(each, at, np.stack([hit[where], np.ones(where.sum())], 1))
+    return interval(lambda drawn: each[drawn, 0].sum() / each[drawn, 1].sum(), len(rows))
+
+
+def apart(one: Stored, remedy: str) -> tuple[float, float | None, float | None]:
+    """The chance that the wanted word leads by more where it stands than where the other is right."""
+    due, right = one.groups["base"], one.groups["right"]
+    runs = [places[:, GAP] for places, _ in one.runs[remedy].values()]
+    more = np.mean([(gaps[due][:, None] > -gaps[right][None]) for gaps in runs], 0)
+    rows, at = np.unique(one.row, return_inverse=True)
+
+    def statistic(drawn: Any) -> float:
+        weights = np.bincount(drawn, minlength=len(rows))[at].astype(float)
+        mine, theirs = weights[due], weights[right]
+        return float(mine @ more @ theirs / (mine.sum() * theirs.sum()))
+
+    return interval(statistic, len(rows))
+
+
+def loss_change(one: Stored, remedy: str, seeds: Sequence[int]) -> tuple[float, float | None, float | None]:
+    """Loss of a held-out token less that of cross-entropy's run of the same seed."""
+    tokens = one.runs[CE][seeds[0]][1][:, 0]
+    more = np.mean([one.runs[remedy][s][1][:, 1] - one.runs[CE][s][1][:, 1] for s in seeds], 0)
+    return interval(lambda drawn: more[drawn].sum() / tokens[drawn].sum(), len(tokens))
+
+
+def interval(statistic: Statistic, count: int) -> tuple[float, float | None, float | None]:
+    return (statistic(np.arange(count)), *percentile_interval(statistic, count, resamples=_RESAMPLES))
+
+
+def biased(one: Stored, seeds: Sequence[int], over_use: float) -> tuple[float, float, float | None]:
+    """The bias at which cross-entropy's runs reach an over-use, success with it, and what it adds to the loss."""
+    gaps = np.concatenate([one.runs[CE][s][0][:, GAP] for s in seeds])
+    due, right = (np.tile(one.groups[name], len(seeds)) for name in ("base", "right"))
+    bias = float(np.quantile(gaps[right], over_use))
+    columns = sum(one.runs[CE][s][1].sum(0) for s in seeds)
+    costs = [0.0, *(columns[2 + len(BIASES) :] - columns[1]) / columns[0]]
+    cost = float(np.interp(bias, [0.0, *BIASES], costs)) if 0 <= bias <= BIASES[-1] else None
+    return bias, float((gaps[due] + bias > 0).mean()), cost
+
+
+def line(e: dict[str, Any]) -> str:
+    shares = [percent(e[name]) for name in ("success", "carried", "over_use")]
+    loss = "" if e["loss"] is None else f"{e['loss'][0]:+.3f} ({e['loss'][1]:+.3f} to {e['loss'][2]:+.3f})"
+    log_p = "" if e["log_p"] is None else f"{e['log_p']:+.2f}"
+    apart_ = f"{e['apart'][0]:.2f} ({e['apart'][1]:.2f} to {e['apart'][2]:.2f})"
+    bias = "" if e["bias"] is None else f"{e['bias'][1]:.0%} at {e['bias'][0]:+.1f} nat{added(e['bias'][2])}"
+    return f"| {' | '.join([e['remedy'], str(e['seeds']), *shares, apart_, loss, log_p, bias])} |"
+
+
+def added(cost: float | None) -> str:
+    return "" if cost is None else f", loss {cost:+.3f}"
+
+
+def percent(value: tuple[float, float | None, float | None]) -> str:
+    between = "" if value[1] is None else f" ({value[1]:.0%} to {value[2]:.0%})"
+    return f"{value[0]:.0%}{between}"
+
+
+def point(name: str, e: dict[str, Any]) -> dict[str, Any]:
+    use = next(text for limit, text in _USES if e["over_use"][0] < limit)
+    loss = 0.0 if e["remedy"] == CE else None if e["loss"] is None else e["loss"][0]
+    return {"where": name, "remedy": e["remedy"], "loss": loss, "success": e["success"][0], "use": use}
+
+
+def pareto(rows: list[dict[str, Any]]) -> Figure:
+    order = [text for _, text in _USES]
+    return Figure(
+        "remedies", "What each remedy gains and what it costs", "Up is better, left is cheaper.", "point",
+        ("loss", "held-out loss over that of cross-entropy / nat"), ("success", "wanted word leads, share of places"),
+        sorted(rows, key=lambda row: order.index(row["use"])), colour="use", facet="where", columns=2, free=("x",),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
