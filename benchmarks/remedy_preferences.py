@@ -7,6 +7,7 @@ recipes have it (TRL's defaults: 2e-5 for SFT, 1e-6 for DPO). TRL puts an end-of
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 from pathlib import Path
@@ -19,7 +20,11 @@ from borngap.usage.remedyfiles import RemedyFiles
 from borngap.usage.terms import terms
 
 _SLOWER = 0.1
-_NAMES = {"dpo": ("DPO", {}), "orpo": ("ORPO", {}), "simpo": ("CPO", {"loss_type": "simpo", "cpo_alpha": 0.0})}
+_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpo": ("DPO", {}),
+    "orpo": ("ORPO", {}),
+    "simpo": ("CPO", {"loss_type": "simpo", "cpo_alpha": 0.0}),
+}
 
 
 def preferring(kind: str, beta: float, model: Any, tokenizer: Any, job: RunJob, rows: list[Any], words: Any) -> Any:
@@ -55,7 +60,9 @@ def preferring(kind: str, beta: float, model: Any, tokenizer: Any, job: RunJob, 
             report_to=[], disable_tqdm=True, **more,
         )  # fmt: skip
         pairs = Dataset.from_list(pairs_of_rows(model, tokenizer, rows, words, job.settings.max_length, Path(folder)))
-        host = trainer(model, args=arguments, train_dataset=pairs, processing_class=tokenizer)
+        padded = copy.deepcopy(tokenizer)
+        padded.pad_token = padded.pad_token or padded.eos_token
+        host = trainer(model, args=arguments, train_dataset=pairs, processing_class=padded)
         for callback in (PrinterCallback, ProgressCallback):
             host.remove_callback(callback)
         host.train()
