@@ -6,10 +6,12 @@ import pytest
 import torch
 from tests.hosts import TIED, same, weights
 from tests.rivaltraining import OPTIMISER, PAIRS, TEXTS, plain_run
+from tests.tiny import tiny
 
 import borngap
 from borngap import RivalLoss
 from borngap.errors import UserError
+from borngap.rivals.fusedhead import join_fused_head
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +115,32 @@ def test_sft_hosts_that_cannot_be_joined(sft_parts, tmp_path):
     host.compute_loss_func = RivalLoss(PAIRS)
     with pytest.raises(UserError, match=r"loss\.join"):
         host.train()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-untied", "gemma2", "phi"])
+@pytest.mark.parametrize("kind", ["margin", "unlikelihood"])
+def test_the_chunked_head_of_any_model(name, kind):
+    """Whatever a model does to its logits (gemma2 caps them, phi has a bias): the loss of its own logits."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    labels = torch.randint(3, 8, (2, 9), generator=torch.Generator().manual_seed(0))
+    ids, labels[0, :4], labels[1, 7:] = labels.clone(), -100, -100
+    losses = [RivalLoss([(3, 5), (3, 6), (4, 7)], kind=kind, weight=3) for _ in range(2)]
+    plain, fused = tiny(name), tiny(name)
+    wanted = losses[0](plain(input_ids=ids), labels)
+    add_fused_lm_head(fused, outputs=("log_probs", "entropy", "is_top1"))
+    join_fused_head(fused, losses[1])
+    heads = []
+    fused.get_output_embeddings().register_forward_hook(lambda _, args, __: heads.append(args[0].shape[1]))
+    found = fused(input_ids=ids, labels=labels, fused_lm_head=True)
+    value = -found.log_probs.sum() / found.label_mask.sum()
+    torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
+    for loss in (wanted, value):
+        loss.backward()
+    for (which, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5, msg=which)
+    told, too = (loss.numbers() for loss in losses)
+    assert told == pytest.approx(too, rel=1e-4)
+    spots = losses[0].at_spots(found.log_probs.new_zeros(2, 9, 97), labels)[0]
+    assert sum(heads) == len(spots) + len(spots.others)  # hidden states that met the head: those alone
+    assert fused(input_ids=ids).logits.shape == (2, 9, 97)
