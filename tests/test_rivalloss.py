@@ -255,3 +255,34 @@ class Own(Trainer):
 def trainer_of(folder, tokenizer, rows, kind):
     model = borngap.load(TIED).model
     return kind(model=model, args=arguments(folder), train_dataset=rows, processing_class=tokenizer)
+
+
+def test_auto_takes_the_likeliest_synonym_that_is_in_the_nucleus(loaded):
+    from borngap.model.tokenrelations import vocabulary_relations
+
+    batch = padded(loaded.tokenizer, rows_of(loaded.tokenizer, 1))
+    with torch.no_grad():
+        logits = loaded.model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    relations, wanted = vocabulary_relations(loaded.tokenizer, len(loaded.tokenizer)), []
+    for row, labels in enumerate(batch["labels"].tolist()):
+        for at, gold in enumerate(labels):
+            synonyms = relations.synonyms(gold) if at and gold >= 0 else []
+            if not synonyms:
+                continue
+            p = logits[row, at - 1].double().softmax(0)
+            best = max(synonyms, key=lambda token: float(p[token]))
+            order = p.argsort(descending=True).tolist()
+            if float(p[order[: order.index(best)]].sum()) < 0.9:
+                wanted.append([row, at, gold, best])
+    loss = RivalLoss("auto", loaded.tokenizer, kind="margin")
+    spots, values, gaps = loss.at_spots(logits, batch["labels"])
+    found = torch.stack([spots.rows, spots.columns, spots.golds, spots.rivals[:, 0]], 1).tolist()
+    assert found == wanted
+    assert 3 < len(found) < int((batch["labels"] >= 0).sum())
+    torch.testing.assert_close(values, 3 * (2 - gaps).relu())
+    assert len(RivalLoss("auto", loaded.tokenizer, top_p=1e-6).at_spots(logits, batch["labels"])[0]) < len(found)
+    leaf = logits.clone().requires_grad_()
+    loss(leaf, batch["labels"]).backward()
+    assert loss.numbers()["rival_loss/targets"] == len(found)
+    with pytest.raises(UserError, match="top_p"):
+        RivalLoss("auto", top_p=0)

@@ -135,6 +135,8 @@ def test_the_chunked_head_of_any_model(name, kind):
     found = fused(input_ids=ids, labels=labels, fused_lm_head=True)
     value = -found.log_probs.sum() / found.label_mask.sum()
     torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
+    each = losses[0].per_token(plain(input_ids=ids).logits, labels)[:, 1:]
+    torch.testing.assert_close(-found.log_probs, each, rtol=1e-4, atol=1e-4)
     for loss in (wanted, value):
         loss.backward()
     for (which, one), other in zip(plain.named_parameters(), fused.parameters(), strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from borngap.choices import DEFAULT_TOP_P
 from borngap.errors import UserError
 from borngap.losses.averaged import IGNORED_LABEL, Items, host_cross_entropy, per_item, shifted
 from borngap.losses.form import LossForm, LossKind
@@ -19,10 +20,12 @@ from borngap.losses.passthrough import picked
 from borngap.model.vocabulary import tokenizer_of
 from borngap.rivals.fusedhead import join_fused_head
 from borngap.rivals.host import calling_trainer, check_trainer, has_fused_head, log_through, warn_of_missing
+from borngap.rivals.nucleus import SynonymSpots, in_nucleus
 from borngap.rivals.spots import PairSpots, SpotFinder, Spots, TermSpots
 from borngap.rivals.tally import SpotsSeen, Tally
 from borngap.words.termfile import terms_of
 
+AUTO = "auto"
 _PIECE = 256  # targets whose whole rows of logits are there at once
 Head = Callable[[Tensor], Tensor]
 """Hidden states, shape (n, d), to logits, shape (n, V)."""
@@ -50,35 +53,37 @@ class RivalLoss:
         kind: LossKind = "margin",
         weight: float = 3.0,
         margin: float = 2.0,
+        top_p: float = DEFAULT_TOP_P,
     ) -> None:
         """Say which words are to win against which.
 
         Args:
             rivals: a file of terms, or a sequence of pairs of words, the wanted one first, as ``borngap.terms`` takes
-                them; or a sequence of pairs of token ids, the right one first.
+                them; or a sequence of pairs of token ids, the right one first; or ``auto``: of every target that is a
+                whole word the likeliest synonym, where it is in the model's own nucleus at that moment.
             tokenizer: the model's; a Trainer's ``processing_class`` unless given. Pairs of token ids need none.
             kind: ``margin``, ``logistic``, ``unlikelihood`` or ``weight``.
             weight: factor on the term, at least 0.
             margin: of ``margin``, the logit gap beyond which nothing is added, unit nat, at least 0.
+            top_p: of ``auto``, nucleus mass, in (0, 1].
 
         Raises:
-            UserError: weight or margin is not finite or negative, the words can't be read or contradict one another, or
-                the words of a pair can't be held apart by any token.
+            UserError: weight or margin is not finite or negative, top_p is out of range, the words can't be read or
+                contradict one another, or the words of a pair can't be held apart by any token.
         """
         self.form = LossForm(kind, weight, margin)
-        self._terms = None
-        self._finder: SpotFinder | None = None
-        if _are_tokens(rivals):
-            self._finder = PairSpots(rivals)
-        else:
-            self._terms = terms_of(rivals)
+        if not 0 < top_p <= 1:
+            raise UserError("top_p is out of range", rule="in (0, 1]", found=top_p)
+        self._top_p, self._auto = top_p, isinstance(rivals, str) and rivals == AUTO
+        self._finder: SpotFinder | None = PairSpots(rivals) if _are_tokens(rivals) else None
+        self._terms = terms_of(rivals) if self._finder is None and not self._auto else None
         self._tally, self._met = Tally(), False
         if tokenizer is not None:
             self._read_by(tokenizer)
 
     def __repr__(self) -> str:
         """Say it in a line."""
-        what = "pairs of tokens" if self._terms is None else f"{len(self._terms)} terms"
+        what = f"{len(self._terms)} terms" if self._terms else "synonyms" if self._auto else "pairs of tokens"
         return f"<{type(self).__name__} {self.form} of {what}>"
 
     def __call__(self, outputs: Any, labels: Tensor | None, num_items_in_batch: Items = None) -> Tensor:
@@ -100,7 +105,7 @@ class RivalLoss:
         logits, labels = _given(outputs, labels)
         if not torch.is_grad_enabled():
             return host_cross_entropy(logits, labels, num_items_in_batch)
-        spots = self._found(labels)
+        spots = self._found(labels, logits)
         through, values, gaps = self._at_logits(logits, spots)
         loss = host_cross_entropy(through, labels, num_items_in_batch)
         added = per_item(values, labels, num_items_in_batch) if len(values) else loss.new_zeros(())
@@ -155,7 +160,7 @@ class RivalLoss:
             The n targets; what is added at each, unit nat, shape (n,), or (0,) at weight 0; and the logit gaps there,
             without gradient, shape (n,).
         """
-        spots = self._found(labels.to(states.device))
+        spots = self._found(labels.to(states.device), states, head)
         if not len(spots):
             none = states.new_zeros(0, dtype=torch.float32)
             return spots, none, none
@@ -227,7 +232,11 @@ class RivalLoss:
         log_through(trainer, self)
 
     def _read_by(self, processing: Any) -> None:
-        if self._terms is not None and processing is not None:
+        if processing is None:
+            return
+        if self._auto:
+            self._finder = SynonymSpots(tokenizer_of(processing))
+        elif self._terms is not None:
             self._finder = TermSpots(self._terms, tokenizer_of(processing))
 
     def _known_finder(self) -> SpotFinder:
@@ -236,8 +245,18 @@ class RivalLoss:
             raise UserError("no tokenizer", rule=rule, fix="give tokenizer= to RivalLoss")
         return self._finder
 
-    def _found(self, labels: Tensor) -> Spots:
-        return self._known_finder().find(labels)
+    def _found(self, labels: Tensor, states: Tensor, head: Head | None = None) -> Spots:
+        """The spots of a batch; of synonyms those that the model has in its nucleus."""
+        spots = self._known_finder().find(labels)
+        if not self._auto or not len(spots):
+            return spots
+        with torch.no_grad():
+            rows = states.detach()[spots.rows, spots.columns - 1]
+            pieces = zip(rows.split(_PIECE), spots.rivals.split(_PIECE), strict=True)
+            found = [in_nucleus(_logits(some, head), own, self._top_p) for some, own in pieces]
+        best, kept = (torch.cat(parts) for parts in zip(*found, strict=True))
+        parts = (spots.rows, spots.columns, spots.golds, best[:, None])
+        return Spots(*(part[kept] for part in parts), spots.others)
 
     def _at_logits(self, logits: Tensor, spots: Spots) -> tuple[Tensor, Tensor, Tensor]:
         """Logits to go on with, what is added at the spots, none at weight 0, and the logit gaps there."""
