@@ -1,6 +1,6 @@
 """What a step costs with a loss on rivals, against the host's own: time (paired), and peak memory (processes apart).
 
-usage: python benchmarks/rival_loss.py [ROUNDS]
+usage: python benchmarks/rival_loss.py [ROUNDS [VOCABULARY]]
 
 A Llama of two layers and random weights, so that nearly all of a step is its vocabulary; a step is forward and
 backward of 2 x 128 tokens, gradients set to None after it. One target in 64 is a place, four in all. ``Trainer``: the
@@ -87,10 +87,10 @@ def resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def steps(rounds: int) -> None:
+def steps(rounds: int, sizes: tuple[int, ...] = VOCABULARIES) -> None:
     print("| host | vocabulary | loss | time, of its own | 80 % of rounds | peak, MiB | of its own |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for size in VOCABULARIES:
+    for size in sizes:
         for host in HOSTS:
             taken = interleaved({k: step_of(host, k, size) for k in LOSSES}, rounds, time.process_time)
             memory = {kind: peak(host, kind, size) for kind in LOSSES}
@@ -131,5 +131,6 @@ if __name__ == "__main__":
         print(resident())
     else:
         print(machine())
-        steps(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+        rounds, *sizes = map(int, sys.argv[1:] or ["15"])
+        steps(rounds, tuple(sizes) or VOCABULARIES)
         finding()

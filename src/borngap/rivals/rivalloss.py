@@ -255,8 +255,8 @@ class RivalLoss:
             pieces = zip(rows.split(_PIECE), spots.rivals.split(_PIECE), strict=True)
             found = [in_nucleus(_logits(some, head), own, self._top_p) for some, own in pieces]
         best, kept = (torch.cat(parts) for parts in zip(*found, strict=True))
-        parts = (spots.rows, spots.columns, spots.golds, best[:, None])
-        return Spots(*(part[kept] for part in parts), spots.others)
+        rows, columns, golds = (part[kept] for part in (spots.rows, spots.columns, spots.golds))
+        return Spots(rows, columns, golds, best[kept, None], spots.others)
 
     def _at_logits(self, logits: Tensor, spots: Spots) -> tuple[Tensor, Tensor, Tensor]:
         """Logits to go on with, what is added at the spots, none at weight 0, and the logit gaps there."""
