@@ -108,7 +108,7 @@ def steps(rounds: int, sizes: tuple[int, ...] = VOCABULARIES) -> None:
 def finding() -> None:
     """Time to find the words of twenty terms in rows of 512 tokens, new ones and ones seen before."""
     tokenizer = borngap.load("docs-gpt2-s").tokenizer
-    text = " ".join(context.prompt + context.gold for context in borngap.read_contexts("docs40")) * 20
+    text = " ".join(context.prompt + context.gold for context in borngap.read_contexts("docs40")) * 40
     ids = torch.tensor(tokenizer(text)["input_ids"][: 16 * 512]).view(16, 512)
     words = ("argument", "folder", "exception", "function", "string", "key", "value", "module", "file", "name")
     terms = terms_of([(word, f"other{word}") for word in words] + [(f"some{word}", f"any{word}") for word in words])
