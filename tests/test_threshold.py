@@ -3,9 +3,12 @@
 import math
 
 import pytest
+import torch
 
+from borngap import Training, load, read_contexts
 from borngap.critical.brackets import Bracket, bisection, found, grid_search
-from borngap.critical.record import CriticalRate, class_mean, combined, extrapolated, prospect
+from borngap.critical.record import CriticalRate, class_mean, combined, extrapolated, prospect, rounding_note
+from borngap.critical.search import Searcher
 
 STEPS = 50
 
@@ -134,3 +137,32 @@ def test_a_bracket_learns_a_lower_crossing():
     for rate, time in ((1e-4, None), (2e-4, 40.0), (5e-5, 45.0)):
         bracket.learn(rate, time)
     assert (bracket.low, bracket.high) == (None, 5e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_the_weights_keep_of_a_step_is_what_adding_it_does(dtype):
+    """By hand in float64, for weights of every size; half a spacing and less is rounded away, just above it doubles."""
+    loaded = load("docs-gpt2-s")
+    searcher = Searcher(loaded, read_contexts("docs10")[:1], Training(method="full", steps=5))
+    weights = (torch.linspace(0.06, 0.9, 1000, dtype=torch.float64)).to(dtype)
+    searcher.land.base = weights
+    spacing = torch.tensor([math.ulp(1.0) * 2.0 ** (52 - (23 if dtype == torch.float32 else 7))], dtype=torch.float64)
+    for rate in (0.003 * float(spacing), 0.1 * float(spacing), 3.3 * float(spacing)):
+        wanted = 0.0
+        for weight in weights.double().tolist():
+            for step in (rate, -rate):
+                wanted += (float(torch.tensor(weight + step, dtype=torch.float64).to(dtype)) - weight) / step / 2000
+        assert searcher.land.step_kept(rate) == pytest.approx(wanted, abs=2e-3)
+    assert searcher.land.step_kept(1e-4 * float(spacing)) == 0
+    assert searcher.land.step_kept(0.5) == pytest.approx(1, abs=0.01)
+
+
+def test_a_rate_that_rounding_changes_is_told():
+    def rate(kept):
+        return CriticalRate(6e-8, 5.9e-8, 6.1e-8, "ok", "collocation", step_kept=kept)
+
+    assert rounding_note([rate(0.995), rate(None)], "float32") is None
+    told = rounding_note([rate(1.0), rate(0.975), rate(0.0), rate(1.04)], "bfloat16")
+    assert "rates of 3 of 4 contexts" in told
+    assert "bfloat16 weights" in told
+    assert "2 (97.5 %), 3 (nothing), 4 (104.0 %)" in told

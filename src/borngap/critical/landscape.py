@@ -21,6 +21,8 @@ from borngap.train.observe import Observer, Record
 from borngap.train.optimiser import shrunk
 from borngap.train.threads import as_many_as_pay
 
+_CHUNK = 1 << 22
+
 
 @dataclass
 class Spent:
@@ -113,6 +115,21 @@ class Landscape:
             torch.add(begin, displacement, alpha=scale, out=self._now)
         else:
             torch.addcmul(begin, displacement, self._factors, value=scale, out=self._now)
+
+    def step_kept(self, rate: float) -> float:
+        """Return what the trained weights keep, in the mean, of a step of one rate's size.
+
+        A step of AdamW moves a weight by the rate or less; added to it, it is rounded to the spacing of numbers there.
+
+        Args:
+            rate: learning rate.
+
+        Returns:
+            Mean of (fl(w + rate) - fl(w - rate)) / (2 rate) at the base weights: 1 where nothing is lost, 0 where each
+            step is rounded away, and more than 1 where most are rounded up.
+        """
+        both = (((part + rate) - part) + (part - (part - rate)) for part in self.base.split(_CHUNK))
+        return float(sum(moved.double().sum() for moved in both)) / (2 * rate * len(self.base))
 
     def home(self) -> None:
         """Put the base weights back."""

@@ -15,6 +15,7 @@ Prospect = Literal["will resolve", "at risk", "will fail", "pre-resolved", "unkn
 By = Literal["collocation", "path", "ray", "dose", "bisect", "grid", "class-mean"]
 WAYS: tuple[By, ...] = get_args(By)
 
+ROUNDED = 0.01
 _CLASS_FIELDS = {"A": 1.70, "B": 10.0}
 
 
@@ -32,6 +33,8 @@ class CriticalRate:
         why: reason for the status, empty if ok.
         optimizer_steps: updates of a real optimiser that it took.
         forward_passes: forwards of one context that it took, those of gradients and updates included.
+        step_kept: what the weights' dtype keeps of a step of this size (``Landscape.step_kept``), by collocation, which
+            rounds no step; None by other ways.
     """
 
     rate: float | None
@@ -42,6 +45,12 @@ class CriticalRate:
     why: str = ""
     optimizer_steps: int = 0
     forward_passes: int = 0
+    step_kept: float | None = None
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether rounding changes steps of this size by more than a forecast of full fine-tuning is off."""
+        return self.step_kept is not None and abs(self.step_kept - 1) > ROUNDED
 
     @property
     def text(self) -> str:
@@ -50,6 +59,30 @@ class CriticalRate:
             return f"{self.status} ({self.why})" if self.why else self.status
         ends = "" if self.low is None or self.high is None else f" [{self.low:.3g}, {self.high:.3g}]"
         return f"takes rate {self.rate:.3g}{ends}"
+
+
+def rounding_note(criticals: Sequence[CriticalRate], dtype: str) -> str | None:
+    """Say at which rates a run would be rounded away from its forecast.
+
+    Args:
+        criticals: of contexts, in order.
+        dtype: of the trained weights.
+
+    Returns:
+        A sentence without its full stop; None where there is no such rate.
+    """
+    found = [
+        f"{n} ({100 * c.step_kept:.1f} %)" if c.step_kept else f"{n} (nothing)"
+        for n, c in enumerate(criticals, 1)
+        if c.is_rounded
+    ]
+    if not found:
+        return None
+    many = f"{', '.join(found[:8])}{' ...' if len(found) > 8 else ''}"
+    return (
+        f"steps as small as the rates of {len(found)} of {len(criticals)} contexts are rounded by {dtype} weights, "
+        f"which keep of them: {many}; a forecast rounds nothing, so that a run needs another rate there"
+    )
 
 
 def prospect(critical: CriticalRate, planned: float) -> Prospect:

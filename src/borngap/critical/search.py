@@ -169,15 +169,15 @@ class Searcher:
         before = self.land.spent.copy()
         course = Course(self.land, index, self.training.criterion, pieces_for(self.training.method))
         # contexts of one model are alike: their middle is a better guess than a standard rate
-        guess = statistics.median(self.solved) if self.solved else self.start
-        solution = solve(course, start or guess, self.limit)
+        solution = solve(course, start or statistics.median(self.solved or [self.start]), self.limit)
         if solution.rate is not None:
             self.solved.append(solution.rate)
         low, high = around(solution.rate, collocation_half_width(solution.error, self.training.method))
         if solution.status == "beyond":
             low = self.limit
-        critical = CriticalRate(solution.rate, low, high, solution.status, "collocation", solution.why)
-        return self._booked(critical, before), course
+        kept = None if solution.rate is None else self.land.step_kept(solution.rate)
+        rate = CriticalRate(solution.rate, low, high, solution.status, "collocation", solution.why, step_kept=kept)
+        return self._booked(rate, before), course
 
     @property
     def start(self) -> float:
@@ -377,13 +377,13 @@ def critical_entry(index: int, entry: ContextRate) -> dict[str, Any]:
 
     Returns:
         ``context``, ``prompt``, ``gold``, ``rival``, ``gold_overlap``, ``critical_rate``, ``low``, ``high``,
-        ``status``, ``why``, ``by``, ``optimizer_steps``, ``forward_passes``.
+        ``status``, ``why``, ``by``, ``optimizer_steps``, ``forward_passes``, ``step_kept``.
     """
     context, c = entry.target.context, entry.critical
     head = {"context": index, "prompt": context.prompt, "gold": context.gold, "rival": context.rival}
     rates = {"gold_overlap": entry.overlap, "critical_rate": c.rate, "low": c.low, "high": c.high}
-    how = {"status": c.status, "why": c.why, "by": c.by}
-    return head | rates | how | {"optimizer_steps": c.optimizer_steps, "forward_passes": c.forward_passes}
+    rest = ("status", "why", "by", "optimizer_steps", "forward_passes", "step_kept")
+    return head | rates | {key: getattr(c, key) for key in rest}
 
 
 def unwrapped(searcher: Searcher, loaded: Loaded) -> Loaded:

@@ -131,7 +131,7 @@ class RateFinder:
         return (self._clock() - began) / max(1, len(chosen))
 
     def _entry(self, found: RateEntry, seconds: float) -> RateEntry:
-        kept = {key: found[key] for key in found if key not in {"prompt", "gold", "rival"}}
+        kept = {key: found[key] for key in found if key not in {"prompt", "gold", "rival", "step_kept"}}
         return self._settings() | kept | {"seconds": seconds}
 
     def _head(self, index: int) -> RateEntry:

@@ -44,8 +44,9 @@ def critical(
     The rate is for each context trained alone, all steps on its one prompt; a run on a data set moves it far less.
     """
     from borngap.context import read_contexts
+    from borngap.critical.record import rounding_note
     from borngap.critical.search import critical_entry, critical_rates
-    from borngap.model.precision import precision_notes, precision_of
+    from borngap.model.precision import name_of, precision_notes, precision_of
     from borngap.rates import read_rates
     from borngap.runfolder import environment
 
@@ -69,7 +70,8 @@ def critical(
         if entry.critical.why and entry.critical.status != "pre-resolved":
             say(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}")
     spent = [sum(getattr(t.critical, name) for t in found) for name in ("optimizer_steps", "forward_passes")]
-    say_notes((), (entry.target.notes for entry in found))
+    rounded = rounding_note([entry.critical for entry in found], name_of(loaded.model.dtype))
+    say_notes(() if rounded is None else (rounded,), (entry.target.notes for entry in found))
     say(f"cost: {spent[0]} optimiser steps, {spent[1]} forwards of one context")
 
 

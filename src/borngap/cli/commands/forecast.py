@@ -131,7 +131,8 @@ def _alone(
     from borngap.context import read_contexts
     from borngap.critical.forecast import forecast as look_ahead
     from borngap.critical.forecast import forecast_entry, rate_to_use
-    from borngap.model.precision import precision_notes, precision_of
+    from borngap.critical.record import rounding_note
+    from borngap.model.precision import name_of, precision_notes, precision_of
     from borngap.runfolder import environment
 
     wanted = read_contexts(contexts)
@@ -165,7 +166,8 @@ def _alone(
     for index, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
             say(f"{index:>3}  {entry.critical.why}")
-    say_notes((), (entry.target.notes for entry in found))
+    rounded = rounding_note([entry.critical for entry in found], name_of(loaded.model.dtype))
+    say_notes(() if rounded is None else (rounded,), (entry.target.notes for entry in found))
     for line in _conclusion(found, use):
         say(line)
 
