@@ -36,7 +36,7 @@ from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
 from borngap.training import Training
 from scan import bare, batches, texts
-from timing import machine, table
+from timing import lacks, machine, table
 
 MIB = 1024
 TERMS = [
@@ -247,6 +247,8 @@ def main() -> None:
         )
     if options.one:
         one(options.one, options)
+        return
+    if lacks(options.model):
         return
     print(machine(), flush=True)
     heads = ["row", "task", "processor s", "peak MiB", "times the weights", ""]

@@ -1,4 +1,4 @@
-"""What rounding does to full fine-tuning at very small rates: the same run with weights of float32, of float64, and in between.
+"""What rounding does to full fine-tuning at very small rates: runs in float32, in float64, and in between.
 
 Run ``.venv/bin/python benchmarks/rounding.py --study docs/results/smollm2 --contexts 1,11``: contexts of a stored study
 (their numbers there) are trained alone at the forecast critical rate times 0.985 and 1.015, 50 steps of AdamW. *apart*
@@ -22,7 +22,7 @@ import borngap
 from borngap.context import Context, Target, tokenize
 from borngap.experiments.folder import PLAN_FILE, entries
 from borngap.model.load import quiet
-from timing import machine, table
+from timing import lacks, machine, table
 
 ARMS = ("float32", "apart", "float64")
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
@@ -69,7 +69,7 @@ class Run:
                 if self.arm == "apart":
                     torch.add(self.base[k], self.sums[k], out=weight)
                 else:
-                    weight += change
+                    weight.add_(change)
 
     def kept(self, target: Target) -> tuple[float, float]:
         """Share of the summed updates that the weights went, in all and as it moves the gap."""
@@ -124,6 +124,8 @@ def main() -> None:
     parser.add_argument("--factors", default="0.985,1.015")
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
+    if lacks(options.model):
+        return
     quiet()
     torch.set_num_threads(1)
     print(machine(), flush=True)

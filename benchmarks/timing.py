@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from borngap.zoo import FETCHABLE, local_names
+
 
 def interleaved(
     tasks: dict[str, Callable[[], object]], repetitions: int, clock: Callable[[], float] = time.perf_counter
@@ -52,6 +54,14 @@ def machine() -> str:
         f"{date}; {cpu}, {os.cpu_count()} CPUs, load {load}; Python {platform.python_version()}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
+
+
+def lacks(model: str) -> bool:
+    """Whether a pretrained model is to be fetched first; then one line says so."""
+    missing = model in FETCHABLE and model not in local_names()
+    if missing:
+        print(f"{model} is not fetched, nothing is measured: borngap zoo fetch {model}", flush=True)
+    return missing
 
 
 def _cpuinfo() -> list[str]:
