@@ -3,6 +3,8 @@
     python benchmarks/methods.py --models docs-gpt2-s,docs-llama --contexts docs10 --out FOLDER
     python benchmarks/methods.py --models smollm2-135m --contexts paper10 --most 3 --methods lora,ia3 --out FOLDER
 
+    python benchmarks/methods.py --table docs/methods  # the table of docs/methods.md, of what is stored there
+
 One JSON file a model and method; what a folder holds already is not done again. One line each: trained parameters;
 contexts by status; |rate / bisected rate - 1| in the median and at worst; the rates that half and 90 % of the contexts
 that have one take; contexts resolved at the method's usual rate; seconds of both ways.
@@ -12,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from statistics import median
 from typing import Any
 
 from borngap.context import read_contexts
+from borngap.critical.ofmethods import SHARES, MethodRates
+from borngap.critical.record import CriticalRate
 from borngap.critical.search import Searcher
 from borngap.errors import UserError
 from borngap.files import write_whole
@@ -29,6 +32,7 @@ from borngap.methods import METHODS
 from borngap.model.load import load, quiet
 from borngap.training import Training
 
+WAYS = ("collocation", "bisect")
 LEFT_OUT = ("readout-only", "peft")
 
 
@@ -39,13 +43,17 @@ def main() -> None:
     parser.add_argument("--contexts", default="docs10")
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("methods"))
+    parser.add_argument("--table", type=Path)
     options = parser.parse_args()
+    if options.table is not None:
+        print(markdown(options.table))
+        return
     quiet()
     for model in options.models.split(","):
         for method in options.methods.split(","):
             options.out.mkdir(parents=True, exist_ok=True)
-            path = options.out / f"{Path(model).name}-{method}.json"
+            path = options.out / f"{Path(model).name}-{method.replace('+', '-plus')}.json"
             if not path.is_file():
                 write_whole(path, json.dumps(found(model, method, options), indent=1).encode())
             print(line(json.loads(path.read_text())), flush=True)
@@ -56,7 +64,7 @@ def found(model: str, method: Any, options: argparse.Namespace) -> dict[str, Any
     training, contexts = Training(method=method, steps=options.steps), read_contexts(options.contexts)[: options.most]
     record: dict[str, Any] = {"model": model, "method": method, "steps": options.steps, "rate": training.rate}
     try:
-        ways = {by: searched(model, contexts, training, by) for by in ("collocation", "bisect")}
+        ways = {by: searched(model, contexts, training, by) for by in WAYS}
     except UserError as error:
         return record | {"refused": str(error)}
     return record | ways
@@ -72,29 +80,59 @@ def searched(model: str, contexts: Sequence[Any], training: Training, by: Any) -
     return {"parameters": len(searcher.land.base), "seconds": seconds, "contexts": rows}
 
 
+def both(record: dict[str, Any]) -> list[tuple[float, float]]:
+    """Rates by both ways, of contexts that have one by both."""
+    ways = (record["collocation"]["contexts"], record["bisect"]["contexts"])
+    return [(a["rate"], b["rate"]) for a, b in zip(*ways, strict=True) if a["rate"] and b["rate"]]
+
+
+def taken(record: dict[str, Any]) -> MethodRates:
+    """The method's rates by real runs."""
+    rows = record["bisect"]["contexts"]
+    rates = tuple(CriticalRate(r["rate"], r["low"], r["high"], r["status"], "bisect", r["why"]) for r in rows)
+    return MethodRates(record["method"], record["rate"], record["bisect"]["parameters"], rates)
+
+
 def line(record: dict[str, Any]) -> str:
+    """What a terminal shows of a record."""
     head = f"{record['model']:12} {record['method']:8}"
     if "refused" in record:
         return f"{head} refused: {' '.join(record['refused'].split())}"
-    ours, runs = record["collocation"], record["bisect"]
-    pairs = [
-        (a["rate"], b["rate"])
-        for a, b in zip(ours["contexts"], runs["contexts"], strict=True)
-        if a["rate"] is not None and b["rate"] is not None
+    statuses = [dict(Counter(row["status"] for row in record[by]["contexts"])) for by in WAYS]
+    seconds = " and ".join(f"{record[by]['seconds']:.0f} s" for by in WAYS)
+    return f"{head} {' | '.join(cells(record))}; {statuses[0]}, by runs {statuses[1]}; {seconds}"
+
+
+def cells(record: dict[str, Any]) -> list[str]:
+    """Error of collocation, rates that half and 90 % take with intervals, and what the usual rate resolves."""
+    if "refused" in record:
+        return ["refused", "", "", ""]
+    errors = [abs(a / b - 1) for a, b in both(record)]
+    rates = taken(record)
+    error = f"{median(errors):.2%}, {max(errors):.1%} ({len(errors)})".replace("%", " %")
+    half, most = (rates.quantile(share) for share in SHARES)
+    low, high = (f"{end:.1e}" if end else "beyond" for end in half.interval)
+    return [
+        error,
+        f"{half.rate:.1e} ({low} to {high})" if half.rate else "beyond",
+        f"{most.rate:.1e}" if most.rate else "beyond",
+        f"{rates.at_usual} of {len(rates.known)}",
     ]
-    errors = [abs(math.log(a / b)) for a, b in pairs]
-    rates = sorted(b for _, b in pairs)
-    statuses = [Counter(row["status"] for row in way["contexts"]) for way in (ours, runs)]
-    resolved = sum(rate < record["rate"] for rate in rates)
-    words = f"{head} {ours['parameters']:>9,} parameters, {dict(statuses[0])} (runs: {dict(statuses[1])})"
-    if not errors:
-        return words
-    half, most = (rates[min(len(rates) - 1, math.ceil(share * len(rates)) - 1)] for share in (0.5, 0.9))
-    seconds = f"{ours['seconds']:.0f} s, runs {runs['seconds']:.0f} s"
-    return (
-        f"{words}, error {median(errors):.4f}, worst {max(errors):.4f}, n {len(errors)}; half take {half:.2e}, 90 % "
-        f"{most:.2e}; at {record['rate']:g} {resolved} of {len(rates)}; {seconds}"
-    )
+
+
+def markdown(folder: Path) -> str:
+    """The table of the docs."""
+    stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    order = {name: number for number, name in enumerate(METHODS)}
+    stored.sort(key=lambda record: (record["model"], order[record["method"]]))
+    heads = ["model", "method", "trained", "error, worst (n)", "half take (95 %)", "90 % take", "usual rate: resolved"]
+    rows = [heads, ["---"] * len(heads)]
+    for record in stored:
+        trained = "" if "refused" in record else f"{record['bisect']['parameters']:,}"
+        error, half, most, resolved = cells(record)
+        usual = f"{record['rate']:g}: {resolved}" if resolved else ""
+        rows.append([record["model"], f"`{record['method']}`", trained, error, half, most, usual])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,25 @@
+"""docs/methods.md: its table is that of the stored searches, its methods are those that there are."""
+
+import re
+import sys
+from pathlib import Path
+
+from borngap.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+def test_the_table_is_that_of_the_stored_searches(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sys.modules.pop("methods", None)
+    import methods
+
+    assert methods.markdown(ROOT / "docs" / "methods") in PAGE
+
+
+def test_every_method_is_listed_with_its_usual_rate():
+    table = PAGE.split("## The methods")[1].split("## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `") and "usual rate" not in line]
+    told = {name: float(row[3]) for row in rows for name in re.findall(r"`([a-z0-9+-]+)`", row[1])}
+    assert told == {name: facts.rate for name, facts in METHODS.items()}
