@@ -64,7 +64,7 @@ def loss_of(kind: str, weight: float, pairs: Pairs) -> RowLoss:
 
 
 def crowding(model: Any, pairs: Pairs) -> Tensor:
-    """Return the sum over pairs of the squared overlap of both output rows."""
+    """Return the sum over pairs of the squared overlap of both output rows; of the matrix itself, not of an adapter."""
     matrix = model.get_output_embeddings().weight
     both = [torch.nn.functional.normalize(matrix[list(side)].float(), dim=1) for side in (pairs, pairs.values())]
     overlap = (both[0] * both[1]).sum(1)
