@@ -94,11 +94,16 @@ def test_rows_with_a_word_are_those_of_the_run_in_which_it_is_taught(tokenizer):
 def test_a_term_is_told_from_which_rate_on_it_leads_at_half_of_its_places():
     shares = {1e-4: (None, 0.2), 1e-3: (0.4, 0.5), 1e-2: (0.7, 0.1)}
     curve = [
-        {"rate": rate, "terms": [{"where": i, "ahead_after": share} for i, share in enumerate(own)]}
+        {
+            "rate": rate,
+            "terms": [{"where": i, "ahead_before": 0.1, "ahead_after": share} for i, share in enumerate(own)],
+        }
         for rate, own in shares.items()
     ]
     assert [term["half_at"] for term in with_rates(curve, curve[0]["terms"])] == [1e-2, 1e-3]
     assert [term["half_at"] for term in with_rates(curve[2:], curve[2]["terms"])] == [None, None]
+    led = [term | {"ahead_before": 0.5} for term in curve[0]["terms"]]
+    assert [term["half_at"] for term in with_rates(curve, led)] == [None, None], "they led before"
 
 
 def test_base_gaps_are_the_models_own(tokenizer):

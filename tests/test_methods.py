@@ -262,6 +262,16 @@ def test_the_table_of_methods(run):
     assert run("methods", "--methods", "lora,nonsense", "-m", LLAMA)[0] == 2
 
 
+def test_contexts_without_a_rate_are_told(run, monkeypatch):
+    plain = Searcher._by_collocation
+    lost = CriticalRate(None, None, None, "abstained", "collocation", "the iteration did not converge")
+    monkeypatch.setattr(Searcher, "_by_collocation", lambda self, i: plain(self, i) if i else lost)
+    code, out, _ = run("methods", "-m", LLAMA, "-c", "docs10", "--methods", "adapter", "--steps", "5")
+    assert code == 0
+    assert "of 6*" in out
+    assert "* adapter: 1 of 7 contexts left out, no rate was found: the iteration did not converge" in out
+
+
 def test_no_method_is_an_error(run):
     code, _, error = run("methods", "-m", LLAMA, "--methods", "bitfit")
     assert code == 2

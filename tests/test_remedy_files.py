@@ -91,6 +91,14 @@ def test_a_bias_that_cant_be_fitted(gaps, words):
         fitted_bias(places(*gaps), 0.1)
 
 
+def test_where_one_file_cant_be_made_none_is_written(tokenizer, tmp_path):
+    model = tiny("gpt2", len(tokenizer))
+    chosen = RemedyFiles(export_pairs=tmp_path / "p.jsonl", export_bias=tmp_path / "b.json")
+    with pytest.raises(UserError, match="none is marked"):
+        terms(model, tokenizer, ROWS, WORDS, leak=False, remedies=chosen)
+    assert not list(tmp_path.iterdir())
+
+
 def test_generate_adds_the_bias_at_every_place(tokenizer, tmp_path):
     file = tmp_path / "bias.json"
     found = looked(tokenizer, export_bias=file, bias_over_use=1.0)

@@ -163,6 +163,14 @@ def test_without_gradients_it_is_the_cross_entropy(loaded):
         assert torch.equal(RivalLoss(PAIRS, loaded.tokenizer)(out, batch["labels"]), out.loss)
 
 
+def test_a_rival_beyond_the_vocabulary_is_one_error():
+    labels = torch.tensor([[3, 1, 5]])
+    with pytest.raises(
+        UserError, match=r"a pair has a token that the model can't predict\n  rule: token ids below 9.*\n  found: 12"
+    ):
+        RivalLoss([(1, 12)])(torch.zeros(1, 3, 9, requires_grad=True), labels)
+
+
 def test_pairs_of_tokens_take_the_strongest_rival():
     logits, labels = torch.randn(1, 5, 9), torch.tensor([[3, 4, 3, 7, -100]])
     loss = RivalLoss([(3, 5), (3, 6), (4, 7)], kind="margin", weight=2, margin=1)

@@ -21,6 +21,7 @@ from borngap.training import Training
 if TYPE_CHECKING:
     from borngap.pilot.wholerun import RunProgress
 
+_HALF = 0.5
 _TERMS, _PLACES = 40, 5  # rows of the table, places of each kind
 _KINDS = {
     "flips": "will come ahead",
@@ -173,7 +174,8 @@ def _each(
         found.append((own, None if given.out is None else given.out / name))
     names = [own.method for own, _ in found]
     if len(set(names)) < len(names) or len(names) < 2:
-        raise UserError("methods are compared two or more, each once", rule="such as lora:2e-4,full:2e-5", found=names)
+        rule = "two or more methods, none twice, such as lora:2e-4,full:2e-5; several rates of one: --lrs"
+        raise UserError("these methods can't be compared", rule=rule, found=given.methods)
     share = replace(piloting, budget=piloting.budget / len(found))
     return [(own, share, out) for own, out in found]
 
@@ -243,7 +245,8 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
         return
     yield (
         f"{entry['flips']} will come ahead, {entry['kept']} stay ahead, {entry['stays_behind']} stay behind, "
-        f"{entry['lost']} will be lost, {entry['undecided']} are undecided."
+        f"{entry['lost']} will be lost, {entry['undecided']} are undecided"
+        f"{' (the share above counts each by its chance)' * (entry['undecided'] > 0)}."
     )
     if entry["right_avoid"]:
         yield (
@@ -254,7 +257,7 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
     elif summary["run"]["watched"] == "terms":
         yield "Over-use is not known: nothing says where the words to avoid are right (--allowed, --allowed-field)."
     right, otherwise = (_percent(entry[name]) for name in ("right_expected", "right_if_nothing_changes"))
-    yield f'By its own lights {right} of the orders are right; of "nothing changes" {otherwise} would be.'
+    yield f'By its own estimate it names the leader right at {right} of the places, "nothing changes" at {otherwise}.'
     yield "The intervals (90 %) are provisional: docs/forecast-runs.md says what they were fitted on."
 
 
@@ -288,13 +291,17 @@ def _terms(terms: list[dict[str, Any]], *, several: bool) -> None:
     worst = sorted(terms, key=lambda e: (-1.0 if e["ahead_after"] is None else e["ahead_after"], -e["places"]))
     rows = [
         [e["use"], e["avoid"], e["rows"], e["places"], _percent(e["ahead_before"]), _percent(e["ahead_after"]),
-         _between(e["low"], e["high"]), *[_rate(e["half_at"])] * several, e["right_avoid"],
+         _between(e["low"], e["high"]), *[_half_from(e)] * several, e["right_avoid"],
          _percent(e["over_use_before"]), _percent(e["over_use_after"])]
         for e in worst[:_TERMS]
     ]  # fmt: skip
     headings = ["use", "instead of", "rows", "places", "lead before", "after", "90 % interval",
                 *["half from"] * several, "right", "over-use before", "after"]  # fmt: skip
     print_table(fitted_table(f"\nTerms, worst first ({len(rows)} of {len(terms)})", headings, rows, 2, keys=2))
+
+
+def _half_from(entry: Mapping[str, Any]) -> str:
+    return "before" if (entry["ahead_before"] or 0) >= _HALF else _rate(entry["half_at"])
 
 
 def _places(places: list[dict[str, Any]]) -> Iterator[str]:

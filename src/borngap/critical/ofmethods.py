@@ -72,7 +72,7 @@ class MethodRates:
 
     @property
     def known(self) -> tuple[float, ...]:
-        """Their rates; infinite where none up to the largest resolves, left out where none was found."""
+        """Their rates; infinite where none up to the largest resolves, left out where the search found none."""
         found = [math.inf if rate.status == "beyond" else rate.rate for rate in self.open]
         return tuple(rate for rate in found if rate is not None)
 

@@ -112,7 +112,7 @@ def with_rates(curve: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[str, 
         terms: those of one of them.
 
     Returns:
-        The terms with ``half_at``: None where no rate does, and where one is forecast.
+        The terms with ``half_at``: None where no rate does, where it leads so before, and where one rate is forecast.
     """
     several = len({entry["rate"] for entry in curve}) > 1
 
@@ -123,7 +123,10 @@ def with_rates(curve: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[str, 
                 return rate
         return None
 
-    return [dict(term) | {"half_at": half_at(term["where"])} for term in terms]
+    led = [(term["ahead_before"] or 0) >= _HALF for term in terms]
+    return [
+        dict(t) | {"half_at": None if before else half_at(t["where"])} for t, before in zip(terms, led, strict=True)
+    ]
 
 
 def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:

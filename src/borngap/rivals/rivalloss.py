@@ -248,6 +248,8 @@ class RivalLoss:
     def _found(self, labels: Tensor, states: Tensor, head: Head | None = None) -> Spots:
         """The spots of a batch; of synonyms those that the model has in its nucleus."""
         spots = self._known_finder().find(labels)
+        if head is None:
+            _check_rows(spots, states.shape[-1])
         if not self._auto or not len(spots):
             return spots
         with torch.no_grad():
@@ -283,6 +285,14 @@ def _are_tokens(rivals: Any) -> bool:
         return False
     pairs = [tuple(pair) for pair in rivals if isinstance(pair, Sequence) and not isinstance(pair, str)]
     return bool(pairs) and all(isinstance(token, int) for pair in pairs for token in pair)
+
+
+def _check_rows(spots: Spots, size: int) -> None:
+    """Refuse tokens that the logits have no place for."""
+    largest = max((int(ids.max()) for ids in (spots.rivals, spots.others[:, 2:]) if ids.numel()), default=-1)
+    if largest >= size:
+        rule = f"token ids below {size}, the model's logits"
+        raise UserError("a pair has a token that the model can't predict", rule=rule, found=largest)
 
 
 def _given(outputs: Any, labels: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ _IDS = ("use_id", "avoid_id")
 def write_remedies(
     found: Usage, wanted: RemedyFiles, texts: Mapping[str, tuple[DataSource, Asker]], tokenizer: Any, limit: int | None
 ) -> dict[str, Any]:
-    """Write the files that are wanted.
+    """Write the files that are wanted; none where one of them can't be made.
 
     Args:
         found: a look at terms.
@@ -49,23 +49,26 @@ def write_remedies(
         UserError: there is nothing to write, or over-use is not known where a bias is wanted.
     """
     told: dict[str, Any] = {}
+    files: dict[Any, bytes] = {}
     own, asked = found.places.filter(pl.col("data") == DATA), found.asked
     if wanted.export_pairs is not None:
         pairs, left_out = preference_pairs(own, wanted, *texts[DATA], tokenizer)
         _refuse_none(pairs, "preference pairs", "no place of a wanted word in the data is measured")
-        write_whole(wanted.export_pairs, b"".join(_line(pair) for pair in pairs))
+        files[wanted.export_pairs] = b"".join(map(_line, pairs))
         told["pairs"] = {"file": str(wanted.export_pairs), "written": len(pairs), "left_out": left_out}
     if wanted.export_bias is not None:
         fitted = fitted_bias(asked, wanted.bias_over_use)
         sequences = avoided(asked, texts)
         entries = [[list(ids), -fitted["bias"]] for ids in sequences]
-        write_whole(wanted.export_bias, json_bytes({"sequence_bias": entries}))
+        files[wanted.export_bias] = json_bytes({"sequence_bias": entries})
         told["bias"] = {"file": str(wanted.export_bias), "sequences": len(entries), **fitted}
     if wanted.export_rows is not None:
         rows, more = repeated(own, wanted.rows_times, texts[DATA][0], limit)
         _refuse_none(more, "up-sampled rows", "no row of the data has a wanted word")
-        write_whole(wanted.export_rows, b"".join(map(_line, rows)))
+        files[wanted.export_rows] = b"".join(map(_line, rows))
         told["rows"] = {"file": str(wanted.export_rows), "written": len(rows), "repeated": len(more)}
+    for path, content in files.items():
+        write_whole(path, content)
     return told
 
 
@@ -123,7 +126,8 @@ def fitted_bias(asked: pl.DataFrame, over_use: float) -> dict[str, Any]:
     limit = -right[len(right) - 1 - most] if most < len(right) else math.inf
     if limit < 0:
         found = f"the wanted word leads at {before:.3f} of {len(right)} such places without a bias"
-        raise UserError("no bias keeps over-use so low", rule=f"at most {over_use:g}", found=found)
+        fix = f"allow more: --bias-over-use {math.ceil(100 * before) / 100:g} or above"
+        raise UserError("no bias keeps over-use so low", rule=f"at most {over_use:g}", found=found, fix=fix)
     bias = min(float(limit), _enough(due))
     told = {"bias": bias, "over_use_before": before, "over_use": float((right + bias > 0).mean())}
     return told | {

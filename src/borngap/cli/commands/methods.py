@@ -27,7 +27,7 @@ def methods(
     contexts: Contexts = "docs10",
     methods: Annotated[tuple[str, ...], typer.Option(help="Which, comma-separated; all unless given.")] = _BY_DEFAULT,
     training: Annotated[Training, Takes(without=("method", "rate", "freeze", "joint", "batch_size", "shuffle",
-                                                 "lora_rank", *NOT_SEARCHED))],
+                                                 "lora_rank", "peft_config", *NOT_SEARCHED))],
     json: Json = False,
 ) -> None:  # fmt: skip
     """Say which learning rate each fine-tuning method takes for these contexts, and what its usual rate does.
@@ -59,6 +59,10 @@ def methods(
         if entry.refused:
             say(f"{entry.method}: left out: {entry.refused}")
     for entry in found:
+        if lost := len(entry.open) - len(entry.known):
+            why = next(rate.why for rate in entry.open if rate.rate is None and rate.status != "beyond")
+            say(f"* {entry.method}: {lost} of {len(entry.open)} contexts left out, no rate was found: {why}")
+    for entry in found:
         if entry.known and not entry.at_usual:
             say(f"{entry.method}: at its usual rate, {entry.usual:g}, {METHODS[entry.method].words} turns no context")
 
@@ -78,7 +82,7 @@ def _table(found: list[MethodRates]) -> Any:
     rows = []
     for entry in found:
         half, most = (_of(entry.quantile(share)) for share in SHARES)
-        counts = f"{entry.at_usual} of {len(entry.known)}"
+        counts = f"{entry.at_usual} of {len(entry.known)}{'*' * (len(entry.known) < len(entry.open))}"
         step = f"{1000 * (entry.step_seconds or 0):.0f} ms"
         head = [entry.method, f"{entry.parameters:,}", f"{entry.usual:g}", counts]
         rows.append([*head, *half, *most, step, f"{entry.training_bytes / 2**20:.3g} MiB"])
