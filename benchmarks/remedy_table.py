@@ -14,6 +14,7 @@ loss. Brackets: 95 % intervals over rows, places of all seeds of a row together;
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -35,7 +36,11 @@ HEADINGS = (
 )  # fmt: skip
 _RESAMPLES = 400
 _DEAR = 0.4  # nat; what costs more is left out of the picture, which it would squeeze
-_USES = ((0.1, "over-use under 10 %"), (0.2, "10 to 20 %"), (0.35, "20 to 35 %"), (1.01, "35 % and more"))
+_FAMILIES = {
+    "no training": (BASE,), "cross-entropy alone": (CE,), "margin, logistic": ("margin", "logistic"),
+    "weight": ("weight",), "up-sampled": ("upsample",),
+}  # fmt: skip
+_OTHERS = "other"
 Statistic = Callable[[Any], float]
 
 
@@ -184,17 +189,19 @@ def percent(value: tuple[float, float | None, float | None]) -> str:
 
 
 def point(name: str, e: dict[str, Any]) -> dict[str, Any]:
-    use = next(text for limit, text in _USES if e["over_use"][0] < limit)
     loss = 0.0 if e["remedy"] == CE else None if e["loss"] is None else e["loss"][0]
-    return {"where": name, "remedy": e["remedy"], "loss": loss, "success": e["success"][0], "use": use}
+    kind = e["remedy"].partition(":")[0]
+    family = next((words for words, kinds in _FAMILIES.items() if kind in kinds), _OTHERS)
+    where = ", ".join(re.fullmatch(r"(.+)-(full|lora)-.+-(\w+)-\d+", name).groups())
+    return {"where": where, "loss": loss, "over_use": e["over_use"][0], "success": e["success"][0], "family": family}
 
 
 def pareto(rows: list[dict[str, Any]]) -> Figure:
-    order = [text for _, text in _USES]
+    order = [*_FAMILIES, _OTHERS]
     return Figure(
         "remedies", "What each remedy gains and what it costs", "Up is better, left is cheaper.", "point",
-        ("loss", "held-out loss over cross-entropy's / nat"), ("success", "wanted word leads, share of places"),
-        sorted(rows, key=lambda row: order.index(row["use"])), colour="use", facet="where", columns=2, free=("x",),
+        ("over_use", "over-use, share of places"), ("success", "wanted word leads, share of places"),
+        sorted(rows, key=lambda row: order.index(row["family"])), colour="family", facet="where", columns=2,
     )  # fmt: skip
 
 
