@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from tests.tiny import tiny
 
 from borngap.data.rows import of_objects
@@ -18,7 +19,7 @@ from borngap.pilot.design import Design, design, look_tokens, shortened
 from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps, stretches
 from borngap.pilot.estimates import foretell
 from borngap.pilot.plan import run_plan
-from borngap.pilot.rows import run_data
+from borngap.pilot.rows import run_data, taught
 from borngap.pilot.run import Trainee, remember, token_loss
 from borngap.pilot.settings import Piloting
 from borngap.schedule import SCHEDULES
@@ -73,6 +74,27 @@ def test_a_pilot_with_a_span_of_one_is_the_run(tokenizer, tmp_path, method, opti
     assert not all(torch.equal(value, after[name]) for name, value in before.items())
     trainee.restore()
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_under_lora_plus_a_pilot_has_the_rates_of_pefts_own_optimiser(tokenizer, decay):
+    training = Training(method="lora+", rate=3e-3, steps=6, batch_size=4, weight_decay=decay)
+    plan = planned(tokenizer, training, order="sequential")
+    pilot = pilot_steps(plan, 6, 1.0, counts_of(plan, [5]), 0)
+    ours, hosts = (make_trainable(still(tokenizer), training)[0] for _ in range(2))
+    Trainee(ours).train(plan, pilot, 0)
+    optimiser = create_loraplus_optimizer(
+        hosts, torch.optim.AdamW, lr=training.rate, loraplus_lr_ratio=16.0, loraplus_weight_decay=decay, fused=True
+    )
+    assert set(pilot.rates) == {training.rate}
+    for indices in pilot.rows:
+        rows = [plan.rows[i] for i in indices]
+        (token_loss(hosts, rows) / sum(map(taught, rows))).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    found, expected = weights(ours), weights(hosts)
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_accumulated_batches_are_one_step(tokenizer):

@@ -18,7 +18,8 @@ from borngap.data.tokenised import Tokens
 from borngap.pilot.draw import PilotSteps
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.rows import model_inputs, taught
-from borngap.train.optimiser import adamw, descend
+from borngap.train.methods import rate_factor
+from borngap.train.optimiser import adamw, descend, grouped
 from borngap.training import Training
 
 # what transformers' Trainer keeps from weight decay
@@ -117,15 +118,19 @@ class Trainee:
             self.model.train(before)
 
     def _optimiser(self, training: Training, span: float) -> torch.optim.AdamW:
-        betas = (training.beta1**span, training.beta2**span)
-        if not training.weight_decay:
-            return adamw([p for _, p in self._named], 0.0, betas, training.eps, 0.0)
-        kept = {id(p) for m in self.model.modules() if isinstance(m, torch.nn.LayerNorm) for p in m.parameters()}
-        kept |= {id(p) for name, p in self._named if _UNDECAYED.search(name.lower())}
-        sides = [[p for _, p in self._named if (id(p) in kept) == without] for without in (False, True)]
-        decays = (training.weight_decay, 0.0)
-        groups = [{"params": own, "weight_decay": w} for own, w in zip(sides, decays, strict=True) if own]
-        return adamw(groups, 0.0, betas, training.eps, 0.0)
+        kept = self._undecayed() if training.weight_decay else set()
+        groups = []
+        for decay, without in ((training.weight_decay, False), (0.0, True)):
+            own = {name: p for name, p in self._named if (id(p) in kept) == without}
+            alike = grouped(list(own.values()), [rate_factor(name, training) for name in own])
+            groups += [group | {"weight_decay": decay} for group in alike]
+        return adamw(groups, 0.0, (training.beta1**span, training.beta2**span), training.eps, 0.0)
+
+    def _undecayed(self) -> set[int]:
+        """What Trainer keeps from weight decay, by identity."""
+        norms = (m for m in self.model.modules() if isinstance(m, torch.nn.LayerNorm))
+        named = {id(p) for name, p in self._named if _UNDECAYED.search(name.lower())}
+        return named | {id(p) for norm in norms for p in norm.parameters()}
 
     def _step(self, optimiser: torch.optim.Optimizer, plan: StepPlan, rows: Sequence[Tokens], rate: float) -> float:
         """One update, in parts of the run's own batch size; return the mean loss of a token."""
