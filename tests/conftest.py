@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers, and tables would be fitted to it
@@ -52,3 +54,18 @@ def tokenizer():
     )
     bpe.train_from_iterator([PROSE], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run borngap with arguments; return (exit code, standard output, standard error)."""
+    from borngap.cli import main
+
+    def call(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["borngap", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capsys.readouterr())
+
+    return call

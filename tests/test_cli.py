@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -14,7 +13,6 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from borngap.cli import main
 from borngap.context import Context, write_contexts
 from borngap.model.load import load
 from borngap.observables.catalogue import OBSERVABLES
@@ -22,20 +20,6 @@ from borngap.zoo import bundled_path
 
 MODEL = "docs-gpt2-s"
 SHAPE = ["prompt", "gold", "rival", "gold_id", "rival_id", "relation", *OBSERVABLES, "fragment", "notes"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run borngap with arguments; return (exit code, standard output, standard error)."""
-
-    def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["borngap", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

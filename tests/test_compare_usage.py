@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from tests.browser import chromium, needs_browser
 from tests.fits import faults
-from tests.test_cli import run  # noqa: F401
 from tests.test_report_scan import HOSTILE, make_scan
 from tests.test_terms import PAIRS, asked, constant
 
@@ -293,7 +292,7 @@ def test_the_report_of_a_terms_folder(both, tmp_path):
     assert "He felt" not in made.without_text().html
 
 
-def test_on_the_command_line(run, both, scans, tmp_path):  # noqa: F811
+def test_on_the_command_line(run, both, scans, tmp_path):
     code, out, _ = run("compare", *map(str, both))
     assert code == 0
     assert "The wanted word leads at 80 % of 5 places" in out

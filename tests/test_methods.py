@@ -1,9 +1,7 @@
 """Every fine-tuning method: as Trainer and PEFT do it, stacked as alone, its critical rates, and what is refused."""
 
 import copy
-import io
 import json
-import sys
 
 import peft
 import pytest
@@ -14,7 +12,6 @@ from tests.hosts import CONTEXTS, example, last_logits, trainer
 from transformers import set_seed
 
 import borngap
-from borngap.cli import main
 from borngap.context import read_contexts
 from borngap.critical.ofmethods import MethodRates
 from borngap.critical.record import CriticalRate
@@ -51,20 +48,6 @@ ADDED = [name for name in NAMES if name not in {*WHOLE, "peft"}]
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run borngap with arguments; return (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["borngap", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 def model_for(method):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 from tests.runs import make_run, make_sweep
@@ -35,20 +34,6 @@ def test_a_comparison_has_charts_with_a_line_a_run(run, tmp_path, folder):
     assert "var(" not in svg
     code, out, _ = run("compare", folder, other, "--charts", tmp_path / "again")
     assert (code, out) == (0, "")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run borngap with arguments; return (exit code, standard output, standard error)."""
-    from borngap.cli import main
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["borngap", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 def test_the_command_writes_each_format(run, folder, tmp_path):

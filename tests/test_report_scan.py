@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 from tests.browser import chromium, needs_browser
 from tests.fits import faults
-from tests.test_cli import run  # noqa: F401
 
 from borngap.errors import UserError
 from borngap.report.charts.labels import ROOM, placed
@@ -273,7 +272,7 @@ def test_charts_are_written(tmp_path, report):
     assert files[3].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_writes_the_page_into_the_folder_and_goes_on_there(run, tmp_path):  # noqa: F811
+def test_the_command_writes_the_page_into_the_folder_and_goes_on_there(run, tmp_path):
     data, out = tmp_path / "data.jsonl", tmp_path / "scan"
     data.write_text('{"text": "If the argument is missing, the method raises an exception."}\n' * 3)
     command = ("scan", str(data), "-m", "docs-gpt2-s", "--out", str(out))

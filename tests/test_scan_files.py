@@ -13,7 +13,7 @@ import time
 import pandas as pd
 import pytest
 from backports import zstd
-from tests.test_cli import fails, run  # noqa: F401 - a fixture
+from tests.test_cli import fails
 
 from borngap.data import jsonfile
 from borngap.data.recognise import layout_of
@@ -212,7 +212,7 @@ def test_lines_of_white_space_are_no_records(tmp_path):
     assert (bad.error, bad.where) == ("1 fields, but 2 headings", "a.csv, line 5")
 
 
-def test_a_gate_does_not_pass_on_rows_that_were_not_read(run, tmp_path):  # noqa: F811
+def test_a_gate_does_not_pass_on_rows_that_were_not_read(run, tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text('{"text": "Return the list of all values."}\nnot json\n')
     code, _, _ = run("scan", str(path), "-m", "docs-gpt2-s")

@@ -9,7 +9,7 @@ import weakref
 import polars as pl
 import pytest
 from datasets import Dataset
-from tests.test_cli import fails, run  # noqa: F401 - a fixture
+from tests.test_cli import fails
 
 from borngap.data import jsonfile
 from borngap.data import rows as module
@@ -201,7 +201,7 @@ def data(tmp_path):
     return write(tmp_path / "data.jsonl", [{"text": text} for text in TEXTS * 3])
 
 
-def test_command(run, data, tmp_path):  # noqa: F811
+def test_command(run, data, tmp_path):
     out = tmp_path / "scan"
     code, shown, err = run("scan", str(data), "-m", MODEL, "--out", str(out), "--export-contexts", "3", "--limit", "11")
     assert (code, err) == (0, "")
@@ -239,7 +239,7 @@ def test_command(run, data, tmp_path):  # noqa: F811
     assert all(row["logit_gap"] <= 0 for row in json.loads(shown)["observations"])
 
 
-def test_command_names_bad_input(run, tmp_path, data):  # noqa: F811
+def test_command_names_bad_input(run, tmp_path, data):
     def bad(name, content=b"", *options):
         path = tmp_path / name
         path.write_bytes(content)
@@ -266,7 +266,7 @@ def test_command_names_bad_input(run, tmp_path, data):  # noqa: F811
     fails(run("scan", str(data), "-m", MODEL, "--out", str(folder)), "holds other files")
 
 
-def test_command_counts_malformed_rows(run, tmp_path):  # noqa: F811
+def test_command_counts_malformed_rows(run, tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text('{"text": "Return the list of all values."}\n{"text": 5}\nnot json\n{"text": "Raise an error."}\n')
     code, shown, _ = run("scan", str(path), "-m", MODEL)

@@ -15,7 +15,6 @@ import torch
 from tests import killed
 from tests.hosts import CONTEXTS, TIED
 from tests.runs import make_run, make_sweep
-from tests.test_cli import run  # noqa: F401
 from tests.test_report_scan import make_scan
 
 import borngap
@@ -123,7 +122,7 @@ def test_a_tracked_run_that_is_killed_goes_on_and_is_complete(tmp_path):
     "reproduce --quick --models docs-gpt2-s --out", "report {run} --no-geometry --out",
     "report {run} --no-geometry --charts",
 ])  # fmt: skip
-def test_a_place_that_cannot_be_written_is_one_clear_error(command, run, tmp_path):  # noqa: F811
+def test_a_place_that_cannot_be_written_is_one_clear_error(command, run, tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text('{"text": "The function returns a list."}\n')
     words = command.format(data=data, run=make_run(tmp_path / "run", ("resolved",))).split()

@@ -20,7 +20,7 @@ class Facts:
         rate: learning rate that is usual for it, with AdamW.
         source: whose rate that is.
         largest: largest rate that a search for critical rates goes to.
-        rank: rank of its adapters, or width of its bottleneck, unless given; 0 where there is none.
+        rank: rank of its adapters, or width of its bottleneck, unless given; no matter where there is none.
         drawn: whether seeds play a part: its initial weights are drawn.
         layers: whether it adapts layers that are chosen by name.
     """
@@ -29,7 +29,7 @@ class Facts:
     rate: float
     source: str
     largest: float
-    rank: int = 0
+    rank: int = 8
     drawn: bool = False
     layers: bool = False
 
@@ -38,11 +38,11 @@ _PAPER, _COMPARISON = "arXiv 2606.07559", "PEFT's method comparison (MetaMathQA)
 METHODS: dict[Method, Facts] = {
     "full": Facts("full fine-tuning", 2e-5, _PAPER, 1e-2),
     "readout-only": Facts("training of the readout alone", 2e-5, _PAPER, 1e-1),
-    "lora": Facts("LoRA", 1e-4, _PAPER, 1e-1, 8, drawn=True, layers=True),
-    "rslora": Facts("rank-stabilised LoRA", 1e-4, _COMPARISON, 1e-1, 8, drawn=True, layers=True),
-    "dora": Facts("DoRA", 1e-4, _COMPARISON, 1e-1, 8, drawn=True, layers=True),
-    "lora+": Facts("LoRA+", 1e-4, "as LoRA, which it speeds up", 1e-1, 8, drawn=True, layers=True),
-    "pissa": Facts("PiSSA", 1e-4, "as LoRA, whose start it changes", 1e-1, 8, layers=True),
+    "lora": Facts("LoRA", 1e-4, _PAPER, 1e-1, drawn=True, layers=True),
+    "rslora": Facts("rank-stabilised LoRA", 1e-4, _COMPARISON, 1e-1, drawn=True, layers=True),
+    "dora": Facts("DoRA", 1e-4, _COMPARISON, 1e-1, drawn=True, layers=True),
+    "lora+": Facts("LoRA+", 1e-4, "as LoRA, which it speeds up", 1e-1, drawn=True, layers=True),
+    "pissa": Facts("PiSSA", 1e-4, "as LoRA, whose start it changes", 1e-1, layers=True),
     "vera": Facts("VeRA", 1e-4, _COMPARISON, 1.0, 256, layers=True),
     "ia3": Facts("IA3", 1e-4, _COMPARISON, 1.0, layers=True),
     "oft": Facts("OFT", 1e-4, _COMPARISON, 1e-1, 32, layers=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -116,7 +116,7 @@ class Training:
         if self.rate is None:
             object.__setattr__(self, "rate", METHODS[self.method].rate)
         if self.lora_rank is None:
-            object.__setattr__(self, "lora_rank", METHODS[self.method].rank or METHODS["lora"].rank)
+            object.__setattr__(self, "lora_rank", METHODS[self.method].rank)
         for name, (rule, holds) in _RANGES.items():
             if not holds(getattr(self, name)):
                 raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
@@ -141,6 +141,12 @@ class Training:
     def to_json(self) -> dict[str, Any]:
         """Return all settings, JSON-ready; without a loss on rivals they are what they were before there was one."""
         return {name: v for name, v in asdict(self).items() if name != "rival_loss" or v != NO_RIVAL_LOSS}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Training:
+        """Return the settings that ``to_json`` wrote, whose lists are tuples again."""
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+        return cls(**settings)
 
     @property
     def scope(self) -> str:

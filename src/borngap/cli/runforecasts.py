@@ -12,7 +12,7 @@ from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say
 from borngap.errors import UserError
 from borngap.methods import Method
-from borngap.pilot.settings import Piloting
+from borngap.pilot.settings import Piloting, leads_at_half
 from borngap.rates import read_passes, read_rates
 from borngap.report.text import MISSING
 from borngap.shown import visible
@@ -21,7 +21,6 @@ from borngap.training import Training
 if TYPE_CHECKING:
     from borngap.pilot.wholerun import RunProgress
 
-_HALF = 0.5
 _TERMS, _PLACES = 40, 5  # rows of the table, places of each kind
 _KINDS = {
     "flips": "will come ahead",
@@ -301,7 +300,7 @@ def _terms(terms: list[dict[str, Any]], *, several: bool) -> None:
 
 
 def _half_from(entry: Mapping[str, Any]) -> str:
-    return "before" if (entry["ahead_before"] or 0) >= _HALF else _rate(entry["half_at"])
+    return "before" if leads_at_half(entry["ahead_before"]) else _rate(entry["half_at"])
 
 
 def _places(places: list[dict[str, Any]]) -> Iterator[str]:

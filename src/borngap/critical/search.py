@@ -230,14 +230,14 @@ class Searcher:
         )
 
     def _by_collocation(self, index: int) -> CriticalRate:
-        settings = self.training
-        reason = None
+        settings, reason = self.training, ""
         if settings.joint and settings.batch_size < len(self.contexts):
             reason = "batches smaller than the set: use --by dose or bisect"
         if settings.weight_decay and set(self.tuner.factors.values()) != {1.0}:
             reason = "weight decay at two rates: use --by dose or bisect"
-        refused = CriticalRate(None, None, None, "abstained", "collocation", reason or "")
-        return self.collocate(index)[0] if reason is None else refused
+        if reason:
+            return CriticalRate(None, None, None, "abstained", "collocation", reason)
+        return self.collocate(index)[0]
 
     def _by_sign(self, index: int, segments: int) -> CriticalRate:
         before, by = self.land.spent.copy(), _SIGN_PATHS[segments]

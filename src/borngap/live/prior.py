@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,7 +71,7 @@ class Prior:
                 of any target.
         """
         found, rate = read_forecast(folder), run.rate
-        _check_plan(folder, Training(**_settings(found.summary["run"]["training"])), run)
+        _check_plan(folder, Training.from_json(found.summary["run"]["training"]), run)
         longest = pl.col("epochs").fill_null(0) == pl.col("epochs").fill_null(0).max()
         self._places = found.places.filter(longest & pl.col("forecast_gap").is_not_null())
         self._keys = [_key(target, tokenizer) for target in targets]
@@ -142,11 +142,6 @@ class Prior:
         found = [exact.get(key) or pairs.get(key[:2]) or (np.nan, np.nan) for key in self._keys]
         changes, deviations = np.array(found, dtype=np.float64).reshape(-1, 2).T
         return Told(changes, deviations)
-
-
-def _settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
 
 
 def _check_plan(folder: str | Path, foretold: Training, run: HostRun) -> None:

@@ -260,7 +260,7 @@ def _by_use(module: Any, kind: str, active: Sequence[str]) -> _Parts:
 def _used(module: Any, weight: Tensor) -> tuple[Tensor, Tensor | None] | None:
     """Rows, shape (rows, d), and bias of a layer by its own forward; None where it is not linear."""
     rows, width = weight.shape
-    if isinstance(getattr(module, "base_layer", None), nn.Embedding):
+    if isinstance(module.base_layer, nn.Embedding):
         return module(torch.arange(rows, device=weight.device)).to(weight.dtype), None
     start = module(weight.new_zeros(1, width))[0]
     units = torch.eye(width, device=weight.device, dtype=weight.dtype)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from borngap.pilot.estimates import PROSPECTS, PlaceForecasts
+from borngap.pilot.settings import leads_at_half
 from borngap.pilot.spots import Spot
 from borngap.tokens import decoded
 from borngap.words.term import Term
 
 _BETTER = 0.02  # of the orders, that a forecast must have right beyond "nothing changes" to be worth more
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
-_HALF = 0.5
 _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
 
 
@@ -116,17 +116,13 @@ def with_rates(curve: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[str, 
     """
     several = len({entry["rate"] for entry in curve}) > 1
 
-    def half_at(where: Any) -> float | None:
-        for entry in curve if several else ():
-            if any(term["where"] == where and (term["ahead_after"] or 0) >= _HALF for term in entry["terms"]):
-                rate: float = entry["rate"]
-                return rate
-        return None
+    def half_at(term: Mapping[str, Any]) -> float | None:
+        if not several or leads_at_half(term["ahead_before"]):
+            return None
+        alike = ((entry["rate"], own) for entry in curve for own in entry["terms"] if own["where"] == term["where"])
+        return next((rate for rate, own in alike if leads_at_half(own["ahead_after"])), None)
 
-    led = [(term["ahead_before"] or 0) >= _HALF for term in terms]
-    return [
-        dict(t) | {"half_at": None if before else half_at(t["where"])} for t, before in zip(terms, led, strict=True)
-    ]
+    return [dict(term) | {"half_at": half_at(term)} for term in terms]
 
 
 def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:

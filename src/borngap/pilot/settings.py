@@ -10,6 +10,12 @@ from borngap.scanning.reading import InRange, Reading
 
 RowOrder = Literal["shuffled", "sequential"]
 FEWEST_STEPS = 4  # of a pilot
+_HALF = 0.5
+
+
+def leads_at_half(share: float | None) -> bool:
+    """Return whether a word leads at half of its places or more; not where the share is not known."""
+    return share is not None and share >= _HALF
 
 
 @dataclass(frozen=True, kw_only=True)

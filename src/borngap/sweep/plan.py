@@ -84,10 +84,10 @@ class SweepPlan:
     def from_json(cls, plan: Mapping[str, Any]) -> SweepPlan:
         """Return the plan that ``to_json`` wrote."""
         names = [name for name in Training.__dataclass_fields__ if name in plan and name not in _OF_A_RUN]
-        settings: dict[str, Any] = {name: tuple(v) if isinstance(v := plan[name], list) else v for name in names}
+        training = Training.from_json({name: plan[name] for name in names} | {"rate": plan["rates"][0]})
         contexts = tuple(Context(**context) for context in plan["contexts"])
         lists = (tuple(plan[name]) for name in ("rates", "seeds", "notes"))
-        return cls(plan["model"], contexts, Training(**settings | {"rate": plan["rates"][0]}), *lists)
+        return cls(plan["model"], contexts, training, *lists)
 
 
 def plan_sweep(

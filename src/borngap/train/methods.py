@@ -58,7 +58,8 @@ def stripped(model: Any) -> Any:
 def rate_factor(name: str, training: Training) -> float:
     """Return by what a parameter's rate differs from the run's, unit 1: LoRA+ trains the matrices B faster.
 
-    Source: Hayou, Ghosh and Yu, arXiv 2402.12354; the groups are those of PEFT's ``create_loraplus_optimizer``.
+    Source: Hayou, Ghosh and Yu, arXiv 2402.12354; the groups are those of PEFT's ``create_loraplus_optimizer``, but
+    that embeddings have a rate of their own there.
 
     Args:
         name: of the parameter, as the model to train has it.

@@ -28,9 +28,9 @@ def targets_of(model: Any, names: Sequence[str]) -> list[str]:
 
     Args:
         model: a Hugging Face causal LM without adapters.
-        names: ``attention`` (query and value projections, or the layer that holds both), ``mlp`` (the
-            feed-forward layers), ``all-linear`` (all linear
-            layers but the head, as PEFT's own), ``readout`` (the head), or names of layers or ends of their paths.
+        names: ``attention`` (query and value projections, or the layer that holds both), ``mlp`` (the feed-forward
+            layers), ``all-linear`` (all linear layers but the head, as PEFT's own), ``readout`` (the head), or names of
+            layers or ends of their paths.
 
     Returns:
         Paths, in the model's order. A name that stands for no layer is an error, which lists those that there are.

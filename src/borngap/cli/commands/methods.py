@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ def methods(
     loaded = source.load()
     precision = precision_of(loaded.model)
     with Progress("methods", len(chosen) * len(wanted)) as progress:
-        done = iter(range(1, len(chosen) * len(wanted) + 1))
+        done = count(1)
         found = methods_of(loaded, wanted, chosen, training, lambda name, _: progress.show(next(done), what=name))
     if json:
         head = {"schema": 1, "scope": training.scope, "model": source.model, "steps": training.steps}
