@@ -10,9 +10,9 @@ from transformers import TrainerCallback
 
 import borngap
 from borngap.runfolder import read_run
-from borngap.track.averaged import evaluated
 from borngap.track.callback import BornGapCallback
 from borngap.track.tracker import Tracker
+from borngap.train.averaged import evaluated
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
 SCHEDULE_FREE = {"optim": "schedule_free_adamw", "learning_rate": 1e-2, **EVALUATED}

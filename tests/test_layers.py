@@ -21,17 +21,17 @@ SOURCE = Path(borngap.__file__).parent
 CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # from the lowest to the highest: a folder, or a file that lies in none, imports from those before it
 ORDER = (
-    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "rates", "schedule", "data",
-    "words", "observables", "context", "judge", "losses", "training", "files", "folder", "ray", "runfolder", "results",
-    "model", "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "live",
+    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "optimisers", "rates", "schedule",
+    "data", "words", "observables", "context", "judge", "losses", "training", "files", "folder", "ray", "runfolder",
+    "results", "model", "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "live",
     "track", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
 HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
 HOSTED = {"data", "model", "train", "track", "zoo"}
 LIGHT = (
-    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "rates", "schedule", "words",
-    "observables", "context",
+    "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "optimisers", "rates", "schedule",
+    "words", "observables", "context",
 )  # fmt: skip
 # a command is named as what it runs, and the parts of the paper have one interface
 SAME_NAMES = ("cli.commands.", "experiments.parts.")

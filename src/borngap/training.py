@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
 from borngap.losses.form import NO_RIVAL_LOSS, LossForm, read_form
 from borngap.methods import METHODS, NAMES, Method
+from borngap.optimisers import FACTS_OF, OPTIMISERS, TUNED, Optimiser
 from borngap.rates import RULE, is_rate
 from borngap.schedule import SCHEDULES, Schedule, factors
 
@@ -44,10 +45,12 @@ class Training:
         rate_ratio: LoRA+: rate of the matrices B over that of the matrices A.
         virtual_tokens: length of the prompt or prefix that is tuned.
         peft_config: of ``peft``: a PEFT configuration, ``adapter_config.json`` or the folder that holds it.
-        beta1: AdamW's decay of the mean gradient.
-        beta2: AdamW's decay of the mean squared gradient.
-        eps: AdamW's epsilon.
-        weight_decay: AdamW's decoupled weight decay.
+        optimizer: what updates the weights: AdamW unless given; critical rates under others are found by real runs,
+            and usual rates are AdamW's (docs/methods.md#optimisers).
+        beta1: decay of the mean gradient; SGD's momentum.
+        beta2: decay of the mean squared gradient; Lion's of its mean gradient.
+        eps: what is added to the root of the mean squared gradient.
+        weight_decay: decoupled from the gradient as AdamW has it; SGD adds it to the gradient.
         schedule: ``constant``, or a fall of the rate to 0 over the run: ``linear``, ``cosine``.
         warmup: steps of linear warm-up.
         clip: largest global gradient norm; 0 for no clipping.
@@ -85,6 +88,7 @@ class Training:
     rate_ratio: float = 16.0
     virtual_tokens: int = 20
     peft_config: str | None = None
+    optimizer: Optimiser = "adamw"
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -122,6 +126,7 @@ class Training:
                 raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
         read_form(self.rival_loss)
         self._check_parts()
+        self._check_optimizer()
 
     @property
     def learning_rate(self) -> float:
@@ -134,19 +139,36 @@ class Training:
         return METHODS[self.method].rank if self.lora_rank is None else self.lora_rank
 
     @property
+    def averages(self) -> bool:
+        """Whether a mean of the weights is evaluated, not those that are trained."""
+        return self.optimizer == "schedule_free_adamw"
+
+    @property
     def added(self) -> LossForm | None:
         """What is added to the cross-entropy, None where nothing is."""
         return read_form(self.rival_loss)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all settings, JSON-ready; without a loss on rivals they are what they were before there was one."""
-        return {name: v for name, v in asdict(self).items() if name != "rival_loss" or v != NO_RIVAL_LOSS}
+        """Return all settings, JSON-ready; those that came later are left out at their defaults."""
+        return {name: v for name, v in asdict(self).items() if _LATER.get(name, ...) != v}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Training:
         """Return the settings that ``to_json`` wrote, whose lists are tuples again."""
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
         return cls(**settings)
+
+    def under(self, method: Method, rate: float | None = None, rank: int | None = None) -> Training:
+        """Return the settings for another method: rate and rank its usual ones unless given, nothing of others kept.
+
+        Args:
+            method: which.
+            rate: learning rate.
+            rank: of its adapters.
+        """
+        plain = {name: getattr(Training, name) for name, methods in _OWN.items() if method not in methods}
+        freeze = self.freeze if method == "full" else ()
+        return replace(self, method=method, rate=rate, lora_rank=rank, freeze=freeze, **plain)
 
     @property
     def scope(self) -> str:
@@ -170,15 +192,34 @@ class Training:
             raise UserError(f"{self.method} trains no parts that could be frozen", found=self.freeze, fix=fix)
         if (self.method == "peft") != (self.peft_config is not None):
             raise UserError("method and PEFT configuration do not go together", rule="--method peft --peft-config FILE")
+        for name, methods in _OWN.items():
+            if self.method not in methods and getattr(self, name) != getattr(Training, name):
+                what, fix = f"{self.method} has no {name.replace('_', ' ')}", f"leave --{name.replace('_', '-')} out"
+                raise UserError(what, rule=f"--method {' or '.join(methods)}", found=getattr(self, name), fix=fix)
         if self.lora_dropout and not self.dropout:
             raise UserError("dropout is off", rule="LoRA's dropout goes with dropout on", fix="add --dropout")
         if self.shuffle is not None and not self.joint:
             raise UserError("an order needs several contexts", rule="a shuffle seed goes with joint training")
 
+    def _check_optimizer(self) -> None:
+        facts = FACTS_OF[self.optimizer]
+        for name in TUNED:
+            if name not in facts.settings and getattr(self, name) != getattr(Training, name):
+                fix = f"leave --{name} out, or use another --optimizer"
+                raise UserError(f"{facts.words} has no {name}", found=getattr(self, name), fix=fix)
+        if self.averages and self.schedule != "constant":
+            rule = "--schedule constant; --warmup is possible"
+            raise UserError("schedule-free AdamW has no schedule", rule=rule, found=self.schedule)
 
+
+# what came after the first stored folders, by its default
+_LATER: dict[str, Any] = {"rival_loss": NO_RIVAL_LOSS, "optimizer": "adamw"}
+# settings of single methods, which others would ignore
+_OWN: dict[str, tuple[Method, ...]] = {"virtual_tokens": ("prompt", "prefix"), "rate_ratio": ("lora+",)}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": NAMES,
     "schedule": SCHEDULES,
+    "optimizer": OPTIMISERS,
     "stop": get_args(Stop),
     "forward": get_args(Forward),
     "geometry": KINDS,

@@ -28,7 +28,7 @@ HELP_PANELS: dict[str, tuple[str, ...]] = {
                  "no_lora"),
     "LoRA and others": ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "rate_ratio", "virtual_tokens",
                         "peft_config"),
-    "Optimiser and schedule": ("schedule", "warmup", "clip", "weight_decay", "beta1", "beta2", "eps"),
+    "Optimiser and schedule": ("optimizer", "schedule", "warmup", "clip", "weight_decay", "beta1", "beta2", "eps"),
     "Rivals": ("relations", "thesaurus", "find_by", "percentile", "min_overlap", "pairs", "bulk_pairs"),
     "Rows": ("text_field", "prompt_field", "completion_field", "messages_field", "allowed_field", "split", "loss",
              "max_length", "window", "strict", "chunk"),

@@ -169,7 +169,7 @@ def _each(
         if told and rates:
             raise UserError("a method has a rate of its own beside --lrs", rule="either of both", found=given.methods)
         chosen = _rate_of(part, rate) if told else standard
-        own = replace(training, method=cast("Method", name), rate=chosen, lora_rank=rank)
+        own = training.under(cast("Method", name), chosen, rank)
         found.append((own, None if given.out is None else given.out / name))
     names = [own.method for own, _ in found]
     if len(set(names)) < len(names) or len(names) < 2:

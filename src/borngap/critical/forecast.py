@@ -206,8 +206,10 @@ def _look_ahead(searcher: Searcher, on_context: Callable[[int], None], before: i
 
 
 def _planned(searcher: Searcher, index: int) -> End | None:
-    """Solve the planned run on a coarse grid; None if sweeps do not settle."""
+    """Solve the planned run on a coarse grid; None if sweeps do not settle, or AdamW is not what updates."""
     training = searcher.training
+    if training.optimizer != "adamw":
+        return None
     course = Course(searcher.land, index, training.criterion, 2 * pieces_for(training.method))
     while True:
         path = _settled(course, training.learning_rate)
@@ -256,13 +258,13 @@ def _under_lora(
     if training.method not in WHOLE:
         return None
     plain = unwrapped(searcher, loaded)
-    settings = replace(training, method="lora", rate=METHODS["lora"].rate, freeze=())
+    settings = training.under("lora", rank=training.lora_rank)
     try:
         again = Searcher(plain, contexts, settings, limit=limit)
     except UserError as error:  # the plan itself stands without it
         left_out = CriticalRate(None, None, None, "abstained", "collocation", f"{error.what} ({error.found})")
         return [left_out] * len(contexts)
-    found = [entry.critical for entry in again.search("collocation")]
+    found = [entry.critical for entry in again.search()]
     unwrapped(again, plain)
     return found
 

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -118,7 +118,7 @@ def methods_of(
     """
     found = []
     for method in methods:
-        settings = replace(training, method=method, rate=None, lora_rank=None, freeze=())
+        settings = training.under(method)
         entry, loaded = _one(loaded, contexts, settings, partial(on_context, METHODS[method].words))
         found.append(entry)
     if all(entry.refused for entry in found):

@@ -14,6 +14,7 @@ RateStatus = Literal["ok", "pre-resolved", "beyond", "abstained", "diverged"]
 Prospect = Literal["will resolve", "at risk", "will fail", "pre-resolved", "unknown"]
 By = Literal["collocation", "path", "ray", "dose", "bisect", "grid", "class-mean"]
 WAYS: tuple[By, ...] = get_args(By)
+SOLVED: tuple[By, ...] = ("collocation", "path", "ray", "class-mean")  # without a run, for AdamW alone
 
 ROUNDED = 0.01
 _CLASS_FIELDS = {"A": 1.70, "B": 10.0}

@@ -16,14 +16,16 @@ from borngap.critical.brackets import WIDTH, bisection, found, grid_search
 from borngap.critical.calibration import around, collocation_half_width, half_width
 from borngap.critical.collocation import solve
 from borngap.critical.course import Course, pieces_for
+from borngap.critical.dose import by_dose, first_step
 from borngap.critical.landscape import Landscape, Spent
-from borngap.critical.record import WAYS, By, CriticalRate, RateStatus, class_mean, extrapolated
+from borngap.critical.record import SOLVED, WAYS, By, CriticalRate, RateStatus, class_mean
 from borngap.critical.signpath import SEGMENTS, critical_dose
 from borngap.critical.trials import Trials
 from borngap.errors import UserError
 from borngap.methods import METHODS
 from borngap.model.load import Loaded
 from borngap.model.readout import geometry_of
+from borngap.optimisers import FACTS_OF
 from borngap.rates import check_rate
 from borngap.schedule import check_dose, share_of
 from borngap.train.finetune import FineTune
@@ -31,8 +33,6 @@ from borngap.train.methods import stripped
 from borngap.training import Training
 
 _STANDARD_STEPS = 50
-_FIRST_DOSE = 20.0
-_AIM = 0.95
 _SIGN_PATHS: dict[int, By] = {1: "ray", SEGMENTS: "path"}
 
 
@@ -83,11 +83,12 @@ class Searcher:
         if training.dropout:
             raise UserError("no rate is the smallest under dropout", rule="dropout is random", fix="leave dropout off")
         check_dose(training.factors)
-        self.limit = METHODS[training.method].largest if limit is None else limit
-        check_rate(self.limit, "the largest rate")
         self.training, self.name = training, loaded.name
         self.tuner = FineTune(loaded, contexts, training)
         self.land = Landscape(self.tuner)
+        self._scale = first_step(self.land)
+        self.limit = METHODS[training.method].largest * self._scale if limit is None else limit
+        check_rate(self.limit, "the largest rate")
         self._class: str | None = None
         self.solved: list[float] = []
         self._geometry = geometry_of(self.tuner.model, training.geometry, self.tuner.tokenizer)
@@ -105,14 +106,14 @@ class Searcher:
 
     def search(
         self,
-        by: By = "collocation",
+        by: By | None = None,
         rates: Sequence[float] | None = None,
         on_context: Callable[[int], None] = lambda _: None,
     ) -> list[ContextRate]:
         """Find the critical rate of every context.
 
         Args:
-            by: the way.
+            by: the way; the settings' usual one unless given.
             rates: of ``grid``; six a decade up to the largest rate unless given.
             on_context: called with the number of contexts done.
 
@@ -120,10 +121,14 @@ class Searcher:
             One entry a context, in order.
 
         Raises:
-            UserError: the way is unknown, or the rates are not positive and increasing.
+            UserError: the way is unknown or not the optimiser's, or the rates are not positive and increasing.
         """
+        by = by or usual_way(self.training)
         if by not in WAYS:
             raise UserError("unknown way to find a critical rate", rule=f"one of {', '.join(WAYS)}", found=by)
+        if by in SOLVED and self.training.optimizer != "adamw":
+            found, fix = FACTS_OF[self.training.optimizer].words, "use --by bisect, dose or grid, or leave --by out"
+            raise UserError(f"--by {by} follows AdamW's updates alone", found=found, fix=fix)
         if rates is not None and by != "grid":
             raise UserError("rates are given", rule="only a grid takes them", found=by, fix="use --by grid")
         results: dict[int, CriticalRate] = {}
@@ -182,7 +187,8 @@ class Searcher:
     @property
     def start(self) -> float:
         """The rate at which a search begins that knows nothing yet."""
-        return min(self.limit, METHODS[self.training.method].rate * _STANDARD_STEPS / sum(self.training.factors))
+        usual = METHODS[self.training.method].rate * self._scale
+        return min(self.limit, usual * _STANDARD_STEPS / sum(self.training.factors))
 
     def _ways(
         self, by: By, waiting: Sequence[int], rates: Sequence[float] | None
@@ -219,7 +225,8 @@ class Searcher:
         Returns:
             The rate; ``by`` says which way it was found.
         """
-        known = self._resolved(index, "collocation") or self._by_collocation(index)
+        usual = usual_way(self.training)
+        known = self._resolved(index, usual) or self._by_collocation(index)
         if known.status not in {"abstained", "diverged"}:
             return known
         ((_, searched),) = self.by_runs("bisect", [index], None)
@@ -231,6 +238,8 @@ class Searcher:
 
     def _by_collocation(self, index: int) -> CriticalRate:
         settings, reason = self.training, ""
+        if settings.optimizer != "adamw":
+            reason = f"it solves AdamW's updates alone, not those of {FACTS_OF[settings.optimizer].words}"
         if settings.joint and settings.batch_size < len(self.contexts):
             reason = "batches smaller than the set: use --by dose or bisect"
         if settings.weight_decay and set(self.tuner.factors.values()) != {1.0}:
@@ -250,31 +259,8 @@ class Searcher:
         return self._booked(CriticalRate(dose / total, low, high, "ok", by), before)
 
     def _by_dose(self, index: int) -> CriticalRate:
-        before, budget = self.land.spent.copy(), self.training.steps
-        trials = Trials(self.land, self.training.criterion, self.training.seed)
-        rate = min(self.limit, _FIRST_DOSE * self.start)
-        time = trials.run(index, rate, budget)
-        if time is None or math.isnan(time):
-            return self._booked(self._unmet(rate, time), before)
-        estimate = rate * self.share(time)
-        used = self.land.spent.since(before).optimizer_steps
-        left = budget - used
-        if time < budget / 2 and left > used:
-            # a second run, slow enough to use the rest of the budget
-            second = min(estimate / self.share(_AIM * left), self.limit)
-            later = trials.run(index, second, left)
-            if later is not None and not math.isnan(later):
-                estimate = extrapolated((rate, estimate), (second, second * self.share(later)))
-        low, high = around(estimate, half_width("dose", self.training.method))
-        return self._booked(CriticalRate(estimate, low, high, "ok", "dose"), before)
-
-    def _unmet(self, rate: float, time: float | None) -> CriticalRate:
-        if time is not None:
-            why = f"values ceased to be finite at the rate {rate:.3g}"
-            return CriticalRate(None, None, None, "diverged", "dose", why)
-        if rate >= self.limit:
-            return CriticalRate(None, rate, None, "beyond", "dose", f"not met up to the rate {rate:.3g}")
-        return CriticalRate(None, rate, None, "abstained", "dose", f"not met by one run at the rate {rate:.3g}")
+        before = self.land.spent.copy()
+        return self._booked(by_dose(self.land, index, self.start, self.limit), before)
 
     def by_runs(
         self, by: By, waiting: Sequence[int], rates: Sequence[float] | None
@@ -317,7 +303,9 @@ class Searcher:
         return self._class
 
     def class_rate(self, index: int) -> float | None:
-        """Return a context's critical rate by the paper's class-mean rule; None where the rule has none."""
+        """Return a context's critical rate by the paper's class-mean rule, AdamW's; None where it has none."""
+        if self.training.optimizer != "adamw":
+            return None
         mean = sum(self.overlaps) / len(self.overlaps)
         return class_mean(self.overlaps[index], mean, self.embedding_class, METHODS[self.training.method].rate)
 
@@ -339,7 +327,7 @@ def critical_rates(
     loaded: Loaded,
     contexts: Sequence[Context],
     training: Training,
-    by: By = "collocation",
+    by: By | None = None,
     *,
     limit: float | None = None,
     rates: Sequence[float] | None = None,
@@ -354,8 +342,10 @@ def critical_rates(
         contexts: what would be trained on, each alone or, if the settings say so, jointly.
         training: the settings; method, steps, criterion, optimiser, schedule and seed count, the rate does not.
         by: ``collocation``, ``path``, ``ray`` (no optimiser step); ``dose`` (at most ``steps`` of them); ``bisect``,
-            ``grid`` (real runs); ``class-mean`` (the paper's rule).
-        limit: largest rate that counts: full 1e-2, LoRA and readout-only 1e-1 unless given.
+            ``grid`` (real runs); ``class-mean`` (the paper's rule). Unless given ``collocation``, or ``bisect`` under
+            other optimisers than AdamW.
+        limit: largest rate that counts: full 1e-2, LoRA and readout-only 1e-1 unless given; under other optimisers the
+            rate whose first update moves the weights as far.
         rates: of ``grid``, increasing.
         on_context: called with the number of contexts done.
 
@@ -366,6 +356,11 @@ def critical_rates(
         UserError: the settings, the way or the rates are not possible.
     """
     return Searcher(loaded, contexts, training, limit=limit).search(by, rates, on_context)
+
+
+def usual_way(training: Training) -> By:
+    """Return how rates are found unless told otherwise: those of other optimisers than AdamW by runs."""
+    return "collocation" if training.optimizer == "adamw" else "bisect"
 
 
 def critical_entry(index: int, entry: ContextRate) -> dict[str, Any]:

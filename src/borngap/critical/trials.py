@@ -12,7 +12,6 @@ from borngap.judge.trajectory import MARGINS
 from borngap.losses.formulae import trained_loss
 from borngap.model.forward import last_logits
 from borngap.train.finetune import Step, words_of_targets
-from borngap.train.optimiser import Updates
 from borngap.train.stacked import Lane, pays, stacked
 
 
@@ -71,13 +70,17 @@ class Trials:
             return self._together(index, rate)
         land, target = self._land, self._land.tuner.targets[index]
         land.home()
-        updates = Updates(land.parameters, land.tuner.training, rate, list(land.tuner.factors.values()))
+        updates = land.tuner.updates(rate)
         words, form = words_of_targets([target], land.base.device), land.tuner.training.added
         before, found = math.nan, None
         for step in range(steps + 1):
+            if land.tuner.training.averages:  # other weights than those that the loss is of
+                with updates.evaluated():
+                    margin = land.margin(index, self._criterion, land.logits(index))
             logits, _ = last_logits(land.tuner.model, [target.ids])
             land.spent.forward_passes += 1
-            margin = land.margin(index, self._criterion, logits.detach())
+            if not land.tuner.training.averages:
+                margin = land.margin(index, self._criterion, logits.detach())
             found = _time(step, before, margin) if found is None else found
             if step == steps or (found is not None and not self._whole):
                 break

@@ -19,7 +19,10 @@ from borngap.training import Training
 _SCHEDULES: dict[str, Schedule] = {
     "constant": "constant", "constant_with_warmup": "constant", "linear": "linear", "cosine": "cosine",
 }  # fmt: skip
-_ADAMW = "adamw, in any of its forms"
+_ADAMW = (
+    "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused", "adamw_hf", "adamw_apex_fused",
+    "adamw_anyprecision", "paged_adamw_32bit", "adamw_torch_8bit", "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit",
+)  # fmt: skip
 _Holds = Callable[[Any], bool]
 _REFUSED: tuple[tuple[str, _Holds, str], ...] = (
     ("label_smoothing_factor", lambda v: not v, "no label smoothing"),
@@ -30,7 +33,7 @@ _REFUSED: tuple[tuple[str, _Holds, str], ...] = (
     ("group_by_length", lambda v: not v, "rows at random, or in their order"),
     ("loss_type", lambda v: v in {None, "nll"}, "cross-entropy (nll)"),
     ("neftune_noise_alpha", lambda v: not v, "no noise on embeddings"),
-    ("optim", lambda v: v is None or "adamw" in _plain(v), _ADAMW),
+    ("optim", lambda v: v is None or _plain(v) in _ADAMW, "AdamW, such as adamw_torch_fused or adamw_8bit"),
     ("lr_scheduler_type", lambda v: v is None or _plain(v) in _SCHEDULES, f"one of {', '.join(_SCHEDULES)}"),
 )
 

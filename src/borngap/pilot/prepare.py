@@ -18,6 +18,7 @@ from borngap.model.length import context_length
 from borngap.model.load import Loaded
 from borngap.model.precision import full_float32, settle
 from borngap.model.vocabulary import tokenizer_of, vocabulary_of
+from borngap.optimisers import FACTS_OF
 from borngap.pilot.design import LORA_SCALED
 from borngap.pilot.hostargs import of_arguments, of_loader, rows_of_loader
 from borngap.pilot.pilotfolder import RunForecast
@@ -237,6 +238,13 @@ def _planned(
     if training.added is not None:
         fix = "forecast contexts each alone (without --data), or leave --rival-loss out"
         raise UserError("a pilot trains with the cross-entropy alone", found=training.rival_loss, fix=fix)
+    if training.optimizer != "adamw":
+        rule, found = (
+            "AdamW: a pilot's steps stand for many of the run's by its decays",
+            FACTS_OF[training.optimizer].words,
+        )
+        fix = "leave --optimizer out for AdamW's forecast; no pilot was tried with others"
+        raise UserError("a run with this optimiser can't be forecast", rule=rule, found=found, fix=fix)
     training = replace(training, dtype=settle(loaded.model, training.dtype))
     check_lengths(rows, context_length(loaded.model))
     plan = run_plan(rows, training, chosen)

@@ -25,13 +25,13 @@ from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import tokenizer_of
 from borngap.runfolder import Store, environment
 from borngap.track.alarms import Alarms
-from borngap.track.averaged import evaluated
 from borngap.track.clock import Clock, Cost
 from borngap.track.hostfacts import BornGapWarning, described, warn_of_low_precision
 from borngap.track.lastwords import closing, of_usage
 from borngap.track.metrics import PREFIX, averages, of_terms, singles
 from borngap.track.ranks import of_rank_0, own_rank
 from borngap.track.watched import TermsToWatch, taken_up, to_watch
+from borngap.train.averaged import evaluated
 from borngap.train.finetune import weights_digest
 from borngap.train.observe import LIGHT_IDS, Follower, Observer, Record
 from borngap.usage.asking import Asking

@@ -32,6 +32,7 @@ from borngap.runfolder import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable, rate_factor
 from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
 from borngap.train.optimiser import Updates
+from borngap.train.otheroptimisers import hidden_matrices
 from borngap.train.threads import as_many_as_pay
 from borngap.training import Training
 
@@ -88,6 +89,8 @@ class FineTune:
         self.factors = {name: rate_factor(name, self._training) for name in trained}
         self._parameters = list(trained.values())
         self._initial = [p.detach().clone() for p in self._parameters]
+        self._matrices = hidden_matrices(self.model)
+        self.updates()  # an optimiser that can't be had is refused before anything is written
 
     @property
     def training(self) -> Training:
@@ -98,6 +101,21 @@ class FineTune:
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
         return self._tokenizer
+
+    def updates(self, rate: float | None = None, training: Training | None = None) -> Updates:
+        """Begin the updates of a run.
+
+        Args:
+            rate: learning rate instead of the settings' own.
+            training: other settings.
+
+        Returns:
+            They, before the first one.
+
+        Raises:
+            UserError: the settings' optimiser is not installed, or has nothing to train here.
+        """
+        return Updates(self._parameters, training or self._training, rate, list(self.factors.values()), self._matrices)
 
     def alone(self, index: int, *, observe: Observe = "all", rate: float | None = None) -> Iterator[Step]:
         """Train one context from the base weights.
@@ -174,15 +192,21 @@ class FineTune:
         self.restore()
         if self._training.dropout:
             torch.manual_seed(self._training.seed)
-        updates = Updates(self._parameters, self._training, rate, list(self.factors.values()))
+        updates = self.updates(rate)
         follower = None if observe == "none" else self._follower(seen, observe)
+        whole, averages = observe != "margins", self._training.averages
         for step in range(self._training.steps + 1):
-            loss, logits, hidden = self._forward(next(batches))
+            last, records, batch = step == self._training.steps, dict[int, Record](), next(batches)
+            if follower is not None and averages:  # other weights than those that the loss is of
+                with updates.evaluated():
+                    records, last = self._look(follower, step, None, last=last, whole=whole)
+            loss, logits, hidden = self._forward(batch)
             number = float(loss.detach())
-            records: dict[int, Record] = {}
-            last = step == self._training.steps or not math.isfinite(number)
-            if follower is not None:
-                records, last = self._look(follower, step, (logits, hidden), last=last, whole=observe != "margins")
+            last = last or not math.isfinite(number)
+            if follower is not None and not averages:
+                records, last = self._look(follower, step, (logits, hidden), last=last, whole=whole)
+            if last:
+                updates.finish()
             yield Step(step, number, records, last)
             if last:
                 return
@@ -197,12 +221,12 @@ class FineTune:
         return Follower(observer, targets, Watch(settings.stop, criterion=settings.criterion))
 
     def _look(
-        self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None], *, last: bool, whole: bool
+        self, follower: Follower, step: int, seen: tuple[Tensor, Tensor | None] | None, *, last: bool, whole: bool
     ) -> tuple[dict[int, Record], bool]:
         """Measure, and say whether the run ends here."""
         # alone and without dropout the training forward is the measuring one, unless it is the host's own in 16 bit
         hosts = self._training.forward == "labels" and self.model.dtype in LOW
-        if self._training.joint or self._training.dropout or hosts:
+        if seen is None or self._training.joint or self._training.dropout or hosts:
             seen = forward(self.model, list(follower.targets.values()), finite=False)
         records = follower.look(*seen, evaluate=is_evaluation(step))
         last = last or follower.watch.reason is not None

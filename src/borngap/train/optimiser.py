@@ -1,4 +1,6 @@
-"""The optimiser of every training here: clipping, the rate of the moment, AdamW; of one model or of stacked rows.
+"""The optimiser of every training here: clipping, the rate of the moment, updates; of one model or of stacked rows.
+
+AdamW unless the settings name another, which ``borngap.train.otheroptimisers`` makes.
 
 Update n = 1, 2, ... of the weights w, g being the loss gradient there and c the largest norm::
 
@@ -13,12 +15,15 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from borngap.train.averaged import evaluated
+from borngap.train.otheroptimisers import MAKERS, Steps
 from borngap.training import Training
 
 
@@ -31,6 +36,7 @@ class Updates:
         training: Training,
         rate: float | None = None,
         factors: Sequence[float] | None = None,
+        matrices: Collection[int] = (),
     ) -> None:
         """Begin before the first update.
 
@@ -39,11 +45,20 @@ class Updates:
             training: the settings.
             rate: learning rate instead of the settings' own.
             factors: on the rate of each parameter; all 1 unless given.
+            matrices: identities of the parameters that are hidden layers' matrices, which Muon trains.
+
+        Raises:
+            UserError: the settings' optimiser is not installed, or has nothing to train here.
         """
         chosen = training.learning_rate if rate is None else rate
         groups = grouped(parameters, [1.0] * len(parameters) if factors is None else factors)
-        self._optimiser, self._clip = _of_training(groups, chosen, training), training.clip
-        self._rates = (chosen * factor for factor in training.factors)
+        if training.optimizer == "adamw":
+            self._optimiser: Steps = _of_training(groups, chosen, training)
+        else:
+            self._optimiser = MAKERS[training.optimizer](groups, chosen, training, matrices)
+        self._clip, self._averages = training.clip, training.averages
+        # schedule-free training warms up by itself, and weighs its mean by the rate
+        self._rates = (chosen * (1.0 if self._averages else factor) for factor in training.factors)
 
     def take(self, loss: Tensor) -> None:
         """Do the next update.
@@ -52,6 +67,15 @@ class Updates:
             loss: of the parameters as they are, a scalar; its graph is freed.
         """
         descend(self._optimiser, loss, next(self._rates), self._clip)
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Put the weights of evaluation in place for a while, where they are others than those of training."""
+        return evaluated(self._optimiser) if self._averages else nullcontext()
+
+    def finish(self) -> None:
+        """Leave the weights of evaluation in place, for whoever uses the trained model."""
+        if self._averages:
+            self._optimiser.eval()  # type: ignore[attr-defined]
 
 
 class RowUpdates:
@@ -147,7 +171,7 @@ def adamw(
     return torch.optim.AdamW(parameters, lr=rate, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> None:
+def descend(optimiser: Steps, loss: Tensor, rate: float, clip: float) -> None:
     """Do one update of all that an optimiser holds.
 
     Args:

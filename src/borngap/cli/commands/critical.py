@@ -11,6 +11,7 @@ from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
 from borngap.critical.record import By
+from borngap.optimisers import FACTS_OF
 from borngap.report.text import word
 from borngap.training import Training
 
@@ -33,8 +34,12 @@ def critical(
     contexts: Contexts = "docs10",
     training: Annotated[Training, Takes(without=("rate", *NOT_SEARCHED))],
     by: Annotated[
-        By, typer.Option(help="How it is found; `bisect` and `grid` train many times, `dose` once.")
-    ] = "collocation",
+        By | None,
+        typer.Option(
+            help="How it is found; `bisect` and `grid` train many times, `dose` once. `collocation` unless given; "
+            "`bisect` under other optimisers than AdamW."
+        ),
+    ] = None,
     lrs: Annotated[str | None, typer.Option(help="Rates of the grid: 1e-5,1e-4, or lowest:highest:count.")] = None,
     max_lr: Largest = None,
     json: Json = False,
@@ -45,7 +50,7 @@ def critical(
     """
     from borngap.context import read_contexts
     from borngap.critical.record import rounding_note
-    from borngap.critical.search import critical_entry, critical_rates
+    from borngap.critical.search import critical_entry, critical_rates, usual_way
     from borngap.model.precision import name_of, precision_notes, precision_of
     from borngap.rates import read_rates
     from borngap.runfolder import environment
@@ -61,11 +66,15 @@ def critical(
         head |= {"steps": training.steps, "criterion": training.criterion, "seed": training.seed}
         print_json(head | precision_of(loaded.model) | {"critical": entries, "environment": environment()})
         return
+    way = by or usual_way(training)
     say(opening(training))
-    say(f"{source.model}: {training.method}, {training.steps} steps, criterion {training.criterion}, by {by}")
+    say(f"{source.model}: {training.method}, {training.steps} steps, criterion {training.criterion}, by {way}")
     for note in precision_notes(loaded.model, loaded.stored):
         say(f"note: {note}")
-    print_table(_table(found, by))
+    print_table(_table(found, way))
+    if way != (by or "collocation"):
+        words = FACTS_OF[training.optimizer].words
+        say(f"note: rates under {words} are found by real runs; collocation follows AdamW's updates alone")
     for number_, entry in enumerate(found, 1):
         if entry.critical.why and entry.critical.status != "pre-resolved":
             say(f"{number_:>3}  {entry.critical.status}: {entry.critical.why}")

@@ -28,7 +28,7 @@ def methods(
     contexts: Contexts = "docs10",
     methods: Annotated[tuple[str, ...], typer.Option(help="Which, comma-separated; all unless given.")] = _BY_DEFAULT,
     training: Annotated[Training, Takes(without=("method", "rate", "freeze", "joint", "batch_size", "shuffle",
-                                                 "lora_rank", "peft_config", *NOT_SEARCHED))],
+                                                 "lora_rank", "peft_config", "optimizer", *NOT_SEARCHED))],
     json: Json = False,
 ) -> None:  # fmt: skip
     """Say which learning rate each fine-tuning method takes for these contexts, and what its usual rate does.
