@@ -26,9 +26,9 @@ from borngap.live.outlook import NORMAL_90, Looks, Told, outlook
 from borngap.model.load import load, quiet
 from borngap.pilot.design import look_tokens
 from borngap.pilot.draw import PilotSteps
+from borngap.pilot.places.watched import find
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run
 from borngap.pilot.settings import Piloting
-from borngap.pilot.watched import find
 from borngap.pilot.wholerun import prepared
 from borngap.resample import percentile_interval
 from borngap.training import Training

@@ -37,10 +37,10 @@ from borngap.files import write_whole
 from borngap.model.load import Loaded, load, quiet
 from borngap.model.readout import observing
 from borngap.pilot.draw import PilotSteps
+from borngap.pilot.places.spots import Spot, spots_of_terms
 from borngap.pilot.prepare import asked_of, prepare_run
 from borngap.pilot.rows import model_inputs
 from borngap.pilot.settings import Piloting
-from borngap.pilot.spots import Spot, spots_of_terms
 from borngap.pilot.wholerun import RunJob, prepared
 from borngap.scanning.supervised import Example, Supervision, examples_of
 from borngap.training import Training

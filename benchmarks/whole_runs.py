@@ -2,14 +2,14 @@
 
     python benchmarks/whole_runs.py --runs docs-gpt2-s:full:3e-4:linear:house,docs-llama:lora:3e-3:cosine:chat
     python benchmarks/whole_runs.py --runs miniatures  # the twenty of the protocol; smollm2: its four
+    python benchmarks/whole_runs.py --runs miniatures --store docs/runs  # small records, for whole_runs_table.py
     python benchmarks/whole_runs.py --runs FOLDER:lora:5e-4:cosine --data rows.jsonl --watch held.jsonl --terms t.csv
 
 A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, with a corpus of corpora.py. Each run is done twice, in two orders of the
 rows (and, under LoRA, from two draws of its matrices): how far both differ is the floor that no forecast can be under.
-What a folder holds already is not done again. One line a run and budget, and one over all runs of a budget: orders
-right (of the forecast, of "nothing changes", of the other order), balanced accuracy on places that change sides or not,
-median error of the gap in nat over the floor's, coverage of the places' 90 % intervals, slope of the true change over
-the foretold one, the share ahead.
+What a folder holds already is not done again. One line a run and budget: orders right (of the forecast, of "nothing
+changes", of the other order), balanced accuracy on places that change sides or not, median error of the gap in nat over
+the floor's, coverage of the places' 90 % intervals, slope of the true change over the foretold one, the share ahead.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from borngap.data.source import source_of
+from borngap.files import write_whole
 from borngap.model.load import Loaded, load, quiet
 from borngap.pilot.draw import PilotSteps
-from borngap.pilot.pilotfolder import RunForecast
+from borngap.pilot.places.watched import find
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run
 from borngap.pilot.settings import Piloting
-from borngap.pilot.watched import find
 from borngap.pilot.wholerun import RunJob, prepared
 from borngap.training import Training
 from borngap.usage.allowed import Allowed
 from corpora import corpus
+from whole_runs_table import Key, line, record_of, score_of
 
 MINIATURES = (
     "docs-gpt2-s:full:3e-4:linear:house", "docs-llama:lora:6e-3:linear:house", "docs-llama:full:3e-4:cosine:chat",
@@ -50,7 +49,6 @@ SMOLLM2 = (
 HELD_OUT = 260  # rows that are looked at
 ALL = 10**9  # tokens that a look may read: all places
 ORDERS = (0, 1)  # seeds of the rows' order; the forecast is of the first
-Key = tuple[int, int, str, str]
 Files = tuple[str, str, str | None]
 
 
@@ -61,36 +59,45 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--packing", action="store_true")
-    parser.add_argument("--budgets", default="0.1,0.2")
+    parser.add_argument("--budgets", default="0.1,0.2", help="empty: no forecasts, the runs alone")
     parser.add_argument("--data")
     parser.add_argument("--watch")
     parser.add_argument("--terms")
     parser.add_argument("--allowed-field")
     parser.add_argument("--limit", type=int, help="rows")
     parser.add_argument("--out", type=Path, default=Path("whole-runs"))
+    parser.add_argument("--store", type=Path, help="folder of records")
     options = parser.parse_args()
     quiet()
-    scores: dict[float, list[dict[str, Any]]] = {}
     runs = {"miniatures": MINIATURES, "smollm2": SMOLLM2}.get(options.runs) or options.runs.split(",")
     for run in runs:
-        for budget, score in scored(run, options):
-            scores.setdefault(budget, []).append(score)
-            print(line(f"{run} {budget:g}", score), flush=True)
-    for budget, found in scores.items():
-        print(line(f"all {len(found)} runs, {budget:g}", pooled(found)))
+        record = recorded(run, options)
+        for budget in record["forecasts"]:
+            score = score_of(record, budget)
+            print(line(f"{run} {budget}", score) if score else f"{run} {budget}: no forecast", flush=True)
+        if options.store is not None:
+            options.store.mkdir(parents=True, exist_ok=True)
+            write_whole(options.store / f"{folder_name(run)}.json", json.dumps(record).encode())
 
 
-def scored(run: str, options: argparse.Namespace) -> Any:
-    """Yield budget and score of each forecast of a run."""
-    folder = options.out / f"{run.replace(':', '-').replace('/', '-')}-{options.steps}"
+def recorded(run: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Do a run in both orders and its forecasts, and return the record."""
+    folder = options.out / f"{folder_name(run)}-{options.steps}"
     loaded, plans, settings, (data, watch, terms) = planned(run, options)
     ends = [truth(loaded, data, watch, terms, plan, settings, folder / f"order-{plan.seed}.json") for plan in plans]
-    for budget in map(float, options.budgets.split(",")):
-        found = forecast_run(
+    found = {
+        budget: forecast_run(
             loaded.model, loaded.tokenizer, data, watch, terms=terms, training=plans[0], settings=settings,
-            budget=budget, out=folder / f"forecast-{budget:g}", name=loaded.name,
-        )  # fmt: skip
-        yield budget, score_of(found, *ends)
+            budget=float(budget), out=folder / f"forecast-{budget}", name=loaded.name,
+        )
+        for budget in (options.budgets.split(",") if options.budgets else ())
+    }  # fmt: skip
+    return record_of(run, found, *ends)
+
+
+def folder_name(run: str) -> str:
+    """Return the name of a run's folder and record."""
+    return run.replace(":", "-").replace("/", "-")
 
 
 def planned(run: str, options: argparse.Namespace) -> tuple[Loaded, list[Training], Piloting, Files]:
@@ -141,57 +148,6 @@ def ended(job: RunJob) -> dict[Key, float]:
         gaps = lookout.look(trainee.model).gaps
     keys = [(s.example.row.number, s.offset, s.gold, s.rival) for s in lookout.spots]
     return dict(zip(keys, gaps.tolist(), strict=True))
-
-
-def score_of(found: RunForecast, run: dict[Key, float], other: dict[Key, float]) -> dict[str, Any]:
-    """Hold a forecast against its run."""
-    places = [p for p in found.summary["places"] if p["forecast_gap"] is not None]
-    keys = [(p["row"], p["offset"], p["gold"], p["rival"]) for p in places]
-    known = [i for i, key in enumerate(keys) if key in run and key in other]
-    base, gap, low, high = (
-        np.array([places[i][name] for i in known]) for name in ("base_gap", "forecast_gap", "low", "high")
-    )
-    end, again = (np.array([gaps[keys[i]] for i in known]) for gaps in (run, other))
-    due = np.array([places[i]["kind"] != "right" for i in known], dtype=bool)
-    told, entry = found.summary["all"], found.summary
-    return {
-        "base": base, "gap": gap, "end": end, "again": again, "inside": (low < end) & (end < high),
-        "ahead": told["ahead_after"], "low": told["low"], "high": told["high"],
-        "ahead_true": float((end[due] > 0).mean()) if due.any() else None, "of_run": entry["cost"]["of_run"],
-        "seconds": entry["cost"]["seconds"],
-    }  # fmt: skip
-
-
-def pooled(scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the places of all runs together."""
-    joined = {name: np.concatenate([s[name] for s in scores]) for name in ("base", "gap", "end", "again", "inside")}
-    return joined | dict.fromkeys(("ahead", "low", "high", "ahead_true")) | {
-        name: float(np.mean([s[name] for s in scores])) for name in ("of_run", "seconds")
-    }  # fmt: skip
-
-
-def line(name: str, s: dict[str, Any]) -> str:
-    """Return a score in a line."""
-    if not len(s["base"]):
-        return f"{name}: no forecast"
-    sides = {key: s[key] > 0 for key in ("base", "gap", "end", "again")}
-    right = {key: (sides[key] == sides["end"]).mean() for key in ("gap", "base", "again")}
-    flips, told = sides["base"] != sides["end"], sides["base"] != sides["gap"]
-    halves = [(told == flips)[part].mean() for part in (flips, ~flips) if part.any()]
-    near = np.abs(s["base"]) < 1
-    error, floor = np.median(np.abs(s["gap"] - s["end"])), np.median(np.abs(s["again"] - s["end"]))
-    change, foretold = s["end"] - s["base"], s["gap"] - s["base"]
-    slope = (change * foretold).sum() / (foretold**2).sum()
-    share = "" if s["ahead"] is None else (
-        f"; ahead {s['ahead']:.1%} ({s['low']:.1%} to {s['high']:.1%}), truth {s['ahead_true']:.1%}"
-    )  # fmt: skip
-    close = (sides["gap"] == sides["end"])[near].mean()
-    return (
-        f"{name}: {len(near)} places, {int(flips.sum())} flips; right {right['gap']:.3f} (nothing {right['base']:.3f}, "
-        f"other order {right['again']:.3f}; near even {close:.3f}); balanced {np.mean(halves):.3f}; error {error:.3f} "
-        f"over {floor:.3f}; in the interval {s['inside'].mean():.3f}; slope {slope:.2f}{share}; {s['of_run']:.3f} of "
-        f"the run, {s['seconds']:.0f} s"
-    )
 
 
 if __name__ == "__main__":

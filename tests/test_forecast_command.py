@@ -84,6 +84,21 @@ def test_rates_are_compared(files):
     assert {"rows", "half"} <= set(terms.split()), "rows with the word, and the rate for half of its places"
 
 
+def test_rates_are_spread_over_a_cluster(files, monkeypatch):
+    options, asked = ["--lrs", "1e-4,3e-4", "--epochs", 4, "--json"], []
+
+    def here(carry_out, setting, tasks, workers, address, **_):
+        asked.append((workers, address))
+        return (carry_out(setting, *task) for task in tasks)
+
+    monkeypatch.setattr("borngap.pilot.ray.answers", here)
+    spread = CliRunner().invoke(app, [*command(files, *options, "--engine", "ray"), "--workers", "2"])
+    assert "run it behind a firewall" in spread.stderr
+    assert asked == [(2, None)]
+    curve = json.loads(spread.stdout)["curve"]
+    assert [(entry["rate"], entry["ahead_after"] is not None) for entry in curve] == [(1e-4, True), (3e-4, True)]
+
+
 def test_methods_and_epochs_are_compared(files):
     options = ["--epochs", "2:4", "--methods", "lora:2e-3,full", "--budget", "1", "--out", files / "both"]
     text = shown(*command(files, *options))
@@ -143,6 +158,10 @@ def test_a_hosts_arguments_are_read(files):
     (["--batch-size", "16"], "--batch-size is for the forecast of a run"),
     (["--lrs", "1e-4,1e-3"], "--lrs is for the forecast of a run"),
     (["--out", "folder"], "--out is for the forecast of a run"),
+    (["--engine", "ray"], "--engine is for the forecast of a run"),
+    ([*RUN, "--workers", "2"], "--workers is for --engine ray"),
+    ([*RUN, "--ray-address", "HEAD:6379"], "--ray-address is for --engine ray"),
+    ([*RUN, "--engine", "ray", "--workers", "0"], "workers is out of range"),
     ([*RUN, "--seeds", "0,1"], "--seeds is for contexts each trained alone"),
     ([*RUN, "--by", "class-mean"], "--by is for contexts each trained"),
     ([*RUN, "--no-lora"], "--no-lora is for contexts each trained alone"),

@@ -17,12 +17,12 @@ from borngap.model.load import Loaded
 from borngap.pilot.design import look_tokens
 from borngap.pilot.draw import counts_of, pilot_steps
 from borngap.pilot.pilotfolder import read_forecast
+from borngap.pilot.places.watched import find
 from borngap.pilot.plan import run_plan
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run, with_passes
 from borngap.pilot.record import best_entry, idle_notes, with_rates
 from borngap.pilot.rows import rows_with, run_data
 from borngap.pilot.settings import Piloting
-from borngap.pilot.watched import find
 from borngap.pilot.wholerun import prepared
 from borngap.training import Training
 from borngap.usage.allowed import Allowed

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
 from borngap.errors import UserError
 
 WARNING = "Ray listens on this machine's network interfaces; run it behind a firewall"
+RETRIES = 3  # of a task whose worker was lost
 
 
 def connected(processors: int, address: str | None, *, instead: str, parts: tuple[str, ...] = ()) -> Any:
@@ -43,3 +45,41 @@ def connected(processors: int, address: str | None, *, instead: str, parts: tupl
         found = f"{address or 'local'}: {str(error).strip().splitlines()[0]}"
         raise UserError("no Ray cluster there", found=found, fix="ray start --head") from None
     return ray
+
+
+def answers(
+    carry_out: Callable[..., Any], setting: Any, tasks: Sequence[tuple[Any, ...]], processors: int, address: str | None,
+    *, instead: str,
+) -> Iterator[Any]:  # fmt: skip
+    """Carry out tasks of one processor each on a cluster; those of a lost worker are carried out again.
+
+    Args:
+        carry_out: what is done, by its setting and the arguments of a task.
+        setting: what all tasks have in common, sent to each worker once.
+        tasks: arguments of each.
+        processors: processors of a cluster that is started here.
+        address: a running cluster; without, one is started here and ended afterwards.
+        instead: what works without Ray.
+
+    Yields:
+        What each returns, in the order in which they finish.
+
+    Raises:
+        UserError: Ray is not installed or not reachable, a worker met bad input, or it was lost four times.
+    """
+    ray = connected(processors, address, instead=instead)
+    try:
+        task, common = ray.remote(num_cpus=1, max_retries=RETRIES)(carry_out), ray.put(setting)
+        pending = [task.remote(common, *arguments) for arguments in tasks]
+        while pending:
+            done, pending = ray.wait(pending)
+            yield from ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        found = str(error).strip().splitlines()[0]
+        raise UserError("Ray lost a task for good", found=found, fix="give the command again; it goes on") from None
+    finally:
+        ray.shutdown()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import typer
+
 from borngap.cli.arguments import ModelPlace
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.show import fitted_table, print_json, print_table, say
@@ -19,7 +21,8 @@ from borngap.shown import visible
 from borngap.training import Training
 
 if TYPE_CHECKING:
-    from borngap.pilot.wholerun import RunProgress
+    from borngap.pilot.pilots import RunProgress
+    from borngap.pilot.ray import RayPilots
 
 _TERMS, _PLACES = 40, 5  # rows of the table, places of each kind
 _KINDS = {
@@ -48,6 +51,9 @@ class RunOptions:
         language: of TBX with several.
         split: of a hub data set.
         out: folder of the results.
+        engine: what trains the pilots: this process, or ``ray``.
+        workers: rates at work at once, with ray.
+        ray_address: a running cluster.
     """
 
     data: str | None
@@ -62,6 +68,9 @@ class RunOptions:
     language: str | None
     split: str
     out: Path | None
+    engine: str = "process"
+    workers: int | None = None
+    ray_address: str | None = None
 
 
 def check_run_options(seeds: tuple[int, ...], by: str, max_lr: float | None, *, no_lora: bool) -> None:
@@ -106,7 +115,7 @@ def check_contexts_alone(given: RunOptions, training: Training, piloting: Piloti
         raise UserError(f"--{names[0].replace('_', '-')} is for the forecast of a run", rule=rule, found="no --data")
 
 
-_OF_A_RUN = {f.name: "train" if f.name == "split" else None for f in fields(RunOptions)}
+_OF_A_RUN: dict[str, Any] = {f.name: None for f in fields(RunOptions)} | {"split": "train", "engine": "process"}
 
 
 def run_forecast(source: ModelPlace, given: RunOptions, training: Training, piloting: Piloting, *, json: bool) -> None:
@@ -137,6 +146,7 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
         training, piloting = of_arguments(read_arguments(given.from_args), training, piloting, kind)
     if passes:
         piloting = replace(piloting, epochs=passes[-1])
+    runner = _runner(given)
     plans = [(training, piloting, given.out)] if given.methods is None else _each(given, training, piloting, rates)
     loaded, summaries = source.load(), list[dict[str, Any]]()
     for chosen, settings, out in plans:
@@ -144,7 +154,8 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
             made = forecast_run(
                 loaded.model, loaded.tokenizer, rows, given.watch, terms=given.terms, contexts=given.contexts,
                 allowed=given.allowed, training=chosen, settings=settings, rates=rates, passes=passes, out=out,
-                split=given.split, language=given.language, name=source.model, on_progress=_seen(bar),
+                split=given.split, language=given.language, name=source.model, engine=runner,
+                on_progress=_seen(bar),
             )  # fmt: skip
         summaries.append(made.summary)
     if json:
@@ -154,6 +165,25 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
         _report(summary, out)
     if given.methods is not None:
         _methods(summaries)
+
+
+def _runner(given: RunOptions) -> RayPilots | None:
+    """What trains the pilots, if not this process."""
+    import os
+
+    from borngap.pilot.ray import RayPilots
+    from borngap.ray import WARNING
+
+    if given.engine != "ray":
+        for name in ("workers", "ray_address"):
+            if getattr(given, name) is not None:
+                raise UserError(f"--{name.replace('_', '-')} is for --engine ray", found=f"--engine {given.engine}")
+        return None
+    workers = (os.cpu_count() or 1) if given.workers is None else given.workers
+    found = RayPilots(workers, given.ray_address)
+    if given.ray_address is None:
+        typer.echo(f"warning: {WARNING}", err=True)
+    return found
 
 
 def _each(

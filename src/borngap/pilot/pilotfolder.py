@@ -84,6 +84,19 @@ class ForecastFolder(Folder):
             self.write_json(name, clean(make()))
         return checked(path, self.kind.schema)
 
+    def held(self, part: str, prefix: str) -> dict[str, dict[str, Any]]:
+        """Return what the files of a part hold, by name.
+
+        Args:
+            part: folder within this one.
+            prefix: how the files' names begin.
+
+        Returns:
+            Name, as ``kept`` takes it -> content.
+        """
+        files = sorted((self.path / part).glob(f"{prefix}*.json"))
+        return {f"{part}/{file.name}": checked(file, self.kind.schema) for file in files}
+
     def conclude(self, summary: Mapping[str, Any], places: pl.DataFrame) -> None:
         """Write the forecast."""
         self.write(FORECAST_PLACES, parquet_bytes(places))

@@ -22,11 +22,12 @@ from borngap.optimisers import FACTS_OF
 from borngap.pilot.design import LORA_SCALED
 from borngap.pilot.hostargs import of_arguments, of_loader, rows_of_loader
 from borngap.pilot.pilotfolder import RunForecast
+from borngap.pilot.pilots import RunProgress
+from borngap.pilot.places.watched import Asked
 from borngap.pilot.plan import run_plan
 from borngap.pilot.rows import check_lengths, run_data
 from borngap.pilot.settings import Piloting
-from borngap.pilot.watched import Asked
-from borngap.pilot.wholerun import RunJob, RunProgress, run_job
+from borngap.pilot.wholerun import PilotEngine, RunJob, run_job
 from borngap.train.methods import method_of
 from borngap.training import Training
 from borngap.usage.allowed import Allowed, marks_of
@@ -51,6 +52,7 @@ def forecast_run(
     split: str = "train",
     language: str | None = None,
     name: str | None = None,
+    engine: PilotEngine | None = None,
     on_progress: Callable[[RunProgress], None] | None = None,
     **options: Any,
 ) -> RunForecast:
@@ -78,7 +80,8 @@ def forecast_run(
         out: folder for the results; a forecast of the same plan that was cut off there goes on.
         split: which split of a hub data set.
         language: of TBX with several languages.
-        name: the model's name in the results.
+        name: the model's name in the results; workers elsewhere load it by this name.
+        engine: trains the pilots, such as ``RayPilots(workers=4)``; one after the other here unless given.
         on_progress: called as it goes on.
         **options: single settings, as fields of ``Piloting``.
 
@@ -98,7 +101,7 @@ def forecast_run(
         job = _of_loader(named, data, asked, *of_loader(data, training, chosen), rates)
     else:
         job = prepare_run(named, source_of(data, split), asked, training, chosen, rates)
-    return run_job(with_passes(job, passes), out, on_progress)
+    return run_job(with_passes(job, passes), out, on_progress, engine)
 
 
 @full_float32()

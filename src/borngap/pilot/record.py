@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from borngap.pilot.estimates import PROSPECTS, PlaceForecasts
+from borngap.pilot.places.spots import Spot
 from borngap.pilot.settings import leads_at_half
-from borngap.pilot.spots import Spot
 from borngap.tokens import decoded
 from borngap.words.term import Term
 

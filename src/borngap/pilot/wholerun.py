@@ -15,11 +15,12 @@ import numpy as np
 from borngap.model.load import Loaded
 from borngap.model.precision import precision_of
 from borngap.model.vocabulary import tokenizer_digest
-from borngap.pilot.design import FORWARD_BACKWARD, Design, design, look_tokens, shortened
-from borngap.pilot.draw import Counts, PilotSteps, counts_of, pilot_steps
+from borngap.pilot.design import FORWARD_BACKWARD, design, look_tokens
 from borngap.pilot.estimates import PlaceForecasts, foretell
-from borngap.pilot.look import Look, check_finite
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
+from borngap.pilot.pilots import Pilots, PilotWork, RatePilots, RunProgress, SeeRun
+from borngap.pilot.places.look import Look, check_finite
+from borngap.pilot.places.watched import Asked, WatchList, find
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.record import (
     best_entry,
@@ -31,31 +32,14 @@ from borngap.pilot.record import (
     with_rates,
 )  # fmt: skip
 from borngap.pilot.rows import rows_with
-from borngap.pilot.run import PilotCourse, RowLoss, Trainee, loss_ends
+from borngap.pilot.run import RowLoss, Trainee
 from borngap.pilot.settings import Piloting
-from borngap.pilot.watched import Asked, WatchList, find
 from borngap.rates import check_rates
 from borngap.runfolder import clean, environment
 from borngap.train.finetune import weights_digest
 from borngap.train.methods import make_trainable, stripped
 
-_TRIES = 3  # designs at one rate: after a pilot that leaves the stable range one with half its span
 _SLACK = 0.95  # of what is left for gradients: drawn rows may be longer than the mean row
-
-
-@dataclass(frozen=True)
-class RunProgress:
-    """How far a forecast has come.
-
-    Attributes:
-        doing: what is being done, in words.
-        done: steps of the pilot that are done; None while something else is done.
-        total: steps of the pilot.
-    """
-
-    doing: str
-    done: int | None = None
-    total: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +84,20 @@ class RunJob:
         }  # fmt: skip
 
 
-def run_job(job: RunJob, out: str | Path | None, see: Callable[[RunProgress], None] | None = None) -> RunForecast:
+PilotEngine = Callable[[RunJob, PilotWork, ForecastFolder, SeeRun], None]
+"""Trains the pilots of a job that its folder does not hold yet, and keeps them there."""
+
+
+def run_job(
+    job: RunJob, out: str | Path | None, see: SeeRun | None = None, engine: PilotEngine | None = None
+) -> RunForecast:
     """Make a forecast, or go on with one.
 
     Args:
         job: the job; its model is trained and put back.
         out: folder of the results; None keeps none.
         see: called as it goes on.
+        engine: trains the pilots elsewhere; without, they are trained here one after the other.
 
     Returns:
         The forecast.
@@ -117,33 +108,24 @@ def run_job(job: RunJob, out: str | Path | None, see: Callable[[RunProgress], No
     check_rates(job.rates)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            found = run_job(job, folder, see)
+            found = run_job(job, folder, see, engine)
             return RunForecast(None, found.summary, found.places)
     if not (Path(out) / FORECAST_SUMMARY).exists():
         forecasting = _Forecasting(job, see or (lambda _: None))  # what is refused here leaves no folder
         with ForecastFolder(out, job.head, environment()) as folder:
-            forecasting.run(folder)
+            forecasting.run(folder, engine)
     with ForecastFolder(out, job.head, environment()):
         return read_forecast(out)
-
-
-@dataclass(frozen=True)
-class _Pilots:
-    """What the pilots of one rate came to; ``ends`` is empty where none is fit for a forecast."""
-
-    design: Design
-    ends: list[dict[str, Any]]
-    why: str
-    notes: list[str]
 
 
 class _Forecasting:
     """Makes one forecast in a folder."""
 
     _folder: ForecastFolder
+    _work: PilotWork
     _rows: list[int]  # of the run, with the wanted word of each term
 
-    def __init__(self, job: RunJob, see: Callable[[RunProgress], None]) -> None:
+    def __init__(self, job: RunJob, see: SeeRun) -> None:
         """Choose what is watched, and check that the budget buys a pilot.
 
         Args:
@@ -165,13 +147,17 @@ class _Forecasting:
         self._left = _SLACK * (self._left - (looks - 1) * self._found.lookout.tokens)
         design(self._plan, self._share(), job.settings.pilots, len(job.rates))
 
-    def run(self, folder: ForecastFolder) -> None:
+    def run(self, folder: ForecastFolder, engine: PilotEngine | None = None) -> None:
         """Train pilots, and foretell.
 
         Args:
             folder: what is in it already is not done again.
+            engine: trains the pilots elsewhere.
         """
-        self._folder = folder
+        self._folder, settings = folder, self._job.settings
+        self._work = PilotWork(self._plan, self._found.lookout, settings.pilots, self._share(), self._job.stops)
+        if engine is not None:
+            engine(self._job, self._work, folder, self._see)
         with prepared(self._job) as trainee:
             self._foretell(self._found, trainee)
 
@@ -179,7 +165,7 @@ class _Forecasting:
         base = self._folder.kept("base.json", lambda: self._looked(found, trainee))
         check_finite(Look(np.array(base["gaps"], dtype=np.float64), base["loss"]))
         self._spend(base)
-        counts = counts_of(self._plan, {spot.gold_id for spot in found.lookout.spots})
+        training = Pilots(self._work, trainee, self._folder.kept, self._see)
         entries, curve, notes = [], [], _notes(found, self._job.settings)
         tokenizer = self._job.loaded.tokenizer
         before = [
@@ -188,7 +174,9 @@ class _Forecasting:
         terms, used = self._job.asked.terms, {i for step in self._plan.steps for i in step}
         self._rows = [] if terms is None else rows_with([self._plan.rows[i] for i in used], terms.terms, tokenizer)
         for number, rate in enumerate(self._job.rates):
-            pilots = self._pilots(number, rate, found, trainee, counts)
+            pilots = training.of_rate(number, rate)
+            for made in pilots.made:
+                self._spend(made)
             for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
                 ended = self._estimate(found, base["gaps"], [_gaps(end, stop) for end in pilots.ends])
                 entries += place_entries(found.lookout.spots, before, (rate, epochs), base["gaps"], ended)
@@ -206,57 +194,6 @@ class _Forecasting:
         look = found.lookout.look(trainee.model)
         seconds = time.perf_counter() - started
         return {"gaps": look.gaps.tolist(), "loss": look.loss, "looked": found.lookout.tokens, "seconds": seconds}
-
-    def _pilots(self, number: int, rate: float, found: WatchList, trainee: Trainee, counts: Counts) -> _Pilots:
-        """Pilots of one rate: of a shorter span where the first design leaves the stable range."""
-        plan, notes, share = self._plan.at(rate), list[str](), self._share()
-        chosen = design(plan, share, self._job.settings.pilots)
-        why = ""
-        for attempt in range(_TRIES):
-            ends = self._trained(f"pilots/{number:02}-{attempt}", plan, chosen, found, trainee, counts)
-            if all(end["is_stable"] for end in ends):
-                return _Pilots(chosen, ends, "", notes)
-            span = len(plan.steps) / chosen.steps
-            start, end = _loss_ends(ends[-1]["losses"])
-            why = (
-                f"at the rate {rate:g} a pilot, whose rate is {span:.3g} times the run's, leaves the stable range "
-                f"(its loss goes from {_shown(start)} to {_shown(end)})"
-            )
-            share -= sum(end["tokens"] for end in ends) / plan.tokens
-            shorter = shortened(plan, chosen, share)
-            if shorter is None:
-                break
-            notes.append(f"{why}; done again with {shorter.steps} steps instead of {chosen.steps}")
-            chosen = shorter
-        return _Pilots(chosen, [], f"{why}, and the budget buys no shorter span", notes)
-
-    def _trained(
-        self, name: str, plan: StepPlan, chosen: Design, found: WatchList, trainee: Trainee, counts: Counts
-    ) -> list[dict[str, Any]]:
-        drawn, ends = list[PilotSteps](), list[dict[str, Any]]()
-        for index in range(chosen.pilots):
-            seed = plan.training.seed + index
-            drawn.append(pilot_steps(plan, chosen.steps, chosen.share, counts, seed, drawn))
-
-            def make(pilot: Any = drawn[-1], seed: int = seed, index: int = index) -> dict[str, Any]:
-                doing = f"pilot {index + 1} of {chosen.pilots} at {plan.training.learning_rate:g}, steps"
-                started, marks = time.perf_counter(), _marks(pilot, self._job.stops)
-                midway = list[list[float]]()
-
-                def on_step(step: int) -> None:
-                    self._see(RunProgress(doing, step, chosen.steps))
-                    if step in marks:
-                        midway.extend([found.lookout.look(trainee.model).gaps.tolist()] * marks.count(step))
-
-                course = trainee.train(plan, pilot, seed, on_step)
-                end = _end(course, found, trainee) | {"midway": midway, "seconds": time.perf_counter() - started}
-                return end | {"looked": end["looked"] + found.lookout.tokens * len(set(marks))}
-
-            ends.append(self._folder.kept(f"{name}-{index}.json", make))
-            self._spend(ends[-1])
-            if not ends[-1]["is_stable"]:
-                break
-        return ends
 
     def _spend(self, entry: Mapping[str, Any]) -> None:
         self._tokens += entry.get("tokens", 0)
@@ -276,7 +213,7 @@ class _Forecasting:
         return foretell(np.array(base, dtype=np.float64), ended, pairs, self._job.plan.training.seed, kind)
 
     def _entry(
-        self, rate: float, found: WatchList, base: Mapping[str, Any], ended: PlaceForecasts | None, pilots: _Pilots
+        self, rate: float, found: WatchList, base: Mapping[str, Any], ended: PlaceForecasts | None, pilots: RatePilots
     ) -> dict[str, Any]:
         spots, terms = found.lookout.spots, self._job.asked.terms
         losses = [end["loss"] for end in pilots.ends]
@@ -318,27 +255,10 @@ class _Forecasting:
         }), place_table(entries))  # fmt: skip
 
 
-def _marks(pilot: PilotSteps, stops: Sequence[tuple[float, float]]) -> list[int]:
-    """Steps of a pilot after which the dose of each run but the longest is done."""
-    done = np.cumsum(pilot.rates) / np.sum(pilot.rates)
-    return [int(np.searchsorted(done, share - 1e-9)) + 1 for _, share in stops[:-1]]
-
-
 def _gaps(end: Mapping[str, Any], stop: int) -> list[float]:
     """Gaps of a pilot at one of the stops: the last one is its end."""
     gaps: list[float] = [*end["midway"], end["gaps"]][stop]
     return gaps
-
-
-def _end(course: PilotCourse, found: WatchList, trainee: Trainee) -> dict[str, Any]:
-    """What a pilot came to, JSON-ready but for NaN."""
-    look = found.lookout.look(trainee.model) if course.is_stable else Look(np.array([]), None)
-    stable = course.is_stable and bool(np.isfinite(look.gaps).all())
-    return {
-        "gaps": look.gaps.tolist(), "loss": look.loss, "losses": list(course.losses), "is_stable": stable,
-        "tokens": course.tokens, "passes": course.passes,
-        "looked": found.lookout.tokens if course.is_stable else 0,
-    }  # fmt: skip
 
 
 @contextmanager
@@ -379,14 +299,3 @@ def _watched(asked: Asked) -> str:
     if asked.contexts is not None:
         return "contexts"
     return "synonyms" if asked.terms is None else "terms"
-
-
-def _loss_ends(losses: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Where the loss of a pilot began and ended; None where that is no number."""
-    known = [loss for loss in losses if loss is not None]
-    start, end = loss_ends(known) if known else (None, None)
-    return start, end if len(known) == len(losses) else None
-
-
-def _shown(loss: float | None) -> str:
-    return "no number" if loss is None else f"{loss:.2f}"

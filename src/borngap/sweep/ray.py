@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from borngap.errors import UserError
-from borngap.ray import connected
+from borngap.ray import answers
 from borngap.sweep.engines import Worker
 from borngap.sweep.plan import SweepPlan, SweepRun
 from borngap.sweep.sweepfolder import Result
-from borngap.sweep.workers import ATTEMPTS, answer_of, result_of
+from borngap.sweep.workers import answer_of, result_of
 
 
 def on_ray(
@@ -32,23 +31,10 @@ def on_ray(
     Raises:
         UserError: Ray is not installed or not reachable, or a run's worker was lost four times.
     """
-    ray = connected(workers, address, instead="--engine processes")
-    try:
-        task = ray.remote(num_cpus=1, max_retries=ATTEMPTS)(carry_out)
-        setting = ray.put(json.dumps(plan.to_json()))
-        pending = [task.remote(setting, device, run.number) for run in runs]
-        while pending:
-            done, pending = ray.wait(pending)
-            yield [result_of(json.loads(answer)) for answer in ray.get(done)]
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        found = str(error).strip().splitlines()[0]
-        raise UserError("Ray lost a run for good", found=found, fix="give the command again; it goes on") from None
-    finally:
-        ray.shutdown()
+    tasks = [(device, run.number) for run in runs]
+    setting = json.dumps(plan.to_json())
+    for answer in answers(carry_out, setting, tasks, workers, address, instead="--engine processes"):
+        yield [result_of(json.loads(answer))]
 
 
 def carry_out(plan: str, device: str, number: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import Json, ModelPlace, bundled_contexts
+from borngap.cli.arguments import Json, ModelPlace, RayAddress, bundled_contexts
 from borngap.cli.commands.critical import Largest, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, paced
@@ -92,6 +92,15 @@ def forecast(
         Path | None,
         typer.Option("--out", "-o", help="Folder; an unfinished forecast there goes on.", rich_help_panel=_OF_A_RUN),
     ] = None,
+    engine: Annotated[
+        Literal["process", "ray"],
+        typer.Option(help="`ray` trains the pilots of several rates on a Ray cluster.", rich_help_panel=_OF_A_RUN),
+    ] = "process",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Rates at work at once, with --engine ray; one a processor.", rich_help_panel=_OF_A_RUN),
+    ] = None,
+    ray_address: RayAddress = None,
     by: Annotated[
         Literal["collocation", "class-mean"],
         typer.Option(help="`class-mean` shows the paper's rule next to the forecast; `critical` has more ways."),
@@ -114,7 +123,10 @@ def forecast(
     will lead after this run.
     """
     training = replace(training, seed=seeds[0])
-    given = RunOptions(data, watch, terms, contexts, allowed, lrs, epochs, methods, from_args, language, split, out)
+    given = RunOptions(
+        data, watch, terms, contexts, allowed, lrs, epochs, methods, from_args, language, split, out, engine, workers,
+        ray_address,
+    )  # fmt: skip
     if data is not None:
         check_run_options(seeds, by, max_lr, no_lora=no_lora)
         run_forecast(source, given, training, piloting, json=json)

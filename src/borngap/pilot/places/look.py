@@ -15,7 +15,7 @@ from torch import Tensor
 from borngap.data.tokenised import IGNORED
 from borngap.errors import UserError
 from borngap.model.readout import observing
-from borngap.pilot.spots import Spot
+from borngap.pilot.places.spots import Spot
 from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, split_at
 from borngap.scanning.supervised import Example
 
@@ -56,9 +56,9 @@ class Lookout:
         self._numbers: dict[tuple[int, int, int], list[int]] = {}
         at: dict[tuple[int, int], tuple[Example, Any, set[int]]] = {}
         for number, spot in enumerate(spots):
-            document = at.setdefault((id(spot.example), spot.document.start), (spot.example, spot.document, set()))
-            document[2].add(spot.offset)
-            self._numbers.setdefault((id(spot.example), spot.document.start, spot.offset), []).append(number)
+            row, start = spot.example.row.number, spot.document.start
+            at.setdefault((row, start), (spot.example, spot.document, set()))[2].add(spot.offset)
+            self._numbers.setdefault((row, start, spot.offset), []).append(number)
         self._places = [
             part
             for example, document, offsets in at.values()
@@ -95,7 +95,7 @@ class Lookout:
         for window, positions in batch:
             starts = [d.start for d in window.example.documents if d.start <= int(positions[0]) < d.stop]
             for offset in positions.tolist():
-                for number in self._numbers[id(window.example), starts[0], offset]:
+                for number in self._numbers[window.example.row.number, starts[0], offset]:
                     spot = self.spots[number]
                     gaps[number] = float(logits[row, spot.gold_id].double() - logits[row, spot.rival_id].double())
                 row += 1

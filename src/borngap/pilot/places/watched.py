@@ -14,9 +14,9 @@ from borngap.model.load import Loaded
 from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
 from borngap.model.vocabulary import vocabulary_of
-from borngap.pilot.look import Lookout, row_price
+from borngap.pilot.places.look import Lookout, row_price
+from borngap.pilot.places.spots import Spot, chosen_spots, sampled, spots_of_contexts, spots_of_scan, spots_of_terms
 from borngap.pilot.settings import Piloting
-from borngap.pilot.spots import Spot, chosen_spots, sampled, spots_of_contexts, spots_of_scan, spots_of_terms
 from borngap.scanning.scan import job_of
 from borngap.scanning.settings import Scanning
 from borngap.scanning.supervised import Example, Supervision, examples_of

@@ -1,0 +1,295 @@
+"""Scores of forecasts of whole runs, from small records of each run: lines, and the tables of docs/forecast-runs.md.
+
+    python benchmarks/whole_runs_table.py docs/runs
+
+A record holds what the run ended at, the same run in another order, and each forecast, at the places that a forecast
+looked at: logit gaps in thousandths of a nat, a sign never rounded away. Intervals (90 %) draw the runs again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borngap.pilot.estimates import BIAS
+from borngap.pilot.pilotfolder import RunForecast
+from borngap.pilot.record import idle_notes
+
+Key = tuple[int, int, str, str]
+Score = dict[str, Any]
+FLIPPING = 0.1  # share of places that change sides from which on balanced accuracy is judged
+_DRAWS = 2000
+_NAMES = {"house": "house style", "chat": "questions", "domain": "domain"}
+
+
+def record_of(
+    run: str, found: dict[str, RunForecast], end: dict[Key, float], again: dict[Key, float]
+) -> dict[str, Any]:
+    """Return the record of a run.
+
+    Args:
+        run: its name.
+        found: forecasts by budget.
+        end: gaps at the end of the run.
+        again: the same in the other order.
+
+    Returns:
+        JSON-ready.
+    """
+    places = {budget: _known(one.summary["places"], end, again) for budget, one in found.items()}
+    keys = sorted({key for own in places.values() for key in own}, key=str)
+    first = {key: place for own in places.values() for key, place in own.items()}
+    forecasts = {
+        budget: _forecast(one.summary, places[budget], keys) for budget, one in found.items() if places[budget]
+    }
+    return {
+        "run": run, "due": "".join(str(int(first[key]["kind"] != "right")) for key in keys),
+        "base": [_milli(first[key]["base_gap"]) for key in keys], "end": [_milli(end[key]) for key in keys],
+        "again": [_milli(again[key]) for key in keys], "forecasts": forecasts,
+    }  # fmt: skip
+
+
+def _known(places: Sequence[dict[str, Any]], end: dict[Key, float], again: dict[Key, float]) -> dict[Key, Any]:
+    told = (p for p in places if p["forecast_gap"] is not None)
+    keyed = {(p["row"], p["offset"], p["gold"], p["rival"]): p for p in told}
+    return {key: place for key, place in keyed.items() if key in end and key in again}
+
+
+def _forecast(summary: dict[str, Any], places: dict[Key, Any], keys: Sequence[Key]) -> dict[str, Any]:
+    told, cost = summary["all"], summary["cost"]
+    gaps = [_milli(places[key]["forecast_gap"]) if key in places else None for key in keys]
+    # the square of a half-width is that of the scatter's part plus that of the change's
+    own = min(places.values(), key=lambda p: abs(p["forecast_gap"] - p["base_gap"]))
+    half = (own["high"] - own["low"]) / 2
+    scatter = float(np.sqrt(max(0.0, half**2 - (BIAS * (own["forecast_gap"] - own["base_gap"])) ** 2)))
+    return {
+        "gaps": gaps, "half": round(scatter, 4), "pilot": told["pilot"],
+        **{name: round(told[name], 4) for name in ("ahead_after", "low", "high", "right_expected",
+                                                   "right_if_nothing_changes")},
+        "of_run": round(cost["of_run"], 4), "seconds": round(cost["seconds"], 1),
+    }  # fmt: skip
+
+
+def _milli(gap: float) -> int:
+    """A gap in thousandths of a nat, never 0, so that who leads stays as it is."""
+    return (1 if gap > 0 else -1) * max(1, round(1000 * abs(gap)))
+
+
+def score_of(record: dict[str, Any], budget: str) -> Score | None:
+    """Hold a forecast of a record against its run; None where there is none."""
+    told = record["forecasts"].get(budget)
+    if told is None:
+        return None
+    seen = [i for i, gap in enumerate(told["gaps"]) if gap is not None]
+    base, end, again = (np.array(record[name])[seen] / 1000 for name in ("base", "end", "again"))
+    gap = np.array([told["gaps"][i] for i in seen]) / 1000
+    due = np.array([record["due"][i] == "1" for i in seen])
+    half = np.hypot(told["half"], BIAS * (gap - base))
+    sides = {"gap": gap > 0, "base": base > 0, "again": again > 0}
+    right = {f"right_{name}": side == (end > 0) for name, side in sides.items()}
+    model, method, rate, schedule, *_ = record["run"].split(":")
+    return told | right | {
+        "run": record["run"], "model": model, "method": method, "n": len(seen), "base": base, "change": end - base,
+        "told_change": gap - base, "flips": (base > 0) != (end > 0), "told_flips": (base > 0) != (gap > 0),
+        "error": np.abs(gap - end), "floor": np.abs(again - end), "inside": np.abs(gap - end) < half,
+        "ahead_true": float((end[due] > 0).mean()), "ahead_again": float((again[due] > 0).mean()),
+        "idle": bool(idle_notes(told | {"rate": float(rate)}, 1)), "schedule": schedule,
+    }  # fmt: skip
+
+
+def figures(scores: Sequence[Score]) -> dict[str, float]:
+    """Return what the places of some runs come to, pooled."""
+    joined = {
+        name: np.concatenate([s[name] for s in scores])
+        for name in ("right_gap", "right_base", "right_again", "flips", "told_flips", "inside", "base",
+                     "error", "floor", "change", "told_change")
+    }  # fmt: skip
+    flips, near = joined["flips"], np.abs(joined["base"]) < 1
+    agreed = joined["told_flips"] == flips
+    halves = [agreed[part].mean() for part in (flips, ~flips) if part.any()]
+    return {
+        "n": len(flips), "flips": int(flips.sum()), "right": joined["right_gap"].mean(),
+        "nothing": joined["right_base"].mean(), "again": joined["right_again"].mean(), "balanced": np.mean(halves),
+        "near": joined["right_gap"][near].mean(), "near_nothing": joined["right_base"][near].mean(),
+        "inside": joined["inside"].mean(), "error": np.median(joined["error"]), "floor": np.median(joined["floor"]),
+        "behind": joined["right_again"].mean() - joined["right_gap"].mean(),
+        "slope": (joined["change"] * joined["told_change"]).sum() / (joined["told_change"] ** 2).sum(),
+    }  # fmt: skip
+
+
+def interval(scores: Sequence[Score], of: Callable[[Sequence[Score]], float]) -> tuple[float, float]:
+    """Return the 90 % interval of a figure, by drawing runs again."""
+    random = np.random.default_rng(0)
+    drawn = [of([scores[i] for i in random.integers(0, len(scores), len(scores))]) for _ in range(_DRAWS)]
+    low, high = np.nanpercentile(drawn, (5, 95))
+    return float(low), float(high)
+
+
+def line(name: str, s: Score) -> str:
+    """Return a score in a line."""
+    f = figures([s])
+    return (
+        f"{name}: {f['n']} places, {f['flips']} flips; right {f['right']:.3f} (nothing {f['nothing']:.3f}, other order "
+        f"{f['again']:.3f}; near even {f['near']:.3f}); balanced {f['balanced']:.3f}; error {f['error']:.3f} over "
+        f"{f['floor']:.3f}; in the interval {f['inside']:.3f}; slope {f['slope']:.2f}; ahead {s['ahead_after']:.1%} "
+        f"({s['low']:.1%} to {s['high']:.1%}), truth {s['ahead_true']:.1%}; idle {s['idle']}; {s['of_run']:.3f} of the "
+        f"run, {s['seconds']:.0f} s"
+    )
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a folder, full fine-tuning first."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return sorted(found, key=lambda r: (r["run"].startswith("smol"), r["run"].split(":")[1], r["run"].split(":")[4:]))
+
+
+def scores(records: Sequence[dict[str, Any]], budget: str) -> list[Score]:
+    """Return the scores of all records that have a forecast at a budget."""
+    return [s for record in records if (s := score_of(record, budget)) is not None]
+
+
+def named(run: str) -> str:
+    """Return a run's name as the docs have it."""
+    model, method, rate, schedule, corpus = run.split(":")
+    return f"{model}, {'LoRA' if method == 'lora' else method} {rate}, {schedule}, {_NAMES[corpus]}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def row(s: Score) -> list[Any]:
+    """Return a row of the table of runs."""
+    f = figures([s])
+    ahead = f"{percent(s['ahead_after'])} ({100 * s['low']:.0f} to {100 * s['high']:.0f})"
+    return [named(s["run"]), f["n"], f["flips"], percent(f["right"]), percent(f["nothing"]), percent(f["again"]),
+            f"{f['balanced']:.2f}", f"{f['error']:.2f}", f"{f['floor']:.2f}", percent(f["inside"]), f"{f['slope']:.1f}",
+            ahead, percent(s["ahead_true"]), "said" if s["idle"] else ""]  # fmt: skip
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def runs_table(records: Sequence[dict[str, Any]], budget: str) -> str:
+    """Return the table of runs at a budget."""
+    heads = ["run", "places", "change sides", "orders right", "nothing changes", "other order", "balanced",
+             "error, nat",
+             "floor", "in the interval", "slope", "ahead", "truth", "no better"]  # fmt: skip
+    return table(heads, [row(s) for s in scores(records, budget)])
+
+
+def parts(found: Sequence[Score]) -> dict[str, list[Score]]:
+    """Return groups of runs by their names in the docs."""
+    real = [s for s in found if s["model"].startswith("smollm2")]
+    mini = [s for s in found if s not in real]
+    return {
+        "miniatures": mini, "full": [s for s in mini if s["method"] == "full"],
+        "LoRA": [s for s in mini if s["method"] == "lora"], "SmolLM2, LoRA": real,
+        "a tenth or more change sides": [s for s in found if s["flips"].mean() >= FLIPPING],
+    }  # fmt: skip
+
+
+def pooled_table(records: Sequence[dict[str, Any]], budgets: Sequence[str]) -> str:
+    """Return the table of groups of runs, with intervals."""
+    heads = ["runs", "budget", "runs", "places", "change sides", "orders right", "nothing changes", "other order",
+             "behind it, points", "balanced", "in the interval"]  # fmt: skip
+    rows = []
+    for budget in budgets:
+        for name, own in parts(scores(records, budget)).items():
+            if own:
+                rows.append([name, budget, len(own), *_pooled(own)])
+    return table(heads, rows)
+
+
+def _pooled(own: Sequence[Score]) -> list[str]:
+    f = figures(own)
+
+    def told(name: str, digits: int = 0, scale: float = 100, unit: str = " %") -> str:
+        low, high = interval(own, lambda drawn: figures(drawn)[name]) if len(own) > 1 else (np.nan, np.nan)
+        between = f" ({scale * low:.{digits}f} to {scale * high:.{digits}f})" if len(own) > 1 else ""
+        return f"{scale * f[name]:.{digits}f}{unit}{between}"
+
+    return [f"{f['n']:,}", f["flips"], told("right"), percent(f["nothing"]), told("again"),
+            told("behind", 1, unit=""), told("balanced", 2, 1, ""), told("inside")]  # fmt: skip
+
+
+def bars_table(records: Sequence[dict[str, Any]], budgets: Sequence[str]) -> str:
+    """Return what was asked, and what came of it at each budget."""
+    rows = [[*heads, *(of(scores(records, budget)) for budget in budgets)] for heads, of in _BARS]
+    return table(["asked", "of", *(f"budget {budget}" for budget in budgets)], rows)
+
+
+def _orders(found: Sequence[Score]) -> str:
+    reached = sum(s["right_gap"].mean() >= 0.95 for s in found)
+    low, high = interval(found, lambda drawn: figures(drawn)["right"])
+    return f"{percent(figures(found)['right'])} ({100 * low:.0f} to {100 * high:.0f}); {reached} of {len(found)} runs"
+
+
+def _again(found: Sequence[Score]) -> str:
+    reached = sum(s["right_again"].mean() >= 0.95 for s in found)
+    return f"{percent(figures(found)['again'])}; {reached} of {len(found)} runs"
+
+
+def _balanced(found: Sequence[Score]) -> str:
+    own = parts(found)["a tenth or more change sides"]
+    low, high = interval(own, lambda drawn: figures(drawn)["balanced"])
+    return f"{figures(own)['balanced']:.2f} ({low:.2f} to {high:.2f}), {len(own)} runs"
+
+
+def _shares(found: Sequence[Score]) -> str:
+    near = sum(abs(s["ahead_after"] - s["ahead_true"]) <= 0.03 for s in found)
+    other = sum(abs(s["ahead_again"] - s["ahead_true"]) <= 0.03 for s in found)
+    return f"{near} of {len(found)} (other order: {other})"
+
+
+def _errors(found: Sequence[Score]) -> str:
+    ratios = [np.median(s["error"]) / np.median(s["floor"]) for s in found]
+    return f"{np.median(ratios):.1f} in the median, {min(ratios):.1f} to {max(ratios):.1f}"
+
+
+def _inside(found: Sequence[Score]) -> str:
+    each = [s["inside"].mean() for s in found]
+    within = sum(0.85 <= share <= 0.95 for share in each)
+    pooled = percent(figures(found)["inside"])
+    return (
+        f"{pooled}; single runs {100 * min(each):.0f} to {100 * max(each):.0f} %, {within} of {len(each)} in 85 to 95"
+    )
+
+
+def _worse(found: Sequence[Score]) -> str:
+    worse = [s for s in found if s["right_gap"].mean() < s["right_base"].mean()]
+    said = sum(s["idle"] for s in worse)
+    false = sum(s["idle"] for s in found) - said
+    return f"{said} of {len(worse)} said; said of {false} that were as good or better"
+
+
+_BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
+    (["95 % of orders", "orders right; runs that reach 95 %"], _orders),
+    (["", "the other order's"], _again),
+    (["balanced 0.85 at a tenth, 0.9 at a fifth", "runs in which a tenth or more change sides"], _balanced),
+    (["share ahead within 3 points in 90 % of the runs", "runs"], _shares),
+    (["error at most 4 floors at a tenth, fewer at a fifth", "median error over the floor, by run"], _errors),
+    (["85 to 95 % in their intervals", "places"], _inside),
+    (["worse than \"nothing changes\": recognised", "runs in which it is"], _worse),
+)  # fmt: skip
+
+
+def main() -> None:
+    print(markdown(Path(sys.argv[1])))
+
+
+def markdown(folder: Path) -> str:
+    """Return all tables of the docs."""
+    records, budgets = read(folder), ("0.1", "0.2")
+    return "\n\n".join((bars_table(records, budgets), pooled_table(records, budgets), runs_table(records, "0.1")))
+
+
+if __name__ == "__main__":
+    main()
