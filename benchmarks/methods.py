@@ -3,7 +3,9 @@
     python benchmarks/methods.py --models docs-gpt2-s,docs-llama --contexts docs10 --out FOLDER
     python benchmarks/methods.py --models smollm2-135m --contexts paper10 --most 3 --methods lora,ia3 --out FOLDER
 
+    python benchmarks/methods.py --truths FOLDER       # adds to each bisected rate the rate by secants, to 0.1 %
     python benchmarks/methods.py --table docs/methods  # the table of docs/methods.md, of what is stored there
+    python benchmarks/methods.py --coverage docs/methods  # how often collocation's 90 % intervals hold the true rate
 
 One JSON file a model and method; what a folder holds already is not done again. One line each: trained parameters;
 contexts by status; |rate / bisected rate - 1| in the median and at worst; the rates that half and 90 % of the contexts
@@ -22,6 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from borngap.context import read_contexts
 from borngap.critical.ofmethods import SHARES, MethodRates
 from borngap.critical.record import CriticalRate
@@ -31,6 +35,7 @@ from borngap.files import write_whole
 from borngap.methods import METHODS
 from borngap.model.load import load, quiet
 from borngap.training import Training
+from schedules import truths
 
 WAYS = ("collocation", "bisect")
 LEFT_OUT = ("readout-only", "peft")
@@ -45,11 +50,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--out", type=Path, default=Path("methods"))
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--truths", type=Path)
+    parser.add_argument("--coverage", type=Path)
     options = parser.parse_args()
+    if options.coverage is not None:
+        print(coverage(options.coverage))
+        return
     if options.table is not None:
         print(markdown(options.table))
         return
     quiet()
+    if options.truths is not None:
+        add_truths(options)
+        return
     for model in options.models.split(","):
         for method in options.methods.split(","):
             options.out.mkdir(parents=True, exist_ok=True)
@@ -78,6 +91,46 @@ def searched(model: str, contexts: Sequence[Any], training: Training, by: Any) -
     rows = [{"status": rate.status, "rate": rate.rate, "low": rate.low, "high": rate.high, "why": rate.why}
             for rate in rates]  # fmt: skip
     return {"parameters": len(searcher.land.base), "seconds": seconds, "contexts": rows}
+
+
+def add_truths(options: argparse.Namespace) -> None:
+    """Store beside each bisected rate the one at which the largest margin of a run is zero, by secants of real runs."""
+    for path in sorted(options.truths.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        chosen = options.methods.split(",")
+        if "refused" in record or record["method"] not in chosen or "true" in record["bisect"]["contexts"][0]:
+            continue
+        training = Training(method=record["method"], steps=record["steps"])
+        contexts = record["bisect"]["contexts"]
+        searcher = Searcher(load(record["model"]), read_contexts(options.contexts)[: len(contexts)], training)
+        start = {i: row["rate"] for i, row in enumerate(contexts) if row["rate"]}
+        with searcher.land.evaluating():
+            found = truths(searcher, start)
+        for i, row in enumerate(contexts):
+            row["true"] = None if i not in found else float(f"{found[i]:.5g}")
+        write_whole(path, json.dumps(record, indent=1).encode())
+        print(record["model"], record["method"], len(found), "of", len(start), flush=True)
+
+
+def coverage(folder: Path) -> str:
+    """A line a method, and all: contexts, intervals that hold the true rate, and the factor that would hold 90 %."""
+    rows = [heads := ["method", "n", "held", "interval's width over LoRA's that would hold 90 %"], ["---"] * len(heads)]
+    ratios: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "collocation" not in record:
+            continue
+        for told, ran in zip(record["collocation"]["contexts"], record["bisect"]["contexts"], strict=True):
+            if told["rate"] and ran.get("true"):
+                half = np.log(told["high"] / told["low"]) / 2
+                ratios.setdefault(record["method"], []).append(float(abs(np.log(told["rate"] / ran["true"])) / half))
+    ratios["all"] = [ratio for own in ratios.values() for ratio in own]
+    whole = ("full", "lora", "all")
+    ratios["all but full and LoRA"] = [r for name, own in ratios.items() if name not in whole for r in own]
+    for name, own in ratios.items():
+        held, wanted = sum(ratio <= 1 for ratio in own), float(np.quantile(own, 0.9))
+        rows.append([name, str(len(own)), f"{held} ({held / len(own):.0%})".replace("%", " %"), f"{wanted:.2f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def both(record: dict[str, Any]) -> list[tuple[float, float]]:

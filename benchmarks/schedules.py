@@ -34,7 +34,7 @@ from borngap.critical.search import Searcher
 from borngap.judge.trajectory import MARGINS
 from borngap.model.load import quiet
 from borngap.schedule import SCHEDULES
-from borngap.train.stacked import Lane, stacked
+from borngap.train.stacked import Lane, pays, stacked
 from borngap.training import Training
 from borngap.zoo import bundled_names
 from forecasts import half_width
@@ -49,7 +49,7 @@ def margins(search: Searcher, wanted: list[tuple[int, float]]) -> list[list[floa
     """Margins after every step of real runs, one (context, rate) each."""
     name, seed = MARGINS[search.training.criterion], search.training.seed
     search.land.home()
-    if search.training.method == "lora":
+    if pays(search.tuner):
         found: list[list[float]] = [[] for _ in wanted]
         for number, step in stacked(search.tuner, [Lane(i, rate, seed) for i, rate in wanted], observe="margins"):
             found[number].append(step.records[wanted[number][0]][name])

@@ -1,6 +1,8 @@
 """Collocation: the dynamics of a run on a coarse grid, against real runs."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from tests.searching import contexts, searcher
 
 import borngap
 from borngap.critical import course as courses
-from borngap.critical.collocation import _unmet
+from borngap.critical.collocation import _unmet, solve
 from borngap.critical.course import Course
 from borngap.critical.landscape import Landscape
 from borngap.critical.roots import root, secants
@@ -140,6 +142,38 @@ def test_beyond_is_claimed_only_where_sweeps_agree():
     assert "do not settle" in lost.why
     course.sweep(1e-6, cold=True)
     assert _unmet(course, 1e-6).status == "beyond"
+
+
+@dataclass
+class Swinging:
+    """A course of which the margin is a function of the dose alone: it is met at 1, and perhaps on the way there."""
+
+    margin: Callable[[float], float]
+    pieces: int = 48
+    finest: bool = True
+
+    def sweep(self, rate, *, cold=False):
+        self.margins = [self.margin(rate * k / self.pieces) for k in range(self.pieces + 1)]
+        rises = [k for k, m in enumerate(self.margins) if m > 0]
+        self.share = rises[0] / self.pieces if rises else None
+
+    def crossing(self, near, displacement=None):
+        return 1.0
+
+    def coarser(self):
+        return None
+
+
+@pytest.mark.parametrize(("margin", "status"), [
+    (lambda dose: dose - 1.0, "ok"),
+    (lambda dose: 0.1 if 0.74 < dose < 0.86 else dose - 1.0, "abstained"),
+    (lambda dose: 0.1 if 0.96 < dose < 0.99 else dose - 1.0, "ok"),
+])  # fmt: skip
+def test_a_criterion_met_on_the_way_and_lost_is_none_of_the_end(margin, status):
+    found = solve(Swinging(margin), 0.95, 10.0)
+    assert found.status == status
+    assert ("falls back" in found.why) == (status == "abstained")
+    assert found.rate == (None if status == "abstained" else pytest.approx(1.0, rel=0.01))
 
 
 def test_a_landscape_is_the_model():

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Contexts, Json, ModelPlace
-from borngap.cli.commands.critical import NOT_SEARCHED, opening
+from borngap.cli.arguments import Json, ModelPlace, bundled_contexts
+from borngap.cli.commands.critical import opening
+from borngap.cli.methodruns import DataOptions, check_no_data, compare_on_data
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress
 from borngap.cli.show import fitted_table, print_json, print_table, say
 from borngap.errors import UserError
 from borngap.methods import METHODS, NAMES, Method
+from borngap.pilot.settings import Piloting
 from borngap.training import Training
 
 if TYPE_CHECKING:
@@ -25,17 +28,61 @@ _BY_DEFAULT: tuple[Method, ...] = tuple(name for name in NAMES if name not in {"
 def methods(
     *,
     source: ModelPlace,
-    contexts: Contexts = "docs10",
-    methods: Annotated[tuple[str, ...], typer.Option(help="Which, comma-separated; all unless given.")] = _BY_DEFAULT,
-    training: Annotated[Training, Takes(without=("method", "rate", "freeze", "joint", "batch_size", "shuffle",
-                                                 "lora_rank", "peft_config", "optimizer", *NOT_SEARCHED))],
+    contexts: Annotated[
+        str | None,
+        typer.Option(
+            "--contexts", "-c",
+            help="JSON Lines or CSV, `-` for standard input, or a bundled list; without --data docs10 unless given.",
+            autocompletion=bundled_contexts,
+        ),
+    ] = None,
+    methods: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            help="Which, comma-separated; all unless given. With --data also with rates, such as lora:1e-4:1e-3:3; "
+            "four from the usual one up unless given."
+        ),
+    ] = _BY_DEFAULT,
+    data: Annotated[
+        str | None, typer.Option(help="Rows of a run: compares the methods in it, not on contexts each alone.")
+    ] = None,
+    watch: Annotated[str | None, typer.Option(help="With --data: held-out rows, whose places are watched.")] = None,
+    terms: Annotated[
+        Path | None, typer.Option("--terms", "-t", help="With --watch: words to use and to avoid, as for `terms`.")
+    ] = None,
+    allowed: Annotated[
+        Path | None, typer.Option(help="With --data: rows in which words to avoid are right, as for `terms`.")
+    ] = None,
+    gain: Annotated[
+        float | None,
+        typer.Option(
+            help="With --data: share of the places at which your words lead, where methods are compared; the largest "
+            "that all reach unless given."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="With --data: folder; an unfinished comparison goes on.")
+    ] = None,
+    training: Annotated[Training, Takes(without=("method", "rate", "freeze", "joint", "shuffle", "lora_rank",
+                                                 "peft_config", "optimizer", "forward", "stop"))],
+    piloting: Annotated[Piloting, Takes(without=("chunk", "seed"))],
     json: Json = False,
 ) -> None:  # fmt: skip
     """Say which learning rate each fine-tuning method takes for these contexts, and what its usual rate does.
 
-    Nothing is trained. The rates are for each context trained alone; on a data set ask `borngap forecast --data ...
-    --methods`.
+    Nothing is trained. The rates are for each context trained alone. With --data: what each method does to your words
+    in a run on these rows, at several rates, from pilots at a small share of its cost.
     """
+    given = DataOptions(data, watch, contexts, terms, allowed, gain, out)
+    if data is not None:
+        compare_on_data(source, given, methods, training, piloting, json=json)
+        return
+    check_no_data(given, training, piloting)
+    _alone(source, contexts or "docs10", methods, training, json=json)
+
+
+def _alone(source: ModelPlace, contexts: str, methods: tuple[str, ...], training: Training, *, json: bool) -> None:
+    """Find rates for contexts each alone."""
     from borngap.context import read_contexts
     from borngap.critical.ofmethods import methods_entry, methods_of
     from borngap.model.precision import precision_of
