@@ -17,13 +17,12 @@ Array = NDArray[Any]
 Interval = tuple[float | None, float | None]
 RESAMPLES = 1000
 _OF_A_MEAN = 2000  # a mean is cheap
-_PERCENTILES = (2.5, 97.5)
 
 
 def percentile_interval(
-    statistic: Callable[[Array], float], count: int, *, resamples: int = RESAMPLES, seed: int = 0
+    statistic: Callable[[Array], float], count: int, *, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """95 % percentile interval of a statistic of ``count`` things that are drawn with replacement.
+    """Percentile interval, unless asked otherwise of 95 %, of a statistic of ``count`` things, drawn with replacement.
 
     A share over rows, a difference of two models on the same rows (paired, since both see the same draw), and a
     statistic of clusters::
@@ -37,6 +36,7 @@ def percentile_interval(
         count: how many there are to draw from.
         resamples: how often they are drawn.
         seed: seeds the draws.
+        level: how sure it is, in (0, 1).
 
     Returns:
         Both ends; None with fewer than 2 things, or where the statistic has no value in half of the resamples.
@@ -57,7 +57,7 @@ def percentile_interval(
     known = drawn.bootstrap_distribution[np.isfinite(drawn.bootstrap_distribution)]
     if len(known) < resamples // 2:
         return None, None
-    low, high = np.percentile(known, _PERCENTILES)
+    low, high = np.quantile(known, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
 
 

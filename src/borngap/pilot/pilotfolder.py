@@ -108,6 +108,21 @@ def place_table(entries: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: entry[name] for name in _ENDED} for entry in entries], schema=_ENDED, orient="row")
 
 
+def read_ends(folder: str | Path) -> list[dict[str, Any]]:
+    """Return what the pilots of a forecast of one rate came to, those whose design was tried last.
+
+    Args:
+        folder: of the forecast, finished.
+
+    Returns:
+        Of each pilot ``gaps``, ``loss``, ``rows`` and more; none where one of them left the stable range.
+    """
+    files = sorted((Path(folder) / "pilots").glob("00-*.json"))
+    attempt = files[-1].stem.rpartition("-")[0] if files else ""
+    ends = [checked(file, FORECASTS.schema) for file in files if file.stem.rpartition("-")[0] == attempt]
+    return ends if all(end["is_stable"] for end in ends) else []
+
+
 def read_forecast(folder: str | Path) -> RunForecast:
     """Read a finished FORECAST folder back.
 

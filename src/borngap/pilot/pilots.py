@@ -11,7 +11,7 @@ import numpy as np
 
 from borngap.pilot.design import Design, design, shortened
 from borngap.pilot.draw import PilotSteps, counts_of, pilot_steps
-from borngap.pilot.places.look import Look, Lookout
+from borngap.pilot.places.look import Look, Lookout, looked
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.run import PilotCourse, Trainee, loss_ends
 
@@ -165,11 +165,11 @@ def _marks(pilot: PilotSteps, stops: Sequence[tuple[float, float]]) -> list[int]
 
 
 def _end(course: PilotCourse, lookout: Lookout, model: Any) -> PilotEnd:
-    look = lookout.look(model) if course.is_stable else Look(np.array([]), None)
+    look = lookout.look(model) if course.is_stable else Look(np.array([]), np.empty((0, 2)))
     stable = course.is_stable and bool(np.isfinite(look.gaps).all())
     return {
-        "gaps": look.gaps.tolist(), "loss": look.loss, "losses": list(course.losses), "is_stable": stable,
-        "tokens": course.tokens, "passes": course.passes, "looked": lookout.tokens if course.is_stable else 0,
+        **looked(look), "losses": list(course.losses), "is_stable": stable, "tokens": course.tokens,
+        "passes": course.passes, "looked": lookout.tokens if course.is_stable else 0,
     }  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from borngap.context import Context, contexts_of
 from borngap.data.recognise import layout_of
 from borngap.data.source import source_of
@@ -28,6 +30,8 @@ from borngap.pilot.plan import run_plan
 from borngap.pilot.rows import check_lengths, run_data
 from borngap.pilot.settings import Piloting
 from borngap.pilot.wholerun import PilotEngine, RunJob, run_job
+from borngap.rivals.fusedhead import joined_loss
+from borngap.rivals.rivalloss import AUTO, RivalLoss
 from borngap.train.methods import method_of
 from borngap.training import Training
 from borngap.usage.allowed import Allowed, marks_of
@@ -148,7 +152,16 @@ def forecast_trainer(
     training, chosen = of_arguments(values, _adapted(model), chosen, kind)
     named = Loaded(str(model.config._name_or_path or type(model).__name__), model, tokenizer)
     job = _of_loader(named, trainer.get_train_dataloader(), asked, training, chosen, rates)
-    return run_job(replace(job, is_prepared=True), out, on_progress)
+    return run_job(replace(job, rivals=_loss_of(trainer, tokenizer), is_prepared=True), out, on_progress)
+
+
+def _loss_of(trainer: Any, tokenizer: Any) -> RivalLoss | None:
+    """The RivalLoss that a Trainer is given or that has joined it."""
+    loss = getattr(trainer, "compute_loss_func", None) or joined_loss(trainer.model)
+    if loss is not None and not isinstance(loss, RivalLoss):
+        rule = "the cross-entropy, or a borngap.RivalLoss"
+        raise UserError("a run with this compute_loss_func can't be forecast", rule=rule, found=loss)
+    return None if loss is None else loss.alone(tokenizer)
 
 
 def _adapted(model: Any) -> Training:
@@ -233,14 +246,28 @@ def prepare_run(
     return _planned(loaded, found.rows, asked, training, settings, rates, facts)
 
 
+def replanned(job: RunJob, training: Training, settings: Piloting) -> RunJob:
+    """Return a job with the rows of another.
+
+    Args:
+        job: the other.
+        training: settings of the run.
+        settings: epochs, order, budget.
+
+    Returns:
+        The job.
+
+    Raises:
+        UserError: no step moves anything, or words stand nowhere, as for ``prepare_run``.
+    """
+    return _planned(job.loaded, job.plan.rows, job.asked, training, settings, (), job.facts)
+
+
 def _planned(
     loaded: Loaded, rows: Sequence[Tokens], asked: Asked, training: Training, settings: Piloting,
     rates: Sequence[float], facts: Mapping[str, Any],
 ) -> RunJob:  # fmt: skip
     chosen = replace(settings, seed=training.seed)
-    if training.added is not None:
-        fix = "forecast contexts each alone (without --data), or leave --rival-loss out"
-        raise UserError("a pilot trains with the cross-entropy alone", found=training.rival_loss, fix=fix)
     if training.optimizer != "adamw":
         rule, found = (
             "AdamW: a pilot's steps stand for many of the run's by its decays",
@@ -250,8 +277,22 @@ def _planned(
         raise UserError("a run with this optimiser can't be forecast", rule=rule, found=found, fix=fix)
     training = replace(training, dtype=settle(loaded.model, training.dtype))
     check_lengths(rows, context_length(loaded.model))
-    plan = run_plan(rows, training, chosen)
-    return RunJob(loaded, plan, asked, chosen, tuple(rates) or (training.learning_rate,), facts)
+    plan, rivals = run_plan(rows, training, chosen), _rivals(training, asked, loaded.tokenizer)
+    if rivals is not None:
+        rivals.check_rows((torch.tensor(row.labels) for row in rows), str(facts["name"]))
+    return RunJob(loaded, plan, asked, chosen, tuple(rates) or (training.learning_rate,), facts, rivals)
+
+
+def _rivals(training: Training, asked: Asked, tokenizer: Any) -> RivalLoss | None:
+    """The loss on rivals that a run is trained with: at the watched terms, or at synonyms where none are given."""
+    form = training.added
+    if form is None:
+        return None
+    if asked.contexts is not None:
+        rule, fix = "words, which are looked for in the rows", "--terms FILE with --watch, or no --rival-loss"
+        raise UserError("a loss on rivals can't be told from contexts", rule=rule, found=training.rival_loss, fix=fix)
+    words = AUTO if asked.terms is None else asked.terms
+    return RivalLoss(words, tokenizer, kind=form.kind, weight=form.weight, margin=form.margin, top_p=training.top_p)
 
 
 def with_passes(job: RunJob, passes: Sequence[float]) -> RunJob:

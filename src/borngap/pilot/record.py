@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from borngap.pilot.estimates import PROSPECTS, PlaceForecasts
+from borngap.pilot.estimates import PROSPECTS, PlaceForecasts, foretell
 from borngap.pilot.places.spots import Spot
 from borngap.pilot.settings import leads_at_half
 from borngap.tokens import decoded
@@ -22,6 +22,27 @@ _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
 def text_before(ids: Sequence[int], tokenizer: Any) -> str:
     """Return the end of what stands before a place, as a forecast keeps it: of 24 tokens the last 80 characters."""
     return decoded(list(ids[-_BEFORE_TOKENS:]), tokenizer)[-_BEFORE_CHARACTERS:]
+
+
+def foretold(
+    spots: Sequence[Spot], base: Sequence[float], ends: Sequence[Sequence[float]], seed: int
+) -> PlaceForecasts | None:
+    """Forecast places from pilots: those of a pair of words together, wanted words and right rivals each by themselves.
+
+    Args:
+        spots: the watched places.
+        base: logit gaps before the run.
+        ends: logit gaps at the end of each pilot.
+        seed: seeds the draws.
+
+    Returns:
+        The forecast; None without a pilot.
+    """
+    if not ends:
+        return None
+    names, kinds = sorted({spot.pair for spot in spots}), sorted({spot.kind for spot in spots})
+    pairs, kind = [names.index(spot.pair) for spot in spots], [kinds.index(spot.kind) for spot in spots]
+    return foretell(np.array(base, dtype=np.float64), np.array(ends, dtype=np.float64), pairs, seed, kind)
 
 
 def place_entries(

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from borngap.data.tokenised import Tokens
+from borngap.data.tokenised import IGNORED, Tokens
 from borngap.pilot.draw import PilotSteps
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.rows import model_inputs, taught
+from borngap.rivals.rivalloss import RivalLoss
 from borngap.train.methods import rate_factor
 from borngap.train.optimiser import adamw, descend, grouped
 from borngap.training import Training
@@ -175,6 +176,27 @@ def token_loss(model: Any, rows: Sequence[Tokens]) -> Tensor:
     labels = torch.nn.functional.pad(inputs.pop("labels"), (0, 1), value=-100)[:, 1:]
     logits = model(**inputs).logits.float()
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+
+
+def rival_row_loss(loss: RivalLoss) -> RowLoss:
+    """Return cross-entropy and a loss on rivals, summed over the supervised tokens of rows, as a host sums them up.
+
+    Args:
+        loss: its words are found in the labels of each row, as in a host's batch: the first label of a row counts for
+            what word stands there, though nothing predicts it; of packed rows hosts mask it.
+
+    Returns:
+        What takes model and rows; unit nat.
+    """
+
+    def summed(model: Any, rows: Sequence[Tokens]) -> Tensor:
+        inputs = model_inputs(rows, model.get_input_embeddings().weight.device)
+        labels = inputs.pop("labels")
+        first = [IGNORED if len(row.documents) > 1 else row.labels[d.start] for row in rows for d in row.documents]
+        labels[:, 0] = torch.tensor(first, device=labels.device)
+        return loss(model(**inputs).logits, labels, 1)
+
+    return summed
 
 
 def loss_ends(losses: Sequence[float]) -> tuple[float, float]:

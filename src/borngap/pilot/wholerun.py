@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from borngap.model.load import Loaded
 from borngap.model.precision import precision_of
 from borngap.model.vocabulary import tokenizer_digest
 from borngap.pilot.design import FORWARD_BACKWARD, design, look_tokens
-from borngap.pilot.estimates import PlaceForecasts, foretell
+from borngap.pilot.estimates import PlaceForecasts
 from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.pilots import Pilots, PilotWork, RatePilots, RunProgress, SeeRun
 from borngap.pilot.places.look import Look, check_finite
@@ -24,6 +24,7 @@ from borngap.pilot.places.watched import Asked, WatchList, find
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.record import (
     best_entry,
+    foretold,
     idle_notes,
     place_entries,
     shares_entry,
@@ -32,14 +33,28 @@ from borngap.pilot.record import (
     with_rates,
 )  # fmt: skip
 from borngap.pilot.rows import rows_with
-from borngap.pilot.run import RowLoss, Trainee
+from borngap.pilot.run import RowLoss, Trainee, rival_row_loss
 from borngap.pilot.settings import Piloting
 from borngap.rates import check_rates
+from borngap.rivals.rivalloss import RivalLoss
 from borngap.runfolder import clean, environment
 from borngap.train.finetune import weights_digest
 from borngap.train.methods import make_trainable, stripped
 
 _SLACK = 0.95  # of what is left for gradients: drawn rows may be longer than the mean row
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What is watched in several runs, and what the model says there before them.
+
+    Attributes:
+        found: the places, and the held-out rows.
+        base: the look, as a folder keeps it.
+    """
+
+    found: WatchList
+    base: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +70,8 @@ class RunJob:
         stops: numbers of epochs to forecast, ascending, each with the share of the plan's dose that its own run has;
             the last one is the plan's. None without several.
         facts: what tells the data from others, JSON-ready.
+        beginning: what is watched and what the model says there, where several runs share it; found anew without.
+        rivals: what is added to the cross-entropy that the run lowers; None where nothing is.
         is_prepared: whether the model is as it will be trained: adapters in place, ``requires_grad`` set.
     """
 
@@ -64,7 +81,9 @@ class RunJob:
     settings: Piloting
     rates: tuple[float, ...]
     facts: Mapping[str, Any]
+    rivals: RivalLoss | None = None
     is_prepared: bool = False
+    beginning: Beginning | None = None
     stops: tuple[tuple[float, float], ...] = ()
 
     @property
@@ -81,6 +100,7 @@ class RunJob:
             "stops": [list(stop) for stop in self.stops],
             "model": self.loaded.name, "digest": weights_digest(model), **precision_of(model),
             "tokenizer": tokenizer_digest(self.loaded.tokenizer),
+            **({} if self.rivals is None else {"rivals": self.rivals.words}),
         }  # fmt: skip
 
 
@@ -137,11 +157,12 @@ class _Forecasting:
         """
         self._job, self._see, self._plan = job, see, job.plan
         self._tokens = self._passes = 0
-        looks = job.settings.pilots * len(job.rates) * max(1, len(job.stops)) + 2
+        looks = job.settings.pilots * len(job.rates) * max(1, len(job.stops)) + (2 if job.beginning is None else 1)
         see(RunProgress("finding places to watch"))
         started = time.perf_counter()
-        room = look_tokens(job.plan, job.settings.budget, looks)
-        self._found = find(job.loaded, job.asked, job.plan.training, job.settings, room)
+        self._found = job.beginning.found if job.beginning is not None else find(
+            job.loaded, job.asked, job.plan.training, job.settings, look_tokens(job.plan, job.settings.budget, looks)
+        )  # fmt: skip
         self._forwards, self._seconds = float(self._found.read), time.perf_counter() - started
         self._left = FORWARD_BACKWARD * job.settings.budget * self._plan.tokens - self._found.read
         self._left = _SLACK * (self._left - (looks - 1) * self._found.lookout.tokens)
@@ -162,11 +183,11 @@ class _Forecasting:
             self._foretell(self._found, trainee)
 
     def _foretell(self, found: WatchList, trainee: Trainee) -> None:
-        base = self._folder.kept("base.json", lambda: self._looked(found, trainee))
-        check_finite(Look(np.array(base["gaps"], dtype=np.float64), base["loss"]))
+        base = self._folder.kept("base.json", lambda: self._looked(found, trainee.model))
+        check_finite(Look(np.array(base["gaps"], dtype=np.float64), np.empty((0, 2))))
         self._spend(base)
         training = Pilots(self._work, trainee, self._folder.kept, self._see)
-        entries, curve, notes = [], [], _notes(found, self._job.settings)
+        entries, curve, notes = [], [], found.notes(self._job.settings.places)
         tokenizer = self._job.loaded.tokenizer
         before = [
             text_before(spot.example.ids[spot.document.start : spot.offset], tokenizer) for spot in found.lookout.spots
@@ -178,7 +199,8 @@ class _Forecasting:
             for made in pilots.made:
                 self._spend(made)
             for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
-                ended = self._estimate(found, base["gaps"], [_gaps(end, stop) for end in pilots.ends])
+                ends = [_gaps(end, stop) for end in pilots.ends]
+                ended = foretold(found.lookout.spots, base["gaps"], ends, self._plan.training.seed)
                 entries += place_entries(found.lookout.spots, before, (rate, epochs), base["gaps"], ended)
                 curve.append({"epochs": epochs} | self._entry(rate, found, base, ended, pilots))
             notes += [*pilots.notes, *idle_notes(curve[-1], len(self._job.rates))]
@@ -188,29 +210,15 @@ class _Forecasting:
         """What is left for the gradients at one rate, as a share of the run's."""
         return self._left / len(self._job.rates) / (FORWARD_BACKWARD * self._plan.tokens)
 
-    def _looked(self, found: WatchList, trainee: Trainee) -> dict[str, Any]:
+    def _looked(self, found: WatchList, model: Any) -> Mapping[str, Any]:
         self._see(RunProgress("looking at the places before training"))
-        started = time.perf_counter()
-        look = found.lookout.look(trainee.model)
-        seconds = time.perf_counter() - started
-        return {"gaps": look.gaps.tolist(), "loss": look.loss, "looked": found.lookout.tokens, "seconds": seconds}
+        return found.lookout.told(model) if self._job.beginning is None else self._job.beginning.base
 
     def _spend(self, entry: Mapping[str, Any]) -> None:
         self._tokens += entry.get("tokens", 0)
         self._passes += entry.get("passes", 0)
         self._forwards += entry["looked"]
         self._seconds += entry["seconds"]
-
-    def _estimate(
-        self, found: WatchList, base: Sequence[float], ends: Sequence[Sequence[float]]
-    ) -> PlaceForecasts | None:
-        if not ends:
-            return None
-        spots = found.lookout.spots
-        names, kinds = sorted({spot.pair for spot in spots}), sorted({spot.kind for spot in spots})
-        pairs, kind = [names.index(spot.pair) for spot in spots], [kinds.index(spot.kind) for spot in spots]
-        ended = np.array(ends, dtype=np.float64)
-        return foretell(np.array(base, dtype=np.float64), ended, pairs, self._job.plan.training.seed, kind)
 
     def _entry(
         self, rate: float, found: WatchList, base: Mapping[str, Any], ended: PlaceForecasts | None, pilots: RatePilots
@@ -240,7 +248,7 @@ class _Forecasting:
         self._folder.conclude(clean({
             "run": {
                 "steps": len(plan.steps), "rows": len(plan.rows), "passes": plan.passes, "tokens": plan.tokens,
-                "data": dict(job.facts), "watched": _watched(job.asked), "there": found.there,
+                "data": dict(job.facts), "watched": job.asked.kind, "there": found.there,
                 "training": plan.training.to_json(), "settings": asdict(job.settings),
             },
             "model": job.loaded.name, "rate_to_use": best["rate"] if best and len(job.rates) > 1 else None,
@@ -267,7 +275,7 @@ def prepared(job: RunJob, loss: RowLoss | None = None) -> Iterator[Trainee]:
 
     Args:
         job: the job.
-        loss: what it is trained with; cross-entropy unless given.
+        loss: what it is trained with; unless given the job's own.
 
     Yields:
         What trains it: adapters in place, ``requires_grad`` set.
@@ -275,6 +283,7 @@ def prepared(job: RunJob, loss: RowLoss | None = None) -> Iterator[Trainee]:
     training, model = job.plan.training, job.loaded.model
     needed = [(p, p.requires_grad) for p in model.parameters()]
     trained = model if job.is_prepared else make_trainable(model, training)[0]
+    loss = loss or (None if job.rivals is None else rival_row_loss(job.rivals))
     trainee = Trainee(trained, dropout=training.dropout, loss=loss)
     try:
         yield trainee
@@ -284,18 +293,3 @@ def prepared(job: RunJob, loss: RowLoss | None = None) -> Iterator[Trainee]:
             stripped(trained)
         for parameter, flag in needed:
             parameter.requires_grad_(flag)
-
-
-def _notes(found: WatchList, settings: Piloting) -> list[str]:
-    notes, watched = [], len(found.lookout.spots)
-    if watched < min(settings.places, found.there):
-        notes.append(f"{watched} of {found.there} places are watched: more would not be within the budget")
-    if found.unmeasured:
-        notes.append(f"{found.unmeasured} places can't be measured: this tokenizer can't tell both words apart there")
-    return notes
-
-
-def _watched(asked: Asked) -> str:
-    if asked.contexts is not None:
-        return "contexts"
-    return "synonyms" if asked.terms is None else "terms"

@@ -45,7 +45,14 @@ def join_fused_head(model: Any, loss: Any) -> None:
         _add(out, seen[0].last_hidden_state, inputs["labels"], loss, head)
         return out
 
+    forward.rival_loss = loss  # type: ignore[attr-defined]
     inner.forward = forward
+
+
+def joined_loss(model: Any) -> Any:
+    """Return the RivalLoss that a model's chunked head adds; None where none has joined it."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(inner.forward, "rival_loss", None)
 
 
 def _add(out: Any, states: Tensor, labels: Tensor, loss: Any, head: Callable[[Tensor], Tensor]) -> None:

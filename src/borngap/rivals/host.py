@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -91,11 +91,27 @@ def warn_of_missing(trainer: Any, finder: SpotFinder) -> None:
     if not missing or not read:
         return
     where = "the training data" if len(read) == len(dataset) else f"{len(read)} random rows of the training data"
-    told = "; ".join(missing[:_SHOWN]) + (f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
     if len(missing) == finder.count and len(read) == len(dataset):
-        rule = "a word to use stands in what is supervised: there it is told from its rival"
-        raise UserError("none of the words to use stands in the training data", rule=rule, found=told)
-    warnings.warn(f"RivalLoss finds no place of these in {where}: {told}", stacklevel=4)
+        refuse_missing(missing, where)
+    warnings.warn(f"RivalLoss finds no place of these in {where}: {_told(missing)}", stacklevel=4)
+
+
+def refuse_missing(missing: Sequence[str], where: str) -> NoReturn:
+    """Say that no word to use stands in any row.
+
+    Args:
+        missing: the words.
+        where: what was looked through.
+
+    Raises:
+        UserError: always.
+    """
+    rule = "a word to use stands in what is supervised: there it is told from its rival"
+    raise UserError(f"none of the words to use stands in {where}", rule=rule, found=_told(missing))
+
+
+def _told(missing: Sequence[str]) -> str:
+    return "; ".join(missing[:_SHOWN]) + (f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
 
 
 def log_through(trainer: Any, loss: Any) -> None:

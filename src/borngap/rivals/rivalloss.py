@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from borngap.losses.formulae import WHOLE_ROWS, gap_loss, precise, row_loss, str
 from borngap.losses.passthrough import picked
 from borngap.model.vocabulary import tokenizer_of
 from borngap.rivals.fusedhead import join_fused_head
-from borngap.rivals.host import calling_trainer, check_trainer, has_fused_head, log_through, warn_of_missing
+from borngap.rivals.host import (
+    calling_trainer,
+    check_trainer,
+    has_fused_head,
+    log_through,
+    refuse_missing,
+    warn_of_missing,
+)  # fmt: skip
 from borngap.rivals.nucleus import SynonymSpots, in_nucleus
 from borngap.rivals.spots import PairSpots, SpotFinder, Spots, TermSpots
 from borngap.rivals.tally import SpotsSeen, Tally
@@ -75,7 +82,8 @@ class RivalLoss:
         if not 0 < top_p <= 1:
             raise UserError("top_p is out of range", rule="in (0, 1]", found=top_p)
         self._top_p, self._auto = top_p, isinstance(rivals, str) and rivals == AUTO
-        self._finder: SpotFinder | None = PairSpots(rivals) if _are_tokens(rivals) else None
+        self._pairs = tuple(map(tuple, rivals)) if _are_tokens(rivals) else ()
+        self._finder: SpotFinder | None = PairSpots(self._pairs) if self._pairs else None
         self._terms = terms_of(rivals) if self._finder is None and not self._auto else None
         self._tally, self._met = Tally(), False
         if tokenizer is not None:
@@ -206,6 +214,39 @@ class RivalLoss:
         else:
             trainer.compute_loss_func = self
         return trainer
+
+    @property
+    def words(self) -> list[list[str]] | list[list[int]] | str:
+        """What was given: pairs of words or of token ids, the right one first; or ``auto``."""
+        if self._terms is not None:
+            return [[term.use, term.avoid] for term in self._terms]
+        return AUTO if self._auto else [list(pair) for pair in self._pairs]
+
+    def alone(self, tokenizer: Any) -> RivalLoss:
+        """Return the same loss for a loop of its own, with numbers of its own.
+
+        Args:
+            tokenizer: of the loop's model.
+        """
+        form, given = self.form, self._pairs or self._terms or AUTO
+        return RivalLoss(
+            given, tokenizer, kind=form.kind, weight=form.weight, margin=form.margin, top_p=self._top_p
+        )  # fmt: skip
+
+    def check_rows(self, rows: Iterable[Tensor], where: str) -> None:
+        """Refuse rows in which none of the words to use stands.
+
+        Args:
+            rows: labels of rows, -100 where nothing is learnt, each of shape (T,).
+            where: what the rows are, for the message.
+
+        Raises:
+            UserError: none stands there.
+        """
+        finder = self._known_finder()
+        missing = finder.missing(rows)
+        if missing and len(missing) == finder.count:
+            refuse_missing(missing, where)
 
     def numbers(self) -> dict[str, float]:
         """Return what was done since this was last asked; a Trainer's own log has it without asking.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from borngap.pilot.places.spots import Spot
 from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, split_at
 from borngap.scanning.supervised import Example
 
+BIASES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # nat, taken off the words to avoid, at which the loss is measured
 _BLOCK = 256  # positions whose probabilities are worked on at once
 
 
@@ -28,11 +30,18 @@ class Look:
 
     Attributes:
         gaps: logit gap of gold over its rival at every place, unit nat, float64, shape (n,).
-        loss: mean loss of a held-out token, unit nat; None where no rows are held out.
+        rows: of each held-out row its tokens, their summed loss, and that sum with each of ``BIASES`` taken off the
+            logits of the words to avoid, unit nat, float64, shape (rows, 2 + biases).
     """
 
     gaps: NDArray[np.float64]
-    loss: float | None
+    rows: NDArray[np.float64]
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of a held-out token, unit nat; None where no rows are held out."""
+        tokens = self.rows[:, 0].sum()
+        return float(self.rows[:, 1].sum() / tokens) if tokens else None
 
 
 class Lookout:
@@ -70,7 +79,9 @@ class Lookout:
             for document in example.documents
             for part in split_at(example, document, _targets(example, document.start, document.stop), window, most)
         ]
-        self._most = most
+        self._most, self._row = most, {id(example): number for number, example in enumerate(held_out)}
+        avoided = {s.rival_id if s.kind == "due" else s.gold_id for s in spots if s.kind in {"due", "right"}}
+        self._avoided = torch.tensor(sorted(avoided), dtype=torch.int64)
         self.tokens = sum(int(where[-1]) - w.start + w.hidden for w, where in (*self._places, *self._rows))
 
     def look(self, model: Any) -> Look:
@@ -82,13 +93,26 @@ class Lookout:
         Returns:
             What it says; gaps that are not finite are NaN.
         """
-        gaps = np.full(len(self.spots), math.nan)
+        gaps, rows = np.full(len(self.spots), math.nan), np.zeros((len(self._row), 2 + len(BIASES)))
         with observing(model):
             for batch in batched(self._places, self._most):
                 self._ask(logits_at(model, batch).float(), batch, gaps)
-            losses = [self._loss(logits_at(model, batch), batch) for batch in batched(self._rows, self._most)]
-        count = sum(n for _, n in losses)
-        return Look(gaps, sum(total for total, _ in losses) / count if count else None)
+            for batch in batched(self._rows, self._most):
+                self._lose(logits_at(model, batch), batch, rows)
+        return Look(gaps, rows)
+
+    def told(self, model: Any) -> dict[str, Any]:
+        """Ask a model, and tell what it cost.
+
+        Args:
+            model: as for ``look``.
+
+        Returns:
+            The look JSON-ready but for NaN, ``looked``, tokens read, and ``seconds``.
+        """
+        started = time.perf_counter()
+        found = looked(self.look(model))
+        return found | {"looked": self.tokens, "seconds": time.perf_counter() - started}
 
     def _ask(self, logits: Tensor, batch: Sequence[Wanted], gaps: NDArray[np.float64]) -> None:
         row = 0
@@ -100,11 +124,35 @@ class Lookout:
                     gaps[number] = float(logits[row, spot.gold_id].double() - logits[row, spot.rival_id].double())
                 row += 1
 
-    def _loss(self, logits: Tensor, batch: Sequence[Wanted]) -> tuple[float, int]:
+    def _lose(self, logits: Tensor, batch: Sequence[Wanted], rows: NDArray[np.float64]) -> None:
         gold = torch.tensor([w.example.ids[i] for w, where in batch for i in where.tolist()], device=logits.device)
+        owner = [self._row[id(w.example)] for w, where in batch for _ in where]
         parts = zip(logits.split(_BLOCK), gold.split(_BLOCK), strict=True)
-        total = sum(float(torch.nn.functional.cross_entropy(a.float(), b, reduction="sum")) for a, b in parts)
-        return total, len(gold)
+        np.add.at(rows, owner, np.concatenate([_losses(a.float(), b, self._avoided) for a, b in parts]))
+
+
+def _losses(logits: Tensor, gold: Tensor, avoided: Tensor) -> NDArray[np.float64]:
+    """Return a one, the loss of each target, and its loss with each bias."""
+    logs, avoided = logits.log_softmax(1), avoided.to(logits.device)
+    plain = -logs.gather(1, gold[:, None])[:, 0].double()
+    mass = logs[:, avoided].exp().sum(1).double().clamp(max=1)
+    off = torch.tensor(BIASES, dtype=torch.float64, device=logits.device)
+    # b taken off the logits of words with the mass p adds log(1 + p (e^-b - 1)), and b where the target is one of them
+    more = torch.log1p(mass[:, None] * torch.expm1(-off)) + torch.isin(gold, avoided)[:, None] * off
+    columns = torch.cat([torch.ones_like(plain)[:, None], plain[:, None], plain[:, None] + more], 1)
+    return np.asarray(columns.cpu().numpy())
+
+
+def looked(look: Look) -> dict[str, Any]:
+    """Return a look JSON-ready but for NaN.
+
+    Args:
+        look: what a model says.
+
+    Returns:
+        ``gaps``, ``loss`` and ``rows``.
+    """
+    return {"gaps": look.gaps.tolist(), "loss": look.loss, "rows": look.rows.tolist()}
 
 
 def check_finite(look: Look) -> None:

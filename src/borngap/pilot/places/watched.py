@@ -28,7 +28,7 @@ from borngap.words.occurrences import Finder
 from borngap.words.term import TermList
 
 _CHUNK = 16  # rows that are scanned at once: no more than needed are read
-_OF_LOSS = 0.1  # of what one look may read, for the held-out loss
+OF_LOSS = 0.1  # of what one look may read, for the held-out loss
 _FEW_TOKENS = 32  # of a look that are never too dear: a budget must buy some place
 
 
@@ -48,6 +48,13 @@ class Asked:
     contexts: tuple[Context, ...] | None = None
     allowed: Allowed = Allowed()  # noqa: RUF009  # it is never changed
 
+    @property
+    def kind(self) -> str:
+        """What is watched: ``terms``, ``synonyms`` or ``contexts``."""
+        if self.contexts is not None:
+            return "contexts"
+        return "synonyms" if self.terms is None else "terms"
+
 
 @dataclass(frozen=True)
 class WatchList:
@@ -65,8 +72,28 @@ class WatchList:
     read: int
     unmeasured: int
 
+    def notes(self, most: int) -> list[str]:
+        """Say what is not watched.
 
-def find(loaded: Loaded, asked: Asked, training: Training, settings: Piloting, tokens: float) -> WatchList:
+        Args:
+            most: how many places were asked for.
+
+        Returns:
+            Sentences, none where all is watched.
+        """
+        notes, watched = [], len(self.lookout.spots)
+        if watched < min(most, self.there):
+            notes.append(f"{watched} of {self.there} places are watched: more would not be within the budget")
+        if self.unmeasured:
+            notes.append(
+                f"{self.unmeasured} places can't be measured: this tokenizer can't tell both words apart there"
+            )
+        return notes
+
+
+def find(
+    loaded: Loaded, asked: Asked, training: Training, settings: Piloting, tokens: float, for_loss: float = OF_LOSS
+) -> WatchList:
     """Choose what is watched.
 
     Args:
@@ -75,6 +102,7 @@ def find(loaded: Loaded, asked: Asked, training: Training, settings: Piloting, t
         training: names the geometry by which missing rivals are chosen.
         settings: how rows are read, how many places at most, and the seed.
         tokens: what one look may read.
+        for_loss: the share of it that goes into the held-out loss.
 
     Returns:
         The places and rows.
@@ -82,14 +110,16 @@ def find(loaded: Loaded, asked: Asked, training: Training, settings: Piloting, t
     Raises:
         UserError: there is no place, or the budget buys none.
     """
-    return _Search(loaded, asked, training, settings, tokens).run()
+    return _Search(loaded, asked, training, settings, tokens, for_loss).run()
 
 
 class _Search:
-    def __init__(self, loaded: Loaded, asked: Asked, training: Training, settings: Piloting, tokens: float) -> None:
+    def __init__(
+        self, loaded: Loaded, asked: Asked, training: Training, settings: Piloting, tokens: float, for_loss: float
+    ) -> None:
         self._loaded, self._asked, self._training, self._settings = loaded, asked, training, settings
         self._window = settings.window_of(context_length(loaded.model))
-        self._for_loss = 0.0 if asked.held_out is None else _OF_LOSS * tokens
+        self._for_loss = 0.0 if asked.held_out is None else for_loss * tokens
         self._room = tokens - self._for_loss
         self._read = self._unmeasured = 0
 
