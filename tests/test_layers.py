@@ -23,7 +23,8 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 ORDER = (
     "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "optimisers", "rates", "schedule",
     "data", "words", "observables", "context", "judge", "losses", "training", "files", "folder", "ray", "runfolder",
-    "results", "model", "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "live",
+    "results", "model", "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "remedies",
+    "live",
     "track", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from borngap.cli import app, main
 from borngap.cli.options import HELP_PANELS, Takes, from_settings, texts
 from borngap.pilot.settings import Piloting
+from borngap.remedies.settings import Remedying
 from borngap.scanning.settings import Scanning
 from borngap.training import Training
 
@@ -26,11 +27,13 @@ LEFT_OUT = {
     ("critical", Training): {"rate", "stop", "forward", "dropout", "lora_dropout"},
     ("forecast", Training): {"seed", "joint", "shuffle", "forward", "stop"},
     ("forecast", Piloting): {"chunk", "seed", "epochs"},
+    ("remedy", Training): {"joint", "shuffle", "forward", "stop", "criterion", "rival_loss"},
+    ("remedy", Remedying): {"chunk", "seed"},
     ("sweep", Training): {"rate", "seed", "joint", "batch_size", "shuffle", "criterion"},
     ("scan", Scanning): {"pairs", "terms"},
 }
-_SAME_NAME = {"--criterion", "--pairs", "--terms", "--epochs"}  # options of the command itself
-OWN_DEFAULTS = {("sweep", "method"): "lora"}
+_SAME_NAME = {"--criterion", "--pairs", "--terms", "--epochs", "--seed"}  # of the command itself, or of its training
+OWN_DEFAULTS = {("sweep", "method"): "lora", ("remedy", "method"): "lora"}
 
 
 def options(command):

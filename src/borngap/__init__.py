@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from borngap.pilot.pilotfolder import read_forecast
     from borngap.pilot.prepare import forecast_run, forecast_trainer
     from borngap.pilot.settings import Piloting
+    from borngap.remedies.ask import remedy_search
+    from borngap.remedies.remedyfolder import read_remedy_search
+    from borngap.remedies.settings import Remedying
     from borngap.report.charts.pictures import plot
     from borngap.report.report import comparison_of, report_of
     from borngap.rivals.rivalloss import RivalLoss
@@ -54,6 +57,7 @@ _HOME = {
     "Geometry": "observables.geometry",
     "OBSERVABLES": "observables.catalogue",
     "Piloting": "pilot.settings",
+    "Remedying": "remedies.settings",
     "RivalLoss": "rivals.rivalloss",
     "SaturationRule": "judge.stopping",
     "Scanning": "scanning.settings",
@@ -75,11 +79,13 @@ _HOME = {
     "probe": "model.probe",
     "read_contexts": "context",
     "read_forecast": "pilot.pilotfolder",
+    "read_remedy_search": "remedies.remedyfolder",
     "read_run": "runfolder",
     "read_scan": "scanning.scanfolder",
     "read_sweep": "sweep.sweepfolder",
     "read_usage": "usage.usagefolder",
     "readout_of": "model.readout",
+    "remedy_search": "remedies.ask",
     "report_of": "report.report",
     "run_sweep": "sweep.run",
     "scan": "scanning.scan",
@@ -96,6 +102,7 @@ __all__ = [
     "Context",
     "Geometry",
     "Piloting",
+    "Remedying",
     "RivalLoss",
     "SaturationRule",
     "Scanning",
@@ -117,11 +124,13 @@ __all__ = [
     "probe",
     "read_contexts",
     "read_forecast",
+    "read_remedy_search",
     "read_run",
     "read_scan",
     "read_sweep",
     "read_usage",
     "readout_of",
+    "remedy_search",
     "report_of",
     "run_sweep",
     "scan",

@@ -27,7 +27,7 @@ LOCK_FILE = "lock"
 _WRITERS = {
     "RUN": "`borngap finetune` or a callback", "SWEEP": "`borngap sweep`", "scan": "`borngap scan --out`",
     "TERMS": "`borngap terms --out`", "reproduction": "`borngap reproduce`",
-    "FORECAST": "`borngap forecast --out`",
+    "FORECAST": "`borngap forecast --out`", "REMEDIES": "`borngap remedy --out`",
 }  # fmt: skip
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP}  # some file systems of clusters have none
 

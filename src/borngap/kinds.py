@@ -13,6 +13,7 @@ _KINDS = {
     "scan.json": "scan",
     "terms.json": "TERMS",
     "forecast.json": "FORECAST",
+    "remedies.json": "REMEDIES",
     "reproduce.json": "reproduction",
 }
 
@@ -36,8 +37,9 @@ def refuse_result(folder: str | Path, wanted: str) -> None:
     held = kind_of(folder)
     if held is None:
         return
-    seen = f"its places are in {Path(folder) / 'places.parquet'}"
-    fix = f"give {wanted}; " + (seen if held == "TERMS" else f"`borngap report {folder}` shows the {held}")
+    seen = {"TERMS": f"its places are in {Path(folder) / 'places.parquet'}",
+            "REMEDIES": f"its numbers are in {Path(folder) / 'summary.json'}"}  # fmt: skip
+    fix = f"give {wanted}; " + seen.get(held, f"`borngap report {folder}` shows the {held}")
     if held == "scan" and (Path(folder) / "contexts.jsonl").is_file():
         fix += f"; its contexts are in {Path(folder) / 'contexts.jsonl'}"
     raise UserError(f"{folder} is a {held}, the result of an earlier command", rule=wanted, fix=fix)

@@ -16,6 +16,7 @@ from borngap.cli.commands.forecast import forecast
 from borngap.cli.commands.geometry import geometry
 from borngap.cli.commands.methods import methods
 from borngap.cli.commands.neighbours import neighbours
+from borngap.cli.commands.planned.remedy import remedy
 from borngap.cli.commands.probe import probe
 from borngap.cli.commands.report import report
 from borngap.cli.commands.reproduce import reproduce
@@ -35,8 +36,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for command in (
-    demo, probe, geometry, neighbours, forecast, critical, methods, finetune, sweep, scan, terms, report, compare,
-    reproduce,
+    demo, probe, geometry, neighbours, forecast, remedy, critical, methods, finetune, sweep, scan, terms, report,
+    compare, reproduce,
 ):  # fmt: skip
     app.command(cls=Command)(from_settings(command))
 app.add_typer(zoo)

@@ -11,8 +11,8 @@ from typer.core import TyperCommand
 from borngap.zoo import cache_folder
 
 _FOLDERS = {
-    "demo": "out", "finetune": "out", "forecast": "out", "reproduce": "out", "scan": "out", "sweep": "out",
-    "terms": "out", "train": "work",
+    "demo": "out", "finetune": "out", "forecast": "out", "remedy": "out", "reproduce": "out", "scan": "out",
+    "sweep": "out", "terms": "out", "train": "work",
 }  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from borngap.errors import UserError
 
 # which options stand where in the help, in this order; what is named nowhere is common and comes first
 HELP_PANELS: dict[str, tuple[str, ...]] = {
-    "Run on a data set": ("budget", "places", "pilots", "epochs", "accumulation", "warmup_ratio", "packing", "order",
-                          "drop_last", "end_of_text", "from_args"),
+    "Run on a data set": ("max_loss", "max_over_use", "budget", "places", "pilots", "epochs", "accumulation",
+                          "warmup_ratio", "packing", "order", "drop_last", "end_of_text", "from_args"),
     "Training": ("joint", "batch_size", "shuffle", "freeze", "dropout", "rival_loss", "forward", "stop",
                  "no_lora"),
     "LoRA and others": ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "rate_ratio", "virtual_tokens",

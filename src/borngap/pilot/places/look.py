@@ -49,6 +49,7 @@ class Lookout:
 
     Attributes:
         spots: the places.
+        held_out: the rows whose loss is measured.
         tokens: what one look reads.
     """
 
@@ -61,7 +62,7 @@ class Lookout:
             held_out: rows whose loss is measured; may be none.
             window: tokens that the model reads at once.
         """
-        self.spots, most = tuple(spots), most_positions(model)
+        self.spots, self.held_out, most = tuple(spots), tuple(held_out), most_positions(model)
         self._numbers: dict[tuple[int, int, int], list[int]] = {}
         at: dict[tuple[int, int], tuple[Example, Any, set[int]]] = {}
         for number, spot in enumerate(spots):

@@ -1,0 +1,166 @@
+"""``borngap remedy``: what makes your words win in a planned fine-tuning, what it costs, and which to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from borngap.cli.arguments import Json, ModelPlace
+from borngap.cli.options import Takes
+from borngap.cli.progress import Progress, spoken
+from borngap.cli.show import fitted_table, print_json, print_table, say
+from borngap.errors import UserError
+from borngap.remedies.settings import Remedying
+from borngap.report.text import MISSING
+from borngap.training import Training
+
+# what a run on a data set has no use for; a loss on rivals is a remedy
+_NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "criterion")
+_OF_A_RUN = "Run on a data set"
+_Form = Callable[[float], str]
+_SHARE: _Form = "{:.0%}".format
+_POINTS: _Form = lambda value: f"{100 * value:+.0f}"  # noqa: E731
+_NAT: _Form = "{:+.3f}".format
+
+
+def remedy(
+    *,
+    source: ModelPlace,
+    data: Annotated[str, typer.Option(help="Rows that the run trains on, as for `scan`.")],
+    watch: Annotated[str, typer.Option(help="Held-out rows, whose places are watched.")],
+    terms: Annotated[Path, typer.Option("--terms", "-t", help="Words to use and to avoid, as for `terms`.")],
+    training: Annotated[Training, Takes(without=_NO_OPTIONS, defaults={"method": "lora"})],
+    settings: Annotated[Remedying, Takes(without=("chunk", "seed"))],
+    from_args: Annotated[
+        Path | None,
+        typer.Option(help="JSON of TrainingArguments or SFTConfig, in place of the options for them."),
+    ] = None,
+    allowed: Annotated[
+        Path | None, typer.Option(help="Rows in which words to avoid are right, as for `terms`.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of TBX with several, such as `en`.", rich_help_panel=_OF_A_RUN)
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder, also for the picture; an unfinished search there goes on."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Try remedies for words that stay behind in a planned run, a pilot each, and say which to take.
+
+    A pilot costs a tenth of the run or less. Beside each remedy stands what a constant logit bias does at the same
+    over-use, which no training costs.
+    """
+    from borngap.data.recognise import layout_of
+    from borngap.data.source import source_of
+    from borngap.pilot.hostargs import of_arguments, read_arguments
+    from borngap.remedies.ask import remedy_search
+    from borngap.remedies.remedyfolder import REMEDY_PICTURE
+
+    rows = source_of(data, split)
+    if from_args is not None:
+        kind = layout_of(rows, settings.fields).kind
+        training, piloting = of_arguments(read_arguments(from_args), training, settings.piloting, kind)
+        settings = replace(settings, **vars(piloting))
+    _refuse_both(training, settings, is_told=from_args is None)
+    loaded = source.load()
+    with Progress("reading rows") as bar:
+        found = remedy_search(
+            loaded.model, loaded.tokenizer, rows, watch, terms=terms, allowed=allowed, training=training,
+            settings=settings, out=out, split=split, language=language, name=source.model,
+            on_progress=lambda state: bar.show(state.done, state.total, what=state.doing),
+        )  # fmt: skip
+    if out is not None:
+        from borngap.report.charts.drawing import picture
+
+        picture(found.figure).save(out / REMEDY_PICTURE)
+    if json:
+        print_json(found.summary)
+        return
+    _report(found.summary)
+    where = (
+        "a picture is drawn with --out FOLDER" if out is None else f"written to {out}; the picture: {REMEDY_PICTURE}"
+    )
+    say(where)
+
+
+def _refuse_both(training: Training, settings: Remedying, *, is_told: bool) -> None:
+    if is_told and settings.epochs is not None and training.steps != Training.steps:
+        raise UserError("--epochs and --steps are given", rule="one of them")
+
+
+def _report(summary: Mapping[str, Any]) -> None:
+    for line in _headline(summary):
+        say(line)
+    for note in summary["notes"]:
+        say(f"note: {note}")
+    _table(summary)
+    for line in (*_lines(summary), *_costs(summary)):
+        say(line)
+
+
+def _headline(summary: Mapping[str, Any]) -> Iterator[str]:
+    take = summary["take"]
+    yield f"Take {take}: {summary['why']}." if take else f"No remedy is recommended: {summary['why']}."
+    yield (
+        f"Of {summary['places']} held-out places of your words and {summary['right_avoid']} where the other is right; "
+        f"held-out loss over {summary['held_out_tokens']} tokens."
+    )
+
+
+def _table(summary: Mapping[str, Any]) -> None:
+    rows = [
+        [e["remedy"], _value(e["success"], _SHARE), *_both(e["gain"], _POINTS), _value(e["over_use"], _SHARE),
+         *_both(e["over_use_more"], _POINTS), *_both(e["loss"], _NAT), f"{e['run_cost']:.3g}", _beside(e),
+         _verdict(e, summary["take"])]
+        for e in summary["remedies"]
+    ]  # fmt: skip
+    headings = ["remedy", "success", "gain", "90 %", "over-use", "more", "90 %", "loss", "90 %", "run", "bias instead",
+                ""]  # fmt: skip
+    print_table(fitted_table("\nWhat each gains and costs, in points and nat above the planned run", headings, rows))
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    take = next((e for e in summary["remedies"] if e["remedy"] == summary["take"]), None)
+    if take is not None:
+        yield f"\nFor {take['remedy']} ({take['words']}):"
+        yield from (f"    {line}" for line in take["lines"])
+    else:
+        yield "\n--json has the lines to paste of every remedy."
+
+
+def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
+    cost = summary["cost"]
+    yield (
+        f"\nIt took {cost['of_run']:.0%} of the planned run; {spoken(cost['seconds'])}. A pilot is a noisy copy of a "
+        "run; how far its ranking holds: docs/remedies.md."
+    )
+
+
+def _beside(entry: Mapping[str, Any]) -> str:
+    if entry.get("bias_nat") is not None:
+        return f"{entry['bias_nat']:.1f} nat"
+    bias = entry["bias"]
+    return "" if bias is None else f"{100 * bias['success']:.0f} % at {bias['nat']:.1f} nat"
+
+
+def _verdict(entry: Mapping[str, Any], take: str | None) -> str:
+    if entry["why"]:
+        return "unstable"
+    return "take" if entry["remedy"] == take else "within limits" if entry["meets"] else ""
+
+
+def _value(measure: Mapping[str, Any] | None, shown: _Form) -> str:
+    return MISSING if measure is None else shown(measure["value"])
+
+
+def _both(measure: Mapping[str, Any] | None, shown: _Form) -> tuple[str, str]:
+    if measure is None or measure["low"] is None:
+        return _value(measure, shown), MISSING
+    return shown(measure["value"]), f"{shown(measure['low'])} to {shown(measure['high'])}"

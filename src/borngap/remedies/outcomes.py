@@ -1,0 +1,223 @@
+"""What each remedy gains and costs, from the pilots: success, over-use, held-out loss; and the logit bias beside it.
+
+All pilots read the same rows in the same order and are looked at at the same places, and the draws of their errors
+come from the same seed, so that what they have in common drops out of a difference.
+
+A bias of -b on the words to avoid adds b to the gap of every wanted word over its rival and takes b off that of a right
+rival over it: success and over-use with a bias, on the run without a remedy, follow from its forecast; no pilot is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from borngap.pilot.estimates import Floats, PlaceForecasts
+from borngap.pilot.look import BIASES
+from borngap.pilot.spots import Spot
+from borngap.resample import percentile_interval
+
+_LEVEL = 0.9
+_ENDS = (100 * (1 - _LEVEL) / 2, 100 * (1 + _LEVEL) / 2)
+_TOKENS, _LOSS = 0, 1  # columns of a look's rows; then one a bias
+_LARGEST = BIASES[-1]  # nat: beyond it no loss is known
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number with its 90 % interval.
+
+    Attributes:
+        value: the number.
+        low: lower end; None where there is no interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class BiasBeside:
+    """The run without a remedy, with the constant logit bias that gives it a remedy's over-use.
+
+    Attributes:
+        nat: what is taken off the words to avoid; negative where the remedy has less over-use than that run.
+        success: share of held-out places at which the wanted word then leads.
+        loss: what it adds to the held-out loss, nat a token; None where the bias is negative, or above 6.
+    """
+
+    nat: float
+    success: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class RemedyOutcome:
+    """What becomes of the words.
+
+    Attributes:
+        success: share of the places of wanted words at which they lead; None where no pilot was fit.
+        gain: the same less that of the run without a remedy.
+        over_use: share of the places where the word to avoid is right at which the wanted one leads; None without any.
+        over_use_more: the same less that of the run without a remedy.
+        loss: held-out loss above that run's, nat a token; None where it is not known.
+        bias: that run with the bias of the same over-use; None without places for over-use.
+    """
+
+    success: Measure | None = None
+    gain: Measure | None = None
+    over_use: Measure | None = None
+    over_use_more: Measure | None = None
+    loss: Measure | None = None
+    bias: BiasBeside | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers, JSON-ready."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """Where a run ends, as its pilots foretell.
+
+    Attributes:
+        places: forecast of the watched places.
+        rows: held-out rows after the pilots, as ``Look`` has them, the mean over pilots; shape (rows, columns).
+    """
+
+    places: PlaceForecasts
+    rows: Floats
+
+
+class PlainRun:
+    """Remedies held against the run without one."""
+
+    def __init__(self, spots: Sequence[Spot], plain: Ended) -> None:
+        """Prepare.
+
+        Args:
+            spots: the watched places.
+            plain: the run without a remedy.
+        """
+        self._due = np.array([spot.kind != "right" for spot in spots], dtype=bool)
+        self._plain = plain
+
+    def untrained(self) -> RemedyOutcome:
+        """Return what the model says before any training; its loss can't be held against a pilot's."""
+        base = self._plain.places.base
+        success = Measure(float((base[self._due] > 0).mean()))
+        right = base[~self._due]
+        return RemedyOutcome(success, over_use=Measure(float((right < 0).mean())) if len(right) else None)
+
+    def of(self, ended: Ended) -> RemedyOutcome:
+        """Return what a remedy gains and costs.
+
+        Args:
+            ended: its run.
+
+        Returns:
+            The outcome.
+        """
+        draws, plain = ended.places.draws, self._plain.places.draws
+        success, without = self._success(draws), self._success(plain)
+        over, before = self._over_use(draws), self._over_use(plain)
+        is_plain = ended is self._plain
+        return RemedyOutcome(
+            _measure(success), None if is_plain else _measure(success - without),
+            None if over is None else _measure(over),
+            None if is_plain or over is None or before is None else _measure(over - before),
+            None if is_plain else self._loss(ended.rows[:, _LOSS]),
+            None if is_plain or over is None else self.beside(float(over.mean())),
+        )  # fmt: skip
+
+    def biased(self, max_loss: float, max_over_use: float) -> tuple[RemedyOutcome, float] | None:
+        """Return the run without a remedy and the largest bias within what a remedy may cost.
+
+        Args:
+            max_loss: held-out loss that it may add, unit nat a token.
+            max_over_use: over-use that it may add, as a share.
+
+        Returns:
+            RemedyOutcome and bias, unit nat, at most 6; None without places for over-use.
+        """
+        over = self._over_use(self._plain.places.draws)
+        if over is None:
+            return None
+        grid = np.linspace(0, _LARGEST, 601)
+        fits = [b for b in grid if self._added(b) <= max_loss and self._over_use_at(b) <= over.mean() + max_over_use]
+        bias = float(max(fits, default=0.0))
+        sign = np.where(self._due, 1.0, -1.0)
+        places = self._plain.places
+        moved = PlaceForecasts(places.base, places.gaps + sign * bias, places.half, places.draws + sign * bias)
+        found = self.of(Ended(moved, self._plain.rows))
+        loss = self._loss(self._rows_at(bias))
+        return RemedyOutcome(found.success, found.gain, found.over_use, found.over_use_more, loss), bias
+
+    def curve(self) -> list[dict[str, float]]:
+        """Return the run without a remedy under biases from 0: ``success``, ``over_use`` and ``loss`` of each."""
+        return [
+            {"bias": b, "success": self._success_at(b), "over_use": self._over_use_at(b), "loss": self._added(b)}
+            for b in (0.0, *BIASES)
+        ]
+
+    def beside(self, over_use: float) -> BiasBeside:
+        """Return the run without a remedy at an over-use.
+
+        Args:
+            over_use: the share.
+
+        Returns:
+            The bias that gives it, and what else it does.
+        """
+        right = self._plain.places.draws[:, ~self._due]
+        bias = float(np.quantile(right, over_use))
+        known = 0 <= bias <= _LARGEST
+        return BiasBeside(bias, self._success_at(bias), self._added(bias) if known else None)
+
+    def _success(self, draws: Floats) -> Floats:
+        share: Floats = (draws[:, self._due] > 0).mean(1)
+        return share
+
+    def _over_use(self, draws: Floats) -> Floats | None:
+        if self._due.all():
+            return None
+        share: Floats = (draws[:, ~self._due] < 0).mean(1)
+        return share
+
+    def _success_at(self, bias: float) -> float:
+        return float((self._plain.places.draws[:, self._due] + bias > 0).mean())
+
+    def _over_use_at(self, bias: float) -> float:
+        return float((self._plain.places.draws[:, ~self._due] - bias < 0).mean())
+
+    def _rows_at(self, bias: float) -> Floats:
+        """Summed loss of each held-out row with a bias."""
+        known = np.concatenate([self._plain.rows[:, _LOSS : _LOSS + 1], self._plain.rows[:, _LOSS + 1 :]], 1)
+        at: NDArray[np.float64] = np.array([np.interp(bias, (0.0, *BIASES), row) for row in known])
+        return at
+
+    def _added(self, bias: float) -> float:
+        rows = self._plain.rows
+        return float((self._rows_at(bias) - rows[:, _LOSS]).sum() / max(1.0, rows[:, _TOKENS].sum()))
+
+    def _loss(self, sums: Floats) -> Measure | None:
+        tokens, more = self._plain.rows[:, _TOKENS], sums - self._plain.rows[:, _LOSS]
+        if not tokens.sum() or not np.isfinite(more).all():
+            return None
+
+        def statistic(drawn: NDArray[Any]) -> float:
+            return float(more[drawn].sum() / tokens[drawn].sum())
+
+        low, high = percentile_interval(statistic, len(tokens), level=_LEVEL)
+        return Measure(float(more.sum() / tokens.sum()), low, high)
+
+
+def _measure(shares: Floats) -> Measure:
+    low, high = np.percentile(shares, _ENDS)
+    return Measure(float(shares.mean()), float(low), float(high))
