@@ -67,7 +67,7 @@ def held(folder: Path, budget: float, options: argparse.Namespace) -> Iterator[d
     """Yield a row a remedy: as foretold, and as the run has it."""
     names = {file: entry["remedy"] for file in folder.glob("*-0.json") if (entry := json.loads(file.read_text()))}
     known = [name for name in names.values() if is_known(name)]
-    truth = {names[file]: true_numbers(folder, file) for file in names if names[file] in known or names[file] == NONE}
+    truth = {named(names[file]): true_numbers(folder, file) for file in names if names[file] in known}
     pilots = options.out / f"{folder.name}-{budget:g}"
     if not (pilots / "summary.json").exists():
         tried(folder.name, sorted(name for name in known if name != NONE), budget, options, pilots)

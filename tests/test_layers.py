@@ -24,8 +24,7 @@ ORDER = (
     "errors", "cuts", "resample", "shown", "tokens", "kinds", "choices", "methods", "optimisers", "rates", "schedule",
     "data", "words", "observables", "context", "judge", "losses", "training", "files", "folder", "ray", "runfolder",
     "results", "model", "train", "critical", "scanning", "usage", "changes", "rivals", "pilot", "remedies",
-    "live",
-    "track", "sweep", "zoo", "experiments", "report", "cli",
+    "live", "track", "sweep", "zoo", "experiments", "report", "cli",
 )  # fmt: skip
 FREE = {"", "zoo.__init__"}  # the package itself is lazy; the zoo's list of names is a list of paths
 HOSTS = {"transformers", "peft", "accelerate", "datasets", "trl", "lightning"}
