@@ -24,8 +24,8 @@ from scipy import stats
 
 from borngap.losses.form import LOSS_KINDS
 from borngap.model.load import quiet
-from borngap.pilot.look import Lookout
-from borngap.pilot.watched import WatchList
+from borngap.pilot.places.look import Lookout
+from borngap.pilot.places.watched import WatchList
 from borngap.pilot.wholerun import RunJob
 from borngap.remedies.choice import Candidate, remedy_choice
 from borngap.remedies.outcomes import Measure, RemedyOutcome

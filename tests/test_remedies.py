@@ -15,10 +15,10 @@ from borngap.data.rows import of_objects
 from borngap.errors import UserError
 from borngap.model.load import Loaded
 from borngap.pilot.estimates import PlaceForecasts
-from borngap.pilot.look import BIASES
+from borngap.pilot.places.look import BIASES
+from borngap.pilot.places.watched import find
 from borngap.pilot.prepare import asked_of, prepare_run
 from borngap.pilot.settings import Piloting
-from borngap.pilot.watched import find
 from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, remedy_choice
 from borngap.remedies.jobs import remedy_job
 from borngap.remedies.outcomes import Ended, Measure, PlainRun, RemedyOutcome

@@ -11,8 +11,8 @@ from borngap.data.source import source_of
 from borngap.model.load import Loaded
 from borngap.model.precision import full_float32
 from borngap.model.vocabulary import tokenizer_of
+from borngap.pilot.pilots import RunProgress
 from borngap.pilot.prepare import asked_of, prepare_run
-from borngap.pilot.wholerun import RunProgress
 from borngap.remedies.jobs import remedy_job
 from borngap.remedies.paste import NamedFiles
 from borngap.remedies.remedy import BIAS, read_remedies

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from borngap.pilot.estimates import Floats, PlaceForecasts
-from borngap.pilot.look import BIASES
-from borngap.pilot.spots import Spot
+from borngap.pilot.places.look import BIASES
+from borngap.pilot.places.spots import Spot
 from borngap.resample import percentile_interval
 
 _LEVEL = 0.9

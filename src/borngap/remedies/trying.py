@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 
 from borngap.pilot.design import FORWARD_BACKWARD, design, look_tokens
 from borngap.pilot.pilotfolder import read_ends
+from borngap.pilot.pilots import RunProgress, SeeRun
+from borngap.pilot.places.watched import WatchList, find
 from borngap.pilot.record import foretold
-from borngap.pilot.watched import WatchList, find
-from borngap.pilot.wholerun import Beginning, RunJob, RunProgress, run_job
+from borngap.pilot.wholerun import Beginning, RunJob, run_job
 from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, meets, remedy_choice
 from borngap.remedies.outcomes import Ended, PlainRun, RemedyOutcome
 from borngap.remedies.paste import NamedFiles, pasted
@@ -25,7 +26,6 @@ from borngap.runfolder import clean, environment
 
 _OF_LOSS = 0.5  # of what a look may read: differences of loss are small
 _BASE = "no training"
-See = Callable[[RunProgress], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class RemedyTrial:
         return self.jobs[NONE]
 
 
-def search(asked: RemedyTrial, out: str | Path | None, see: See) -> RemedySearch:
+def search(asked: RemedyTrial, out: str | Path | None, see: SeeRun) -> RemedySearch:
     """Try remedies, or go on with it.
 
     Args:
@@ -103,7 +103,7 @@ def _watched(asked: RemedyTrial) -> WatchList:
     return find(job.loaded, job.asked, job.plan.training, job.settings, tokens, _OF_LOSS)
 
 
-def _seen(see: See, name: str) -> See:
+def _seen(see: SeeRun, name: str) -> SeeRun:
     def seen(state: RunProgress) -> None:
         see(replace(state, doing=f"{name}: {state.doing}"))
 

@@ -80,7 +80,7 @@ class Lookout:
             for document in example.documents
             for part in split_at(example, document, _targets(example, document.start, document.stop), window, most)
         ]
-        self._most, self._row = most, {id(example): number for number, example in enumerate(held_out)}
+        self._most, self._row = most, {e.row.number: number for number, e in enumerate(held_out)}
         avoided = {s.rival_id if s.kind == "due" else s.gold_id for s in spots if s.kind in {"due", "right"}}
         self._avoided = torch.tensor(sorted(avoided), dtype=torch.int64)
         self.tokens = sum(int(where[-1]) - w.start + w.hidden for w, where in (*self._places, *self._rows))
@@ -127,7 +127,7 @@ class Lookout:
 
     def _lose(self, logits: Tensor, batch: Sequence[Wanted], rows: NDArray[np.float64]) -> None:
         gold = torch.tensor([w.example.ids[i] for w, where in batch for i in where.tolist()], device=logits.device)
-        owner = [self._row[id(w.example)] for w, where in batch for _ in where]
+        owner = [self._row[w.example.row.number] for w, where in batch for _ in where]
         parts = zip(logits.split(_BLOCK), gold.split(_BLOCK), strict=True)
         np.add.at(rows, owner, np.concatenate([_losses(a.float(), b, self._avoided) for a, b in parts]))
 
