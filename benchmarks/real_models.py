@@ -10,6 +10,7 @@ not split.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -157,6 +158,8 @@ def sft(account: Account, loaded: Loaded, size: argparse.Namespace) -> None:
             host = account.take(name, partial(_train, fresh, callbacks, size))
             logs = [entry["born_gap/overhead"] for entry in host.state.log_history if "born_gap/overhead" in entry]
             account.rows[-1] |= {"account": logs[-1] if logs else None, "probes": len(logs)}
+            del host, fresh, callbacks  # else the next turn's peak holds this turn's model
+            gc.collect()
 
 
 def _train(loaded: Loaded, callbacks: list[Any], size: argparse.Namespace) -> Any:
