@@ -24,6 +24,7 @@ from scipy import stats
 
 from borngap.losses.form import LOSS_KINDS
 from borngap.model.load import quiet
+from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.places.look import Lookout
 from borngap.pilot.places.watched import WatchList
 from borngap.pilot.wholerun import RunJob
@@ -72,13 +73,28 @@ def held(folder: Path, budget: float, options: argparse.Namespace) -> Iterator[d
     if not (pilots / "summary.json").exists():
         tried(folder.name, sorted(name for name in known if name != NONE), budget, options, pilots)
     summary = json.loads((pilots / "summary.json").read_text())
+    files = {named(name): file for file, name in names.items()}
     for entry in summary["remedies"]:
         if entry["remedy"] in truth:
             run, plain = truth[entry["remedy"]], truth[NONE]
             more = {"gain": run["success"] - plain["success"], "over_use_more": run["over_use"] - plain["over_use"],
                     "loss": run["loss"] - plain["loss"]}  # fmt: skip
             foretold = {name: None if entry[name] is None else Measure(**entry[name]) for name in _MEASURES}
-            yield {"remedy": entry["remedy"], "run": run | more, "pilot": foretold}
+            places = place_errors(folder, files[entry["remedy"]], pilots)
+            yield {"remedy": entry["remedy"], "run": run | more, "pilot": foretold, "places": places}
+
+
+def place_errors(folder: Path, file: Path, pilots: Path) -> str:
+    """Orders right of the remedy's forecast and of "nothing changes", and the median error of its gaps."""
+    remedy = read_remedies(named(json.loads(file.read_text())["remedy"]) + ",bias")[-2]
+    forecast = read_forecast(pilots / "tried" / remedy.folder)
+    kind, form = (np.array(json.loads((folder / "places.json").read_text())[name]) for name in ("kind", "form"))
+    end = np.array(json.loads(file.read_text())["places"])[(kind == "right") | (form == "base"), 0]
+    base, gap = (forecast.places[name].to_numpy() for name in ("base_gap", "forecast_gap"))
+    if gap.dtype == object or np.isnan(gap).any():
+        return "none"
+    right, idle = (((x > 0) == (end > 0)).mean() for x in (gap, base))
+    return f"{right:.0%} (nothing {idle:.0%}), error {np.median(np.abs(gap - end)):.2f} nat"
 
 
 def is_known(name: str) -> bool:
@@ -148,7 +164,7 @@ def told(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(('remedy', *(f'{name}, pilot | run' for name in _MEASURES[:2] + _MEASURES[4:])))} |"]
     for row in rows:
         cells = [f"{shown(row['pilot'][name])} | {row['run'][name]:.3f}" for name in _MEASURES[:2] + _MEASURES[4:]]
-        lines.append(f"| {row['remedy']} | {' | '.join(cells)} |")
+        lines.append(f"| {row['remedy']} | {' | '.join(cells)} | {row['places']} |")
     parts = [f"{name} {correlation(rows, name)}" for name in ("success", "over_use", "loss")]
     return "\n".join([*lines, f"rank correlations: {'; '.join(parts)}", *picks(rows), coverage(rows)])
 

@@ -270,6 +270,17 @@ def test_without_places_for_over_use_nothing_is_recommended(tokenizer):
     assert all(entry["over_use"] is entry["meets"] is entry["bias"] is None for entry in found["remedies"])
 
 
+def test_a_pilot_that_goes_too_far_tells_nothing(tokenizer, monkeypatch):
+    monkeypatch.setattr("borngap.remedies.trying._RISEN", 0.01)
+    found = trial(tokenizer, remedies="rate:2,bias").summary
+    entries = {entry["remedy"]: entry for entry in found["remedies"]}
+    assert list(entries) == ["no training", "none", "rate:2"]
+    for name in ("none", "rate:2"):
+        assert "the pilot's held-out loss ends at" in entries[name]["why"]
+        assert entries[name]["success"] is entries[name]["gain"] is entries[name]["loss"] is None
+    assert (found["take"], found["why"], found["bias_curve"]) == (None, entries["none"]["why"], [])
+
+
 def test_another_plan_in_the_folder_and_too_small_a_budget_are_refused(tokenizer, tmp_path):
     with pytest.raises(UserError, match="the budget is too small for a pilot"):
         trial(tokenizer, budget=0.01, out=tmp_path / "out")

@@ -43,20 +43,21 @@ class Choice:
     why: str
 
 
-def remedy_choice(tried: Sequence[Candidate], max_loss: float, max_over_use: float) -> Choice:
+def remedy_choice(tried: Sequence[Candidate], max_loss: float, max_over_use: float, why: str = "") -> Choice:
     """Choose a remedy.
 
     Args:
         tried: all of them, the run without one too.
         max_loss: held-out loss that it may add, unit nat a token.
         max_over_use: over-use that it may add, in percentage points.
+        why: what is wrong with the pilot of the run without a remedy, if anything is.
 
     Returns:
         The choice.
     """
     known = [one for one in tried if one.remedy.name != NONE and one.outcome.gain is not None]
     if not known:
-        return Choice(None, "no pilot was fit for a forecast")
+        return Choice(None, why or "no pilot was fit for a forecast")
     if all(one.outcome.over_use is None for one in known):
         return Choice(None, UNKNOWN_OVER_USE)
     rule = f"{max_loss:g} nat of held-out loss and {max_over_use:g} points of over-use above the planned run"

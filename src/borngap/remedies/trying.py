@@ -26,6 +26,7 @@ from borngap.runfolder import clean, environment
 
 _OF_LOSS = 0.5  # of what a look may read: differences of loss are small
 _BASE = "no training"
+_RISEN = 1.15  # times the held-out loss before: a pilot that ends above has left the stable range
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,8 @@ def search(asked: RemedyTrial, out: str | Path | None, see: SeeRun) -> RemedySea
             job, at = asked.jobs[remedy.name], folder.tried(remedy.folder)
             seen = _seen(see, f"{remedy.name} ({len(tried) + 1} of {len(asked.jobs)})")
             forecast = run_job(replace(job, beginning=beginning), at, seen)
-            tried.append(_Tried(remedy, job, forecast.summary, _ended(found, base, at, job)))
+            why = _why_unfit(forecast.summary)
+            tried.append(_Tried(remedy, job, forecast.summary, None if why else _ended(found, base, at, job), why))
         summary = clean(_Telling(asked, found, tried).summary(base))
         folder.conclude(summary)
     return RemedySearch(Path(out), {"schema": 1} | summary)
@@ -94,6 +96,7 @@ class _Tried:
     job: RunJob
     forecast: Mapping[str, Any]
     ended: Ended | None
+    why: str
 
 
 def _watched(asked: RemedyTrial) -> WatchList:
@@ -111,11 +114,25 @@ def _seen(see: SeeRun, name: str) -> SeeRun:
 
 
 def _ended(found: WatchList, base: Mapping[str, Any], folder: Path, job: RunJob) -> Ended | None:
+    """Where a run ends; None where its pilots left the stable range."""
     ends = read_ends(folder)
     places = foretold(found.lookout.spots, base["gaps"], [end["gaps"] for end in ends], job.plan.training.seed)
     if places is None:
         return None
     return Ended(places, np.mean([np.array(end["rows"], dtype=np.float64) for end in ends], 0))
+
+
+def _why_unfit(forecast: Mapping[str, Any]) -> str:
+    """Why pilots tell nothing of their run; nothing where they do."""
+    entry = forecast["all"]
+    before, after = entry["held_out_loss_before"], entry["pilot_loss"]
+    if entry["why"] or before is None or after is None or after <= _RISEN * before:
+        return str(entry["why"])
+    span = entry["pilot"]["span"]
+    return (
+        f"the pilot's held-out loss ends at {after:.2f}, before it was {before:.2f}: one of its steps, for {span:.2g} "
+        "of the run's, goes too far; a larger --budget has shorter ones"
+    )
 
 
 class _Telling:
@@ -131,7 +148,7 @@ class _Telling:
         candidates, biased = self._candidates(), self._biased()
         candidates += [] if biased is None else [Candidate(Remedy(BIAS), biased[0], 1.0)]
         settings, plain = self._asked.settings, self._tried[0].forecast
-        choice = remedy_choice(candidates, settings.max_loss, settings.max_over_use)
+        choice = remedy_choice(candidates, settings.max_loss, settings.max_over_use, self._tried[0].why)
         entries = [self._untrained(), *map(self._entry, candidates)]
         if biased is not None:
             entries[-1] |= {"bias_nat": biased[1]}
@@ -174,7 +191,7 @@ class _Telling:
         return {
             "remedy": name, "words": one.remedy.words, **one.outcome.to_json(), "run_cost": one.run_cost,
             "meets": meets(one.outcome, settings.max_loss, settings.max_over_use) if judged else None,
-            "why": own.forecast["all"]["why"], "lines": pasted(one.remedy, own.job, self._asked.given, one.outcome),
+            "why": own.why, "lines": pasted(one.remedy, own.job, self._asked.given, one.outcome),
         }  # fmt: skip
 
     def _of_plan(self, one: _Tried) -> float:

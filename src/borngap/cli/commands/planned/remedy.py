@@ -133,6 +133,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"    {line}" for line in take["lines"])
     else:
         yield "\n--json has the lines to paste of every remedy."
+    yield from (f"{e['remedy']}: {e['why']}." for e in summary["remedies"] if e["why"] and e["remedy"] != "bias")
 
 
 def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
