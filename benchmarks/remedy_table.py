@@ -1,6 +1,7 @@
-"""The table and the picture of docs/remedies.md from the stored runs of remedies.py.
+"""The tables and the picture of docs/remedies.md from the stored runs of remedies.py.
 
-    python benchmarks/remedy_table.py FOLDER SEEDS [PICTURE.svg]
+    python benchmarks/remedy_table.py FOLDER SEEDS [PICTURE.svg]  # records docs/remedies/*.json, tables and picture
+    python benchmarks/remedy_table.py                             # the tables again, from the records
 
 Of the seeds named (0,1,2), of remedies that have been run with each. Success: the wanted word leads where it stands, in
 its base form, which was trained. Carried over: the same where it stands in another form, which nothing trained.
@@ -17,13 +18,14 @@ import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from borngap.files import write_whole
 from borngap.report.charts.drawing import picture
 from borngap.resample import percentile_interval
 from borngap.results.figures import Figure
@@ -31,8 +33,9 @@ from remedies import BIASES
 
 CE, BASE = "none", "base"
 GAP, GOLD = 0, 1  # columns of a place
+RECORDS = Path(__file__).parents[1] / "docs" / "remedies"
 HEADINGS = (
-    "remedy", "seeds", "success", "carried over", "over-use", "tells apart", "loss", "log p", "bias at this over-use",
+    "remedy", "success", "carried over", "over-use", "tells apart", "loss", "log p", "bias at this over-use",
 )  # fmt: skip
 _RESAMPLES = 400
 _DEAR = 0.4  # nat; what costs more is left out of the picture, which it would squeeze
@@ -41,6 +44,12 @@ _FAMILIES = {
     "weight": ("weight",), "up-sampled": ("upsample",),
 }  # fmt: skip
 _OTHERS = "other"
+_NAMES = {
+    BASE: "no training", CE: "cross-entropy alone", "dft": "DFT", "smooth": "label smoothing", "gmax": "Gmax penalty",
+    "upsample": "up-sampling, times", "rate": "rate, times", "dpo": "DPO after it, beta", "orpo": "ORPO after it, beta",
+    "simpo": "SimPO after it, beta",
+}  # fmt: skip
+_LEFT_OUT = {"docs-llama": ("log p",), "-domain-": ("log p",), "-chat-": ("log p",)}  # part of a name -> columns
 Statistic = Callable[[Any], float]
 
 
@@ -62,20 +71,63 @@ class Stored:
 
 
 def main() -> None:
-    seeds = [int(seed) for seed in sys.argv[2].split(",")]
-    folders = [f for f in sorted(Path(sys.argv[1]).iterdir()) if (f / "places.json").exists()]
-    found = [one for one in (stored(folder, seeds) for folder in folders) if CE in one.runs]
-    points = []
-    for one in found:
-        print(f"\n{one.name}: {one.row.max() + 1} held-out rows; places: "
-              + ", ".join(f"{int(where.sum())} {name}" for name, where in one.groups.items()))  # fmt: skip
-        print(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * len(HEADINGS)}")
-        for remedy in ordered(one.runs):
-            entry = measured(one, remedy)
-            print(line(entry), flush=True)
-            points.append(point(one.name, entry))
-    if len(sys.argv) > 3:
-        picture(pareto([p for p in points if p["loss"] is not None and p["loss"] < _DEAR])).save(sys.argv[3])
+    if len(sys.argv) > 1:
+        seeds = [int(seed) for seed in sys.argv[2].split(",")]
+        points = [point for record in recorded(Path(sys.argv[1]), seeds) for point in points_of(record)]
+        if len(sys.argv) > 3:
+            picture(pareto([p for p in points if p["loss"] is not None and p["loss"] < _DEAR])).save(sys.argv[3])
+        return
+    for name, table in tables(RECORDS).items():
+        print(f"\n{name}\n\n{table}", end="")
+
+
+def recorded(root: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield the record of each model and corpus that has cross-entropy's runs of the seeds; write it to RECORDS."""
+    for folder in sorted(f for f in root.iterdir() if (f / "places.json").exists()):
+        one = stored(folder, seeds)
+        if CE in one.runs:
+            record = {
+                "schema": 1, "run": one.name, "seeds": list(seeds), "rows": int(one.row.max() + 1),
+                "places": {name: int(where.sum()) for name, where in one.groups.items()},
+                "remedies": [rounded(measured(one, remedy)) for remedy in ordered(one.runs)],
+            }  # fmt: skip
+            name = f"{one.name}-{'-'.join(map(str, seeds))}"
+            write_whole(RECORDS / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
+            print(f"\n{name}\n\n{markdown(record, HEADINGS)}", end="", flush=True)
+            yield record
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to seven digits behind the point."""
+    if isinstance(value, dict):
+        return {key: rounded(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(own) for own in value]
+    return round(value, 7) if isinstance(value, float) else value
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """The tables of the page, by the name of their record; of several seeds' remedies one seed is not shown again."""
+    records = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))}
+    several = {record["run"]: {e["remedy"] for e in record["remedies"]} for record in records.values()
+               if len(record["seeds"]) > 1}  # fmt: skip
+    found = {}
+    for name, record in records.items():
+        done = several.get(record["run"], set()) - {CE} if len(record["seeds"]) == 1 else set()
+        left_out = {"carried over"} if done else set()
+        for part, columns in _LEFT_OUT.items():
+            left_out |= set(columns) if part in name else set()
+        kept = {"remedies": [entry for entry in record["remedies"] if entry["remedy"] not in done]}
+        found[name] = markdown(record | kept, [h for h in HEADINGS if h not in left_out])
+    return found
+
+
+def markdown(record: dict[str, Any], headings: Sequence[str]) -> str:
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
+    for entry in record["remedies"]:
+        told = cells(entry)
+        lines.append(f"| {' | '.join(told[heading] for heading in headings)} |")
+    return "\n".join(lines) + "\n"
 
 
 def stored(folder: Path, seeds: Sequence[int]) -> Stored:
@@ -170,22 +222,43 @@ def biased(one: Stored, seeds: Sequence[int], over_use: float) -> tuple[float, f
     return bias, float((gaps[due] + bias > 0).mean()), cost
 
 
-def line(e: dict[str, Any]) -> str:
-    shares = [percent(e[name]) for name in ("success", "carried", "over_use")]
-    loss = "" if e["loss"] is None else f"{e['loss'][0]:+.3f} ({e['loss'][1]:+.3f} to {e['loss'][2]:+.3f})"
-    log_p = "" if e["log_p"] is None else f"{e['log_p']:+.2f}"
-    apart_ = f"{e['apart'][0]:.2f} ({e['apart'][1]:.2f} to {e['apart'][2]:.2f})"
-    bias = "" if e["bias"] is None else f"{e['bias'][1]:.0%} at {e['bias'][0]:+.1f} nat{added(e['bias'][2])}"
-    return f"| {' | '.join([e['remedy'], str(e['seeds']), *shares, apart_, loss, log_p, bias])} |"
+def cells(e: dict[str, Any]) -> dict[str, str]:
+    """Heading -> cell of a remedy."""
+    loss = "" if e["loss"] is None else "{} ({} to {})".format(*map(signed, e["loss"]))
+    bias = "" if e["bias"] is None else f"{100 * e['bias'][1]:.0f} % at {e['bias'][0]:+.1f} nat{added(e['bias'][2])}"
+    return {
+        "remedy": shown(e["remedy"]), "success": percent(e["success"]), "carried over": percent(e["carried"]),
+        "over-use": percent(e["over_use"]), "tells apart": "{:.2f} ({:.2f} to {:.2f})".format(*e["apart"]),
+        "loss": loss, "log p": "" if e["log_p"] is None else f"{e['log_p']:+.2f}", "bias at this over-use": bias,
+    }  # fmt: skip
+
+
+def shown(remedy: str) -> str:
+    """A remedy as the page calls it."""
+    if remedy.startswith("head"):
+        return "LoRA with the head" + (f", {shown(remedy.removeprefix('head+'))}" if "+" in remedy else "")
+    if remedy.startswith("both+"):
+        return f"{shown(remedy.removeprefix('both+'))}, both ways"
+    kind, _, number = remedy.partition(":")
+    return f"{_NAMES.get(kind, kind)} {number}".strip()
 
 
 def added(cost: float | None) -> str:
-    return "" if cost is None else f", loss {cost:+.3f}"
+    return "" if cost is None else f", loss {signed(cost)}"
 
 
-def percent(value: tuple[float, float | None, float | None]) -> str:
-    between = "" if value[1] is None else f" ({value[1]:.0%} to {value[2]:.0%})"
-    return f"{value[0]:.0%}{between}"
+def signed(value: float) -> str:
+    text = f"{value:+.3f}"
+    return text if float(text) else "0.000"
+
+
+def percent(value: Sequence[float | None]) -> str:
+    between = "" if value[1] is None else f" ({100 * value[1]:.0f} % to {100 * value[2]:.0f} %)"
+    return f"{100 * value[0]:.0f} %{between}"
+
+
+def points_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [point(record["run"], entry) for entry in record["remedies"]]
 
 
 def point(name: str, e: dict[str, Any]) -> dict[str, Any]:

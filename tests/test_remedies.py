@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,6 +151,12 @@ def test_a_bias_gives_a_runs_over_use_and_its_price_is_that_of_the_look():
     assert found.gain.value == pytest.approx((other.places.draws[:, :40] > 0).mean() - (due > 0).mean())
     assert found.loss.value == pytest.approx(8 / 40)
     assert found.loss.low <= found.loss.value <= found.loss.high
+    shares = [(one.places.draws[:, :40] > 0).mean(1) for one in (other, plain)]
+    apart = found.gain.high - found.gain.low
+    assert apart == pytest.approx(2 * 1.645 * np.hypot(*(share.std() for share in shares)), rel=0.15), (
+        "independent errors"
+    )
+    assert held.of(other, knows_loss=False).loss is None
     beside = found.bias
     assert (right - beside.nat < 0).mean() == pytest.approx(found.over_use.value, abs=1e-3)
     assert beside.success == pytest.approx((due + beside.nat > 0).mean())
@@ -184,7 +191,9 @@ def test_the_most_success_within_the_limits_is_taken_and_of_near_equals_the_chea
     choice = remedy_choice([plain, strong, longer, mild, bias], 0.02, 2)
     assert (choice.remedy, "2 others within a point" in choice.why) == ("bias", True)
     assert remedy_choice([plain, longer, mild], 0.02, 2).remedy == "margin:1,2", "its run costs half"
-    none = remedy_choice([plain, strong, mild], 0.005, 1)
+    unknown = Candidate(Remedy("rate:2"), replace(mild.outcome, loss=None), 1.0)
+    assert remedy_choice([plain, unknown], 0.02, 2).remedy is None, "what its loss is nobody knows"
+    none = remedy_choice([plain, strong, unknown, mild], 0.005, 1)
     assert (none.remedy, "nearest: margin:1,2" in none.why) == (None, True)
     assert "not sure" in remedy_choice([plain, candidate("rate:2", 0.05, 0.0, 0.0, low=-0.01)], 0.02, 2).why
     assert remedy_choice([plain, candidate("rate:2", -0.05, 0.0, 0.0)], 0.02, 2).remedy is None
@@ -251,6 +260,8 @@ def test_a_search_tries_tells_and_goes_on(tokenizer, tmp_path):
     margin = entries["margin:3,2"]
     assert margin["gain"]["value"] == pytest.approx(margin["success"]["value"] - entries["none"]["success"]["value"])
     assert margin["gain"]["value"] > 0
+    assert (margin["loss"] is None, entries["rate:2"]["loss"], entries["rate:2"]["meets"]) == (False, None, False)
+    assert any(note.startswith("rate:2: what another rate does") for note in more.summary["notes"])
     assert margin["bias"]["success"] == pytest.approx(margin["success"]["value"], abs=0.5)
     assert entries["bias"]["over_use_more"]["value"] <= 0.02 + 1e-9
     assert entries["bias"]["meets"] in {True, False}

@@ -99,7 +99,7 @@ def _nearest(known: Sequence[Candidate], max_loss: float, max_over_use: float) -
         parts = (_loss(one) / max(max_loss, 1e-3), (100 * over.value if over else 0.0) / max(max_over_use, 0.1))
         return max(parts)
 
-    better = [one for one in known if _gain(one) > 0]
+    better = [one for one in known if _gain(one) > 0 and one.outcome.loss is not None]
     if not better:
         return "no remedy gains anything"
     best = min(better, key=excess)

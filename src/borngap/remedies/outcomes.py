@@ -1,7 +1,8 @@
 """What each remedy gains and costs, from the pilots: success, over-use, held-out loss; and the logit bias beside it.
 
-All pilots read the same rows in the same order and are looked at at the same places, and the draws of their errors
-come from the same seed, so that what they have in common drops out of a difference.
+All pilots read the same rows in the same order and are looked at at the same places. Their errors are nevertheless held
+to be independent in the intervals of differences: what they have in common drops out of a difference of two losses, not
+of two shares, which saturate (docs/remedies.md#does-it-order-them-as-the-runs-do).
 
 A bias of -b on the words to avoid adds b to the gap of every wanted word over its rival and takes b off that of a right
 rival over it: success and over-use with a bias, on the run without a remedy, follow from its forecast; no pilot is run.
@@ -115,11 +116,13 @@ class PlainRun:
         right = base[~self._due]
         return RemedyOutcome(success, over_use=Measure(float((right < 0).mean())) if len(right) else None)
 
-    def of(self, ended: Ended) -> RemedyOutcome:
+    def of(self, ended: Ended, *, knows_loss: bool = True) -> RemedyOutcome:
         """Return what a remedy gains and costs.
 
         Args:
             ended: its run.
+            knows_loss: whether its pilot is as noisy as that of the planned run, so that their losses tell those of the
+                runs apart; not where the rate is another.
 
         Returns:
             The outcome.
@@ -129,10 +132,10 @@ class PlainRun:
         over, before = self._over_use(draws), self._over_use(plain)
         is_plain = ended is self._plain
         return RemedyOutcome(
-            _measure(success), None if is_plain else _measure(success - without),
+            _measure(success), None if is_plain else _difference(success, without),
             None if over is None else _measure(over),
-            None if is_plain or over is None or before is None else _measure(over - before),
-            None if is_plain else self._loss(ended.rows[:, _LOSS]),
+            None if is_plain or over is None or before is None else _difference(over, before),
+            None if is_plain or not knows_loss else self._loss(ended.rows[:, _LOSS]),
             None if is_plain or over is None else self.beside(float(over.mean())),
         )  # fmt: skip
 
@@ -155,9 +158,13 @@ class PlainRun:
         sign = np.where(self._due, 1.0, -1.0)
         places = self._plain.places
         moved = PlaceForecasts(places.base, places.gaps + sign * bias, places.half, places.draws + sign * bias)
-        found = self.of(Ended(moved, self._plain.rows))
-        loss = self._loss(self._rows_at(bias))
-        return RemedyOutcome(found.success, found.gain, found.over_use, found.over_use_more, loss), bias
+        success, moved_over = self._success(moved.draws), self._over_use(moved.draws)
+        assert moved_over is not None  # noqa: S101  # as over is not
+        # the very same run: its errors are the same
+        gain, more = success - self._success(places.draws), moved_over - over
+        return RemedyOutcome(
+            _measure(success), _measure(gain), _measure(moved_over), _measure(more), self._loss(self._rows_at(bias))
+        ), bias  # fmt: skip
 
     def curve(self) -> list[dict[str, float]]:
         """Return the run without a remedy under biases from 0: ``success``, ``over_use`` and ``loss`` of each."""
@@ -216,6 +223,13 @@ class PlainRun:
 
         low, high = percentile_interval(statistic, len(tokens), level=_LEVEL)
         return Measure(float(more.sum() / tokens.sum()), low, high)
+
+
+def _difference(shares: Floats, before: Floats) -> Measure:
+    """A difference of two shares whose errors are independent."""
+    other = np.random.default_rng(0).permutation(before)
+    low, high = np.percentile(shares - other, _ENDS)
+    return Measure(float(shares.mean() - before.mean()), float(low), float(high))
 
 
 def _measure(shares: Floats) -> Measure:

@@ -26,6 +26,7 @@ from borngap.runfolder import clean, environment
 
 _OF_LOSS = 0.5  # of what a look may read: differences of loss are small
 _BASE = "no training"
+_NO_LOSS = "what another rate does to the held-out loss no pilot tells, so this is never recommended: try it in a run"
 _RISEN = 1.15  # times the held-out loss before: a pilot that ends above has left the stable range
 
 
@@ -165,7 +166,9 @@ class _Telling:
 
     def _candidates(self) -> list[Candidate]:
         outcomes = [
-            RemedyOutcome() if self._held is None or one.ended is None else self._held.of(one.ended)
+            RemedyOutcome()
+            if self._held is None or one.ended is None
+            else self._held.of(one.ended, knows_loss=one.remedy.rate == 1)
             for one in self._tried
         ]
         return [
@@ -208,4 +211,5 @@ class _Telling:
         notes = list(self._tried[0].forecast["notes"])
         for one in self._tried[1:]:
             notes += [f"{one.remedy.name}: {note}" for note in one.forecast["notes"] if note not in notes]
-        return notes
+        rates = [one.remedy.name for one in self._tried if one.remedy.rate != 1]
+        return notes + [f"{name}: {_NO_LOSS}" for name in rates]
