@@ -34,6 +34,7 @@ from borngap.errors import UserError
 from borngap.files import write_whole
 from borngap.methods import METHODS
 from borngap.model.load import load, quiet
+from borngap.resample import percentile_interval
 from borngap.training import Training
 from schedules import truths
 
@@ -173,18 +174,32 @@ def cells(record: dict[str, Any]) -> list[str]:
     ]
 
 
+def over(record: dict[str, Any], plain: dict[str, Any]) -> str:
+    """Median over contexts of the bisected rate over LoRA's, 95 % by resampling contexts, and how many are smaller."""
+    if "refused" in record or record["method"] == "lora":
+        return ""
+    pairs = zip(*(r["bisect"]["contexts"] for r in (record, plain)), strict=True)
+    logs = np.log([a["rate"] / b["rate"] for a, b in pairs if a["rate"] and b["rate"]])
+    low, high = percentile_interval(lambda drawn: float(np.median(logs[drawn])), len(logs))
+    ends = f"{np.exp(low):.2g} to {np.exp(high):.2g}" if low is not None and high is not None else ""
+    return f"{np.exp(np.median(logs)):.2g} ({ends}); smaller at {int((logs < 0).sum())} of {len(logs)}"
+
+
 def markdown(folder: Path) -> str:
     """The table of the docs."""
     stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     order = {name: number for number, name in enumerate(METHODS)}
     stored.sort(key=lambda record: (record["model"], order[record["method"]]))
-    heads = ["model", "method", "trained", "error, worst (n)", "half take (95 %)", "90 % take", "usual rate: resolved"]
+    plain = {record["model"]: record for record in stored if record["method"] == "lora"}
+    heads = ["model", "method", "trained", "error, worst (n)", "half take (95 %)", "90 % take", "over LoRA's (95 %)",
+             "usual rate: resolved"]  # fmt: skip
     rows = [heads, ["---"] * len(heads)]
     for record in stored:
         trained = "" if "refused" in record else f"{record['bisect']['parameters']:,}"
         error, half, most, resolved = cells(record)
         usual = f"{record['rate']:g}: {resolved}" if resolved else ""
-        rows.append([record["model"], f"`{record['method']}`", trained, error, half, most, usual])
+        ratio = over(record, plain[record["model"]]) if record["model"] in plain else ""
+        rows.append([record["model"], f"`{record['method']}`", trained, error, half, most, ratio, usual])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -22,12 +22,14 @@ from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, is_evaluation, judge
 from borngap.losses.form import LossForm
 from borngap.losses.formulae import row_loss, trained_loss
+from borngap.methods import METHODS
 from borngap.model.forward import forward, last_logits
 from borngap.model.length import virtual_tokens
 from borngap.model.load import Loaded
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
 from borngap.model.probe import named, with_rivals
 from borngap.model.readout import geometry_of
+from borngap.optimisers import FACTS_OF
 from borngap.runfolder import Run, Store, environment, read_run
 from borngap.train.methods import make_trainable, rate_factor
 from borngap.train.observe import MEASURED, Follower, Observe, Observer, Record
@@ -82,7 +84,7 @@ class FineTune:
         tokenised = [named(context, loaded.tokenizer) for context in contexts]
         self.targets, _, _ = with_rivals(base, loaded.tokenizer, tokenised, matrix, training.top_p)
         self.model, notes = make_trainable(base, training)
-        self.notes = (*precision_notes(base, stored), *notes)
+        self.notes = (*precision_notes(base, stored), *notes, *_rate_notes(training))
         # eval mode is what "dropout off" means; nothing else in these models depends on it
         self.model.train(training.dropout)
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -314,6 +316,15 @@ def words_of_targets(targets: Sequence[Target], device: torch.device) -> tuple[T
     """Return the tokens of gold and rival, each int64 of shape (targets,)."""
     gold, rival = zip(*((t.gold_id, t.rival_id) for t in targets), strict=True)
     return torch.tensor(gold, device=device), torch.tensor(rival, device=device)
+
+
+def _rate_notes(training: Training) -> tuple[str, ...]:
+    """A note where the rate is the usual one of another optimiser."""
+    name = training.optimizer
+    if name in {"adamw", "adamw_8bit"} or training.rate != METHODS[training.method].rate:
+        return ()
+    asked = f"borngap critical --method {training.method} --optimizer {name}"
+    return (f"the rate {training.rate:g} is AdamW's usual one; which {FACTS_OF[name].words} takes: {asked}",)
 
 
 def _labels_forward(
