@@ -66,6 +66,14 @@ def test_what_is_no_remedy_is_one_error(text, message):
         Remedying(remedies=text)
 
 
+def test_pilots_of_another_rate_or_with_the_head_are_noisier():
+    told = {
+        remedy.name: remedy.is_as_noisy for remedy in read_remedies("weight:3,rate:2,head,head+weight:3,upsample:2")
+    }
+    assert told == {"none": True, "weight:3": True, "rate:2": False, "head": False, "head+weight:3": False,
+                    "upsample:2": True}  # fmt: skip
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ({"max_loss": -0.1}, "max_loss"), ({"max_over_use": 101}, "max_over_use"), ({"budget": 0}, "budget"),
 ])  # fmt: skip
@@ -261,7 +269,7 @@ def test_a_search_tries_tells_and_goes_on(tokenizer, tmp_path):
     assert margin["gain"]["value"] == pytest.approx(margin["success"]["value"] - entries["none"]["success"]["value"])
     assert margin["gain"]["value"] > 0
     assert (margin["loss"] is None, entries["rate:2"]["loss"], entries["rate:2"]["meets"]) == (False, None, False)
-    assert any(note.startswith("rate:2: what another rate does") for note in more.summary["notes"])
+    assert any(note.startswith("rate:2: no pilot tells what it does") for note in more.summary["notes"])
     assert margin["bias"]["success"] == pytest.approx(margin["success"]["value"], abs=0.5)
     assert entries["bias"]["over_use_more"]["value"] <= 0.02 + 1e-9
     assert entries["bias"]["meets"] in {True, False}

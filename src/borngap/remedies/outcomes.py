@@ -122,7 +122,7 @@ class PlainRun:
         Args:
             ended: its run.
             knows_loss: whether its pilot is as noisy as that of the planned run, so that their losses tell those of the
-                runs apart; not where the rate is another.
+                runs apart.
 
         Returns:
             The outcome.

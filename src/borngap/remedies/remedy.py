@@ -46,6 +46,14 @@ class Remedy:
         return self.name.replace(":", "-").replace(",", "-")
 
     @property
+    def is_as_noisy(self) -> bool:
+        """Whether its pilot is as noisy as that of the planned run, so that their losses can be compared.
+
+        Another rate and a head that is trained too change how far a pilot's long steps go.
+        """
+        return self.rate == 1 and not self.head
+
+    @property
     def words(self) -> str:
         """What is changed, in words."""
         if self.name in {NONE, BIAS}:

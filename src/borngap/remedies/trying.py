@@ -26,7 +26,7 @@ from borngap.runfolder import clean, environment
 
 _OF_LOSS = 0.5  # of what a look may read: differences of loss are small
 _BASE = "no training"
-_NO_LOSS = "what another rate does to the held-out loss no pilot tells, so this is never recommended: try it in a run"
+_NO_LOSS = "no pilot tells what it does to the held-out loss, so it is never recommended: try it in a run"
 _RISEN = 1.15  # times the held-out loss before: a pilot that ends above has left the stable range
 
 
@@ -168,7 +168,7 @@ class _Telling:
         outcomes = [
             RemedyOutcome()
             if self._held is None or one.ended is None
-            else self._held.of(one.ended, knows_loss=one.remedy.rate == 1)
+            else self._held.of(one.ended, knows_loss=one.remedy.is_as_noisy)
             for one in self._tried
         ]
         return [
@@ -211,5 +211,5 @@ class _Telling:
         notes = list(self._tried[0].forecast["notes"])
         for one in self._tried[1:]:
             notes += [f"{one.remedy.name}: {note}" for note in one.forecast["notes"] if note not in notes]
-        rates = [one.remedy.name for one in self._tried if one.remedy.rate != 1]
-        return notes + [f"{name}: {_NO_LOSS}" for name in rates]
+        unknown = [one.remedy.name for one in self._tried if not one.remedy.is_as_noisy]
+        return notes + [f"{name}: {_NO_LOSS}" for name in unknown]
