@@ -27,7 +27,7 @@ SLOW = {
     "test_fsdp", "test_methods", "test_report", "test_report_command", "test_report_forecasts", "test_report_page",
     "test_reproduce", "test_rival_training", "test_rivalloss", "test_rivalloss_sft", "test_run_plan", "test_sampling",
     "test_scan_ray", "test_stacked", "test_sweep_engines", "test_sweep_folder", "test_track_terms_hosts",
-    "test_trainer", "test_writers", "test_zoo",
+    "test_rival_pilots", "test_trainer", "test_writers", "test_zoo",
 }  # fmt: skip
 
 
