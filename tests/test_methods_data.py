@@ -26,6 +26,8 @@ IDLE, UNSTABLE = curve((1e-4, 0.1, 0.0, 3.0), (1e-3, 0.11, 0.0, 3.0)), curve((1e
 def test_the_gain_is_the_largest_that_all_that_move_reach():
     assert common_gain([STRONG, WEAK, IDLE, UNSTABLE]) == 0.4
     assert common_gain([IDLE, UNSTABLE]) is None
+    begun_lower = [entry | {"ahead_before": 0.0, "ahead_after": entry["ahead_after"] / 10} for entry in STRONG]
+    assert common_gain([WEAK, begun_lower]) == 0.4, "what is below the others' start is no gain"
 
 
 def test_a_curve_is_read_where_it_first_reaches_the_gain():

@@ -33,12 +33,12 @@ def common_gain(curves: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
         curves: of each method an entry a rate, ascending, as a forecast's ``curve`` has them.
 
     Returns:
-        The share, in [0, 1]; methods that bring no twentieth of the places ahead do not count. None where none does.
+        The share, in [0, 1]. Methods that do not go a twentieth of the places beyond where any of them begins (a drawn
+        prefix begins elsewhere than the base model) do not count; None where all are such.
     """
-    best = [
-        max(reached) for curve in curves if (reached := _reached(curve)) and max(reached) - _before(curve) >= _MOVES
-    ]
-    return min(best, default=None)
+    least = max(_before(curve) for curve in curves) + _MOVES
+    best = (max(reached) for curve in curves if (reached := _reached(curve)))
+    return min((most for most in best if most >= least), default=None)
 
 
 def at_gain(curve: Sequence[Mapping[str, Any]], share: float) -> AtGain | None:
