@@ -18,6 +18,7 @@ from borngap.model.load import Loaded
 from borngap.pilot.design import Design, design, look_tokens, shortened
 from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps, stretches
 from borngap.pilot.estimates import foretell
+from borngap.pilot.pilots import RatePilots
 from borngap.pilot.plan import run_plan
 from borngap.pilot.rows import run_data, taught
 from borngap.pilot.run import Trainee, remember, token_loss
@@ -291,6 +292,14 @@ def test_what_is_left_after_a_pilot_that_was_not_stable():
     assert shortened(plan, Design(1, 150, 0.5), 0.9) is None, "the run has no more steps"
 
 
+def test_smaller_batches_move_less_and_what_they_move_is_lengthened():
+    ends = [{"gaps": [2.0, -3.0], "midway": [[1.5, -2.0]]}]
+    halves, whole = (RatePilots(Design(1, 4, share), ends, ends, "", []) for share in (0.5, 1.0))
+    assert halves.gaps([1.0, -1.0], 1)[0] == pytest.approx([1 + 2**0.17, -1 - 2 * 2**0.17])
+    assert halves.gaps([1.0, -1.0], 0)[0] == pytest.approx([1 + 0.5 * 2**0.17, -1 - 2**0.17])
+    assert whole.gaps([0.1, -0.7], 1) == [[2.0, -3.0]], "bit for bit"
+
+
 def test_estimate_by_hand():
     base = np.array([1.0, -1.0, -2.0, 0.5])
     ends = np.array([[2.0, 1.0, -2.5, 0.5], [1.0, 0.0, -2.5, -0.5]])
@@ -304,7 +313,7 @@ def test_estimate_by_hand():
     assert found.gaps == pytest.approx(np.array(expected))
     scatter = (2 / 2) ** 0.5  # of two degrees of freedom: four places, two pairs
     moved = found.gaps - base
-    assert found.half == pytest.approx(np.sqrt((1.7 * scatter) ** 2 + (0.3 * moved) ** 2))
+    assert found.half == pytest.approx(np.sqrt((1.4 * scatter) ** 2 + (0.3 * moved) ** 2))
     assert found.high - found.low == pytest.approx(2 * found.half)
 
 
@@ -313,7 +322,7 @@ def test_kinds_that_move_apart_have_a_mean_each():
     base, ends = np.zeros(4), np.array([[2.0, 3.0, -2.0, -3.0]])
     apart = foretell(base, ends, [0, 1, 2, 3], kinds=[0, 0, 1, 1])
     assert apart.gaps == pytest.approx(np.array([2.5 - 12 / 42, 2.5 + 12 / 42, -2.5 + 12 / 42, -2.5 - 12 / 42]))
-    assert apart.half == pytest.approx(np.hypot(1.7 * 0.5, 0.3 * apart.gaps))
+    assert apart.half == pytest.approx(np.hypot(1.4 * 0.5, 0.3 * apart.gaps))
     together = foretell(base, ends, [0, 1, 2, 3])
     assert np.abs(together.gaps).max() < np.abs(apart.gaps).min()
 
@@ -321,7 +330,7 @@ def test_kinds_that_move_apart_have_a_mean_each():
 def test_places_of_single_pairs_have_the_scatter_around_the_mean():
     found = foretell(np.zeros(3), np.array([[0.0, 1.0, 2.0]]), [0, 1, 2])
     assert found.gaps == pytest.approx(np.array([1 - 12 / 21, 1, 1 + 12 / 21]))
-    assert found.half == pytest.approx(np.hypot(1.7 * np.std([0, 1, 2]), 0.3 * found.gaps))
+    assert found.half == pytest.approx(np.hypot(1.4 * np.std([0, 1, 2]), 0.3 * found.gaps))
 
 
 def test_draws_have_the_spread_of_the_intervals_and_move_together():
@@ -333,7 +342,7 @@ def test_draws_have_the_spread_of_the_intervals_and_move_together():
     errors = found.draws - found.gaps
     together = np.corrcoef(errors[:, 0], errors[:, 1])[0, 1]
     apart = np.corrcoef(errors[:, 0], errors[:, 99])[0, 1]
-    assert together == pytest.approx((1 / 55 + 0.1) / (1.7 / 1.6449) ** 2, abs=0.1)
+    assert together == pytest.approx((1 / 55 + 0.1) / (1.4 / 1.6449) ** 2, abs=0.1)
     assert abs(apart) < 0.1
 
 

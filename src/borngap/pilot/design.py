@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from borngap.errors import UserError
@@ -16,6 +17,7 @@ LONGEST_SPAN = 10.0  # steps of the run that one of the pilot's stands for, whil
 ADAPTER_SPAN = 2.0  # the shortest under adapters: larger batches do more than steps that are shorter still
 ADAPTER_RATE = 1e-2  # of a pilot's steps under LoRA, at a scale (alpha over rank) of 2: larger ones go too far
 LORA_SCALED: tuple[Method, ...] = ("lora", "dora", "pissa")  # whose scale is alpha over rank
+BATCH_POWER = 0.17  # by which what a run of AdamW changes grows with the rows of its batches (docs/forecast-runs.md)
 _WATCHING = 1 / 3  # of the budget, at most, goes into looks at the watched places
 _FEWEST_ROWS = 2  # of all weights; of adapters 1
 _SHORTER = 1.5  # times as many steps, at least, for a pilot that is to stay in the stable range where one did not
@@ -34,6 +36,21 @@ class Design:
     pilots: int
     steps: int
     share: float
+
+
+def lengthened(base: Sequence[float], gaps: Sequence[float], share: float) -> list[float]:
+    """Return gaps at the end of a pilot as batches of the run's size would have moved them: share^-0.17 times as far.
+
+    Args:
+        base: gaps before training, unit nat.
+        gaps: at its end.
+        share: rows of its steps over those of the run's.
+
+    Returns:
+        Gaps, unit nat; those given where the batches are whole.
+    """
+    more = share**-BATCH_POWER - 1
+    return [gap + more * (gap - b) for b, gap in zip(base, gaps, strict=True)]
 
 
 def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:

@@ -1,14 +1,15 @@
 """From a pilot to a forecast: how far each watched place moves, and how sure that is.
 
 A pilot's change of one place holds noise of the few rows that it saw; places of one pair of words move alike. With d_i
-the change of place i of pair t, which has n_t places, m_t the pair's mean, and M the mean of all places of its kind
-(where the wanted word is due, or where the other is right)::
+the change of place i of pair t (lengthened by what smaller batches leave out, ``design.lengthened``), which has n_t
+places, m_t the pair's mean, and M the mean of all places of its kind (where the wanted word is due, or where the other
+is right)::
 
     forecast change  =  M  +  (n_t + 11) / (n_t + 20) (m_t - M)  +  0.55 (d_i - m_t)
 
 the mean of a place's true change given the pilot's, where pairs differ with variance v, places of a pair with 11 v and
 the pilot's noise has 9 v (11 / 20 = 0.55); an empirical-Bayes shrinkage with fixed shares (Efron and Morris, JASA 70,
-1975). The half-width of a place's 90 % interval is the root of the sum of two squares: 1.7 times the scatter, the root
+1975). The half-width of a place's 90 % interval is the root of the sum of two squares: 1.4 times the scatter, the root
 of the mean of (d_i - m_t)^2; and 0.3 of its change, since all changes of a pilot may be too small or too large alike.
 Where these constants come from: docs/forecast-runs.md.
 """
@@ -25,10 +26,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 PlaceProspect = Literal["kept", "flips", "stays behind", "lost", "undecided"]
 PROSPECTS: tuple[PlaceProspect, ...] = get_args(PlaceProspect)
-# held against 13 runs of docs-gpt2-s and docs-llama on three corpora: docs/forecast-runs.md
+# held against 20 runs of docs-gpt2-s and docs-llama on three corpora: docs/forecast-runs.md
 OWN_SHARE = 0.55  # of a place's own change, against its pair's
 PAIR_PLACES = 20.0  # variance of changes within pairs, noise included, over that between pairs
-HALF_WIDTH = 1.7  # half-width of the 90 % interval over the scatter
+HALF_WIDTH = 1.4  # half-width of the 90 % interval over the scatter
 BIAS = 0.3  # half-width of the 90 % interval of what all changes are too small or too large by, as a share of them
 SHARED, _SHARED_PLACES = 0.1, 5.0  # variance of a pair's common error over the squared scatter: 0.1 + 1 / (n_t + 5)
 _NORMAL_90 = 1.6449  # half-width of the 90 % interval of a normal distribution over its standard deviation

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from borngap.pilot.design import Design, design, shortened
+from borngap.pilot.design import Design, design, lengthened, shortened
 from borngap.pilot.draw import PilotSteps, counts_of, pilot_steps
 from borngap.pilot.places.look import Look, Lookout, looked
 from borngap.pilot.plan import StepPlan
@@ -75,6 +75,19 @@ class RatePilots:
     made: list[PilotEnd]
     why: str
     notes: list[str]
+
+    def gaps(self, base: Sequence[float], stop: int) -> list[list[float]]:
+        """Return the gaps of each at one of the stops, the last one its end, as batches of the run's size move them.
+
+        Args:
+            base: gaps before training, unit nat.
+            stop: which.
+
+        Returns:
+            Gaps, unit nat.
+        """
+        found = ([*end["midway"], end["gaps"]][stop] for end in self.ends)
+        return [lengthened(base, gaps, self.design.share) for gaps in found]
 
 
 class Pilots:

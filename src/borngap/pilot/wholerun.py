@@ -199,7 +199,7 @@ class _Forecasting:
             for made in pilots.made:
                 self._spend(made)
             for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
-                ends = [_gaps(end, stop) for end in pilots.ends]
+                ends = pilots.gaps(base["gaps"], stop)
                 ended = foretold(found.lookout.spots, base["gaps"], ends, self._plan.training.seed)
                 entries += place_entries(found.lookout.spots, before, (rate, epochs), base["gaps"], ended)
                 curve.append({"epochs": epochs} | self._entry(rate, found, base, ended, pilots))
@@ -261,12 +261,6 @@ class _Forecasting:
                      "seconds": self._seconds},
             "notes": notes, "environment": environment(),
         }), place_table(entries))  # fmt: skip
-
-
-def _gaps(end: Mapping[str, Any], stop: int) -> list[float]:
-    """Gaps of a pilot at one of the stops: the last one is its end."""
-    gaps: list[float] = [*end["midway"], end["gaps"]][stop]
-    return gaps
 
 
 @contextmanager
