@@ -1,0 +1,40 @@
+"""docs/forecast-runs.md: its tables are those of the stored runs."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "forecast-runs.md").read_text(encoding="utf-8")
+RUNS = ROOT / "docs" / "runs"
+
+
+@pytest.fixture
+def made(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sys.modules.pop("whole_runs_table", None)
+    import whole_runs_table
+
+    return whole_runs_table
+
+
+def test_the_tables_are_those_of_the_stored_runs(made):
+    tables = made.markdown(RUNS).split("\n\n")
+    assert len(tables) >= 3
+    for table in tables:
+        assert table in PAGE, "python benchmarks/whole_runs_table.py docs/runs makes them"
+
+
+def test_a_score_is_that_of_the_record_counted_by_hand(made):
+    record = json.loads((RUNS / "docs-gpt2-s-full-1e-4-linear-chat.json").read_text(encoding="utf-8"))
+    told = record["forecasts"]["0.1"]["gaps"]
+    seen = [i for i, gap in enumerate(told) if gap is not None]
+    right = sum((told[i] > 0) == (record["end"][i] > 0) for i in seen)
+    flips = sum((record["base"][i] > 0) != (record["end"][i] > 0) for i in seen)
+    found = made.figures([made.score_of(record, "0.1")])
+    assert (found["n"], found["flips"], found["right"]) == (len(seen), flips, pytest.approx(right / len(seen)))
+    error = np.median([abs(told[i] - record["end"][i]) for i in seen]) / 1000
+    assert found["error"] == pytest.approx(error)
