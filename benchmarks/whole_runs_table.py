@@ -70,7 +70,7 @@ def _forecast(summary: dict[str, Any], places: dict[Key, Any], keys: Sequence[Ke
     return {
         "gaps": gaps, "half": round(scatter, 4), "pilot": told["pilot"],
         **{name: round(told[name], 4) for name in ("ahead_after", "low", "high", "right_expected",
-                                                   "right_if_nothing_changes")},
+                                                   "right_if_nothing_changes", "held_out_loss_before", "pilot_loss")},
         "of_run": round(cost["of_run"], 4), "seconds": round(cost["seconds"], 1),
     }  # fmt: skip
 

@@ -14,9 +14,10 @@ import borngap
 from borngap.data.rows import of_objects
 from borngap.errors import UserError
 from borngap.model.load import Loaded
-from borngap.pilot.design import look_tokens
+from borngap.pilot.design import Design, look_tokens
 from borngap.pilot.draw import counts_of, pilot_steps
 from borngap.pilot.pilotfolder import read_forecast
+from borngap.pilot.pilots import RatePilots
 from borngap.pilot.places.watched import find
 from borngap.pilot.plan import run_plan
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run, with_passes
@@ -334,9 +335,30 @@ def test_a_forecast_no_better_than_none_says_so(tokenizer):
     moving = run(tokenizer, budget=0.5).summary
     assert moving["all"]["right_expected"] - moving["all"]["right_if_nothing_changes"] > 0.02
     assert not any("is as good a forecast" in note for note in moving["notes"])
-    told = {"rate": 0.1, "right_expected": 0.95, "right_if_nothing_changes": 0.94}
+    told = {"rate": 0.1, "right_expected": 0.95, "right_if_nothing_changes": 0.94,
+            "held_out_loss_before": 4.0, "pilot_loss": 3.9}  # fmt: skip
     assert idle_notes(told, 2)[0].startswith("at 0.1 too little moves")
     assert idle_notes(told | {"right_expected": None}, 1) == []
+    more = told | {"right_expected": 0.97}
+    assert idle_notes(more, 1) == []
+    assert len(idle_notes(more | {"pilot_loss": 4.1}, 1)) == 1, "a pilot that knows less must promise more"
+    assert idle_notes(told | {"right_expected": 0.99, "pilot_loss": 4.1}, 1) == []
+    assert idle_notes(more | {"held_out_loss_before": None}, 1) == []
+
+
+def test_a_pilot_that_knows_far_less_than_before_tells_nothing(tokenizer, monkeypatch):
+    ends = [{"loss": 5.0}, {"loss": 5.8}]
+    pilots = RatePilots(Design(2, 7, 0.5), ends, ends, "", [])
+    assert pilots.judged(5.1) is pilots
+    assert pilots.judged(None) is pilots
+    fallen = pilots.judged(5.0)
+    assert (fallen.ends, fallen.made) == ([], ends), "their cost counts"
+    assert "a pilot of 7 steps rises from 5.00 to 5.80" in fallen.why
+    monkeypatch.setattr("borngap.pilot.pilots._WORSE", 0.5)
+    found = run(tokenizer).summary
+    assert (found["all"]["ahead_after"], found["all"]["places"] > 3) == (None, True)
+    assert "has left the stable range" in found["all"]["why"]
+    assert {place["forecast_gap"] for place in found["places"]} == {None}
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from borngap.pilot.places.look import Look, Lookout, looked
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.run import PilotCourse, Trainee, loss_ends
 
+_WORSE = 1.15  # times the held-out loss before training: a pilot that ends above it tells nothing of its run
 _TRIES = 3  # designs at one rate: after a pilot that leaves the stable range one with half its span
 PilotEnd = dict[str, Any]
 KeepEnd = Callable[[str, Callable[[], Mapping[str, Any]]], PilotEnd]
@@ -75,6 +76,18 @@ class RatePilots:
     made: list[PilotEnd]
     why: str
     notes: list[str]
+
+    def judged(self, before: float | None) -> RatePilots:
+        """Return the same, unfit where the held-out loss has risen by over 15 %.
+
+        Args:
+            before: mean loss of a held-out token before training, unit nat; None where no rows are held out.
+        """
+        after = max((end["loss"] or 0.0 for end in self.ends), default=0.0)
+        if before is None or after <= _WORSE * before:
+            return self
+        why = f"the held-out loss of a pilot of {self.design.steps} steps rises from {before:.2f} to {after:.2f}"
+        return replace(self, ends=[], why=f"{why}: it has left the stable range (a larger --budget buys shorter steps)")
 
     def gaps(self, base: Sequence[float], stop: int) -> list[list[float]]:
         """Return the gaps of each at one of the stops, the last one its end, as batches of the run's size move them.

@@ -15,6 +15,7 @@ from borngap.tokens import decoded
 from borngap.words.term import Term
 
 _BETTER = 0.02  # of the orders, that a forecast must have right beyond "nothing changes" to be worth more
+_BETTER_LOST = 0.05  # the same where a pilot's held-out loss is above that before training
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
 _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
 
@@ -163,10 +164,16 @@ def idle_notes(entry: Mapping[str, Any], rates: int) -> list[str]:
         One note, or none.
     """
     right, otherwise = entry["right_expected"], entry["right_if_nothing_changes"]
-    if right is None or right - otherwise >= _BETTER:
+    if right is None or right - otherwise >= (_BETTER_LOST if _has_lost(entry) else _BETTER):
         return []
     at = f"at {entry['rate']:g} " if rates > 1 else ""
     return [f'{at}too little moves against the noise of a pilot: "nothing changes" is as good a forecast of who leads']
+
+
+def _has_lost(entry: Mapping[str, Any]) -> bool:
+    """Whether the pilots know the held-out rows less well than the model before training."""
+    before, after = entry["held_out_loss_before"], entry["pilot_loss"]
+    return before is not None and after is not None and after > before
 
 
 def best_entry(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

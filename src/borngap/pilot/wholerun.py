@@ -195,7 +195,7 @@ class _Forecasting:
         terms, used = self._job.asked.terms, {i for step in self._plan.steps for i in step}
         self._rows = [] if terms is None else rows_with([self._plan.rows[i] for i in used], terms.terms, tokenizer)
         for number, rate in enumerate(self._job.rates):
-            pilots = training.of_rate(number, rate)
+            pilots = training.of_rate(number, rate).judged(base["loss"])
             for made in pilots.made:
                 self._spend(made)
             for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
