@@ -13,7 +13,7 @@ from transformers import set_seed
 
 import borngap
 from borngap.context import read_contexts
-from borngap.critical.dose import share
+from borngap.critical.dose import dose_share
 from borngap.critical.forecast import forecast
 from borngap.critical.search import Searcher
 from borngap.errors import UserError
@@ -168,7 +168,7 @@ def test_what_an_optimiser_can_not_do_is_one_error(monkeypatch):
 
 def test_the_dose_of_momentum_builds_up():
     plain = Training(optimizer="sgd", steps=20, beta1=0.9)
-    shares = [share(n, plain) for n in range(21)]
+    shares = [dose_share(n, plain) for n in range(21)]
     # a gradient that stays the same moves the weight by this share of the whole way
     weight = torch.nn.Parameter(torch.zeros(1))
     optimiser, way = torch.optim.SGD([weight], lr=1.0, momentum=0.9), [0.0]
@@ -177,7 +177,7 @@ def test_the_dose_of_momentum_builds_up():
         optimiser.step()
         way.append(-float(weight.detach()))
     assert shares == pytest.approx([x / way[-1] for x in way], rel=1e-5)
-    assert share(5, Training(steps=20)) == 0.25
+    assert dose_share(5, Training(steps=20)) == 0.25
 
 
 def test_a_rate_that_is_adamws_is_noted():

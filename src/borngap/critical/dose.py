@@ -40,20 +40,20 @@ def by_dose(land: Landscape, index: int, start: float, limit: float) -> Critical
     time = trials.run(index, rate, training.steps)
     if time is None or math.isnan(time):
         return _unmet(rate, time, limit)
-    estimate = rate * share(time, training)
+    estimate = rate * dose_share(time, training)
     used = land.spent.since(before).optimizer_steps
     left = training.steps - used
     if time < training.steps / 2 and left > used:
         # a second run, slow enough to use the rest of the budget
-        second = min(estimate / share(_AIM * left, training), limit)
+        second = min(estimate / dose_share(_AIM * left, training), limit)
         later = trials.run(index, second, left)
         if later is not None and not math.isnan(later):
-            estimate = extrapolated((rate, estimate), (second, second * share(later, training)))
+            estimate = extrapolated((rate, estimate), (second, second * dose_share(later, training)))
     low, high = around(estimate, half_width("dose", training.method))
     return CriticalRate(estimate, low, high, "ok", "dose")
 
 
-def share(time: float, training: Training) -> float:
+def dose_share(time: float, training: Training) -> float:
     """Return the share of a whole run's dose that is given by a time, unit 1.
 
     Under SGD with momentum m update n, counted from 1, goes 1 - m^n times as far as those after many would.

@@ -16,7 +16,7 @@ from borngap.critical.brackets import WIDTH, bisection, found, grid_search
 from borngap.critical.calibration import around, collocation_half_width, half_width
 from borngap.critical.collocation import solve
 from borngap.critical.course import Course, pieces_for
-from borngap.critical.dose import by_dose, first_step, share
+from borngap.critical.dose import by_dose, dose_share, first_step
 from borngap.critical.landscape import Landscape, Spent
 from borngap.critical.record import SOLVED, WAYS, By, CriticalRate, RateStatus, class_mean
 from borngap.critical.signpath import SEGMENTS, critical_dose
@@ -102,7 +102,7 @@ class Searcher:
 
     def share(self, time: float) -> float:
         """Return the share of the whole run's dose that is given by a time, unit 1."""
-        return share(time, self.training)
+        return dose_share(time, self.training)
 
     def search(
         self,
