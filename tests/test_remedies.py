@@ -230,9 +230,9 @@ def test_the_lines_to_paste_are_the_remedy(tokenizer):
     assert "borngap terms rows.jsonl -m tiny -t style.csv --export-rows" in command
     assert "--rows-times 4" in command
     assert rest[-1] == "args = TrainingArguments(..., max_steps=40)"
-    outcome = RemedyOutcome(over_use=Measure(0.2))
+    outcome = RemedyOutcome(over_use=Measure(0.2), over_use_more=Measure(0.015))
     bias = pasted(Remedy("bias"), plain, named, outcome)
-    assert "--export-bias bias.json --bias-over-use 0.200" in bias[0]
+    assert "--export-bias bias.json --bias-over-use 0.015" in bias[0]
     assert pasted(Remedy("none"), plain, named, outcome) == []
 
 
@@ -290,12 +290,12 @@ def test_without_places_for_over_use_nothing_is_recommended(tokenizer):
 
 
 def test_a_pilot_that_goes_too_far_tells_nothing(tokenizer, monkeypatch):
-    monkeypatch.setattr("borngap.remedies.trying._RISEN", 0.01)
+    monkeypatch.setattr("borngap.pilot.pilots._WORSE", 0.01)
     found = trial(tokenizer, remedies="rate:2,bias").summary
     entries = {entry["remedy"]: entry for entry in found["remedies"]}
     assert list(entries) == ["no training", "none", "rate:2"]
     for name in ("none", "rate:2"):
-        assert "the pilot's held-out loss ends at" in entries[name]["why"]
+        assert "the held-out loss of a pilot of" in entries[name]["why"]
         assert entries[name]["success"] is entries[name]["gain"] is entries[name]["loss"] is None
     assert (found["take"], found["why"], found["bias_curve"]) == (None, entries["none"]["why"], [])
 

@@ -187,7 +187,8 @@ class _Forecasting:
         check_finite(Look(np.array(base["gaps"], dtype=np.float64), np.empty((0, 2))))
         self._spend(base)
         training = Pilots(self._work, trainee, self._folder.kept, self._see)
-        entries, curve, notes = [], [], found.notes(self._job.settings.places)
+        entries, curve = [], []
+        notes = [*_unread(self._job.facts), *found.notes(self._job.settings.places)]
         tokenizer = self._job.loaded.tokenizer
         before = [
             text_before(spot.example.ids[spot.document.start : spot.offset], tokenizer) for spot in found.lookout.spots
@@ -261,6 +262,12 @@ class _Forecasting:
                      "seconds": self._seconds},
             "notes": notes, "environment": environment(),
         }), place_table(entries))  # fmt: skip
+
+
+def _unread(facts: Mapping[str, Any]) -> list[str]:
+    """What is to be said of rows of the data that could not be read."""
+    found = facts["malformed"]
+    return [f"rows of the data that could not be read and are left out: {found}"] if found else []
 
 
 @contextmanager

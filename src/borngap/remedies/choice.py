@@ -67,7 +67,11 @@ def remedy_choice(tried: Sequence[Candidate], max_loss: float, max_over_use: flo
     most = max(map(_gain, meet))
     near = [one for one in meet if _gain(one) >= most - _NEAR]
     best = min(near, key=lambda one: (one.remedy.name != BIAS, one.run_cost, _loss(one), -_gain(one)))
-    among = f"; {len(near) - 1} other{'s' * (len(near) > 2)} within a point of it cost more" if len(near) > 1 else ""
+    among = (
+        f"; {len(near) - 1} other{'s' * (len(near) > 2)} within a point of it cost as much or more"
+        if len(near) > 1
+        else ""
+    )
     sure = (
         ""
         if _is_sure(best.outcome)

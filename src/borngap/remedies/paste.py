@@ -39,7 +39,7 @@ def pasted(remedy: Remedy, job: RunJob, given: NamedFiles, outcome: RemedyOutcom
         remedy: what it changes.
         job: its run; of a bias the planned one.
         given: how the user names things.
-        outcome: what it comes to: of a bias the over-use that it is fitted to.
+        outcome: what it comes to: of a bias the over-use that it may add.
 
     Returns:
         Python, and commands behind a ``$``; none for the run as it is planned.
@@ -80,13 +80,15 @@ def _arguments(remedy: Remedy, job: RunJob) -> str:
 
 
 def _targets(job: RunJob) -> list[str]:
-    """Names of the layers that are adapted, each once, as LoraConfig takes them."""
-    paths = targets_of(job.loaded.model, job.plan.training.lora_targets)
-    return sorted({path.rpartition(".")[2] for path in paths})
+    """The layers that are adapted, as LoraConfig takes them: last names where they mean these alone, else paths."""
+    model, paths = job.loaded.model, targets_of(job.loaded.model, job.plan.training.lora_targets)
+    names = {path.rpartition(".")[2] for path in paths}
+    meant = [path for path, _ in model.named_modules() if path.rpartition(".")[2] in names]
+    return sorted(names) if sorted(meant) == sorted(paths) else paths
 
 
 def _bias(given: NamedFiles, outcome: RemedyOutcome) -> list[str]:
-    over: Any = "SHARE" if outcome.over_use is None else f"{outcome.over_use.value:.3f}"
+    over: Any = "SHARE" if outcome.over_use_more is None else f"{max(0.0, outcome.over_use_more.value):.3f}"
     held = f"{given.watch} {given.allowed}".strip()
     return [
         f"$ borngap terms {held} -m THE_TRAINED_MODEL -t {given.terms} --export-bias {_BIAS} --bias-over-use {over}",

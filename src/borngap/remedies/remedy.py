@@ -11,7 +11,7 @@ from borngap.errors import UserError
 from borngap.losses.form import LOSS_KINDS, LossForm, read_form
 
 NONE, BIAS, HEAD = "none", "bias", "head"
-DEFAULT_REMEDIES = "margin:1,2,margin:3,2,weight:3,upsample:4,rate:2,epochs:2,bias"
+DEFAULT_REMEDIES = "margin:1,2,margin:3,2,weight:3,upsample:4,bias"
 _RULE = (
     "margin:WEIGHT,MARGIN, logistic:WEIGHT, unlikelihood:WEIGHT, weight:WEIGHT, rate:TIMES, epochs:TIMES, "
     "upsample:TIMES, head, bias or none; several of one run joined by +, such as head+margin:3,2"
@@ -49,9 +49,10 @@ class Remedy:
     def is_as_noisy(self) -> bool:
         """Whether its pilot is as noisy as that of the planned run, so that their losses can be compared.
 
-        Another rate and a head that is trained too change how far a pilot's long steps go.
+        Another rate and a head that is trained too change how far a pilot's long steps go; other epochs change how many
+        there are and how long.
         """
-        return self.rate == 1 and not self.head
+        return self.rate == 1 and self.epochs == 1 and not self.head
 
     @property
     def words(self) -> str:

@@ -27,7 +27,6 @@ from borngap.runfolder import clean, environment
 _OF_LOSS = 0.5  # of what a look may read: differences of loss are small
 _BASE = "no training"
 _NO_LOSS = "no pilot tells what it does to the held-out loss, so it is never recommended: try it in a run"
-_RISEN = 1.15  # times the held-out loss before: a pilot that ends above has left the stable range
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,7 @@ def search(asked: RemedyTrial, out: str | Path | None, see: SeeRun) -> RemedySea
             job, at = asked.jobs[remedy.name], folder.tried(remedy.folder)
             seen = _seen(see, f"{remedy.name} ({len(tried) + 1} of {len(asked.jobs)})")
             forecast = run_job(replace(job, beginning=beginning), at, seen)
-            why = _why_unfit(forecast.summary)
+            why = str(forecast.summary["all"]["why"])
             tried.append(_Tried(remedy, job, forecast.summary, None if why else _ended(found, base, at, job), why))
         summary = clean(_Telling(asked, found, tried).summary(base))
         folder.conclude(summary)
@@ -122,19 +121,6 @@ def _ended(found: WatchList, base: Mapping[str, Any], folder: Path, job: RunJob)
     if places is None:
         return None
     return Ended(places, np.mean([np.array(end["rows"], dtype=np.float64) for end in ends], 0))
-
-
-def _why_unfit(forecast: Mapping[str, Any]) -> str:
-    """Why pilots tell nothing of their run; nothing where they do."""
-    entry = forecast["all"]
-    before, after = entry["held_out_loss_before"], entry["pilot_loss"]
-    if entry["why"] or before is None or after is None or after <= _RISEN * before:
-        return str(entry["why"])
-    span = entry["pilot"]["span"]
-    return (
-        f"the pilot's held-out loss ends at {after:.2f}, before it was {before:.2f}: one of its steps, for {span:.2g} "
-        "of the run's, goes too far; a larger --budget has shorter ones"
-    )
 
 
 class _Telling:
@@ -209,8 +195,20 @@ class _Telling:
         return {"of_run": looked + sum(shares), "budget": self._asked.settings.budget, "seconds": seconds}
 
     def _notes(self) -> list[str]:
-        notes = list(self._tried[0].forecast["notes"])
+        notes = list(self._tried[0].forecast["notes"]) + _of_loss(self._tried[0].forecast)
         for one in self._tried[1:]:
             notes += [f"{one.remedy.name}: {note}" for note in one.forecast["notes"] if note not in notes]
         unknown = [one.remedy.name for one in self._tried if not one.remedy.is_as_noisy]
         return notes + [f"{name}: {_NO_LOSS}" for name in unknown]
+
+
+def _of_loss(forecast: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a pilot of the planned run that ends worse than it began, and is taken for fit."""
+    entry = forecast["all"]
+    before, after = entry["held_out_loss_before"], entry["pilot_loss"]
+    if entry["why"] or before is None or after is None or after <= before:
+        return []
+    return [
+        f"the held-out loss rises from {before:.2f} to {after:.2f} in the planned run's pilot, which a run on rows of "
+        "the same kind lowers: trust none of this before a larger --budget, whose steps are shorter, agrees"
+    ]

@@ -18,7 +18,7 @@ class RemedyFiles:
         export_pairs: file for DATA's places as preference pairs in TRL's format: the text before, the word, its rival.
         pairs_both_ways: make pairs of places too where the word to avoid is right, the other way round.
         export_bias: file for a bias against the words to avoid, as transformers' `generate` takes it.
-        bias_over_use: over-use up to which the bias is raised, a share in [0, 1].
+        bias_over_use: over-use that the bias may add to the model's own, as a share in [0, 1].
         export_rows: file for DATA's rows, those with a wanted word several times.
         rows_times: how often such a row stands there.
 
@@ -29,7 +29,7 @@ class RemedyFiles:
     export_pairs: Path | None = None
     pairs_both_ways: bool = False
     export_bias: Path | None = None
-    bias_over_use: float = 0.05
+    bias_over_use: float = 0.02
     export_rows: Path | None = None
     rows_times: int = 2
 

@@ -101,17 +101,17 @@ def preference_pairs(
 
 
 def fitted_bias(asked: pl.DataFrame, over_use: float) -> dict[str, Any]:
-    """Return the largest bias at which the wanted word leads at no more than a share of the places of right rivals.
+    """Return the largest bias that lets the wanted word lead at no more than so many more places of right rivals.
 
     Args:
         asked: places at which the model was asked.
-        over_use: the share.
+        over_use: by how much the share of these places may grow.
 
     Returns:
         ``bias``, unit nat, at least 0, and success and over-use ``before`` and with it.
 
     Raises:
-        UserError: over-use is not known, or is above the share without a bias.
+        UserError: over-use is not known.
     """
     due, right = (
         np.sort(asked.filter(which & pl.col("logit_gap").is_not_null())["logit_gap"].to_numpy())
@@ -122,12 +122,8 @@ def fitted_bias(asked: pl.DataFrame, over_use: float) -> dict[str, Any]:
         fix = "mark them with --allowed or --allowed-field"
         raise UserError("a bias can't be fitted to over-use", rule=rule, found="none is marked", fix=fix)
     before = float((right > 0).mean())
-    most = math.floor(over_use * len(right) + 1e-9)
-    limit = -right[len(right) - 1 - most] if most < len(right) else math.inf
-    if limit < 0:
-        found = f"the wanted word leads at {before:.3f} of {len(right)} such places without a bias"
-        fix = f"allow more: --bias-over-use {math.ceil(100 * before) / 100:g} or above"
-        raise UserError("no bias keeps over-use so low", rule=f"at most {over_use:g}", found=found, fix=fix)
+    most = math.floor((before + over_use) * len(right) + 1e-9)
+    limit = max(0.0, -right[len(right) - 1 - most]) if most < len(right) else math.inf
     bias = min(float(limit), _enough(due))
     told = {"bias": bias, "over_use_before": before, "over_use": float((right + bias > 0).mean())}
     return told | {

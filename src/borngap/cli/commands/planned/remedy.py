@@ -54,8 +54,8 @@ def remedy(
 ) -> None:
     """Try remedies for words that stay behind in a planned run, a pilot each, and say which to take.
 
-    A pilot costs a tenth of the run or less. Beside each remedy stands what a constant logit bias does at the same
-    over-use, which no training costs.
+    A pilot costs a tenth of the run or less, so ten remedies cost about as much as one run. Beside each remedy stands
+    what a constant logit bias does at the same over-use, which no training costs.
     """
     from borngap.data.recognise import layout_of
     from borngap.data.source import source_of
