@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup browser demo real test quick check bench docs results notebooks release-check corpus clean
+.PHONY: setup browser demo real test suite quick check bench docs results notebooks release-check corpus clean
 
 setup: $(READY)
 
@@ -44,7 +44,11 @@ check: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-test: check
+# Style and types are looked at beside the tests, some of which wait for other processes.
+test: setup
+	$(MAKE) --jobs 2 --no-print-directory check suite
+
+suite: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # A round of a minute or so: all but the slow tests.

@@ -178,6 +178,8 @@ def shown(measure: Measure | None) -> str:
 def correlation(rows: list[dict[str, Any]], name: str) -> str:
     """Spearman's rank correlation and Kendall's tau over the remedies."""
     both = [(row["pilot"][name].value, row["run"][name]) for row in rows if row["pilot"][name] is not None]
+    if len(both) < 2:
+        return f"- (n {len(both)})"
     one, other = zip(*both, strict=True)
     return (
         f"{stats.spearmanr(one, other).statistic:.2f} (tau {stats.kendalltau(one, other).statistic:.2f}, n {len(one)})"

@@ -122,12 +122,12 @@ def figures(scores: Sequence[Score]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def interval(scores: Sequence[Score], of: Callable[[Sequence[Score]], float]) -> tuple[float, float]:
-    """Return the 90 % interval of a figure, by drawing runs again."""
+def intervals(scores: Sequence[Score]) -> dict[str, tuple[float, float]]:
+    """Return the 90 % interval of each figure, by drawing runs again."""
     random = np.random.default_rng(0)
-    drawn = [of([scores[i] for i in random.integers(0, len(scores), len(scores))]) for _ in range(_DRAWS)]
-    low, high = np.nanpercentile(drawn, (5, 95))
-    return float(low), float(high)
+    drawn = [figures([scores[i] for i in random.integers(0, len(scores), len(scores))]) for _ in range(_DRAWS)]
+    ends = {name: np.nanpercentile([f[name] for f in drawn], (5, 95)) for name in drawn[0]}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def line(name: str, s: Score) -> str:
@@ -209,12 +209,11 @@ def pooled_table(records: Sequence[dict[str, Any]], budgets: Sequence[str]) -> s
 
 
 def _pooled(own: Sequence[Score]) -> list[str]:
-    f = figures(own)
+    f, between = figures(own), intervals(own) if len(own) > 1 else {}
 
     def told(name: str, digits: int = 0, scale: float = 100, unit: str = " %") -> str:
-        low, high = interval(own, lambda drawn: figures(drawn)[name]) if len(own) > 1 else (np.nan, np.nan)
-        between = f" ({scale * low:.{digits}f} to {scale * high:.{digits}f})" if len(own) > 1 else ""
-        return f"{scale * f[name]:.{digits}f}{unit}{between}"
+        ends = [f"{scale * end:.{digits}f}" for end in between.get(name, ())]
+        return f"{scale * f[name]:.{digits}f}{unit}" + (f" ({' to '.join(ends)})" if ends else "")
 
     return [f"{f['n']:,}", f["flips"], told("right"), percent(f["nothing"]), told("again"),
             told("behind", 1, unit=""), told("balanced", 2, 1, ""), told("inside")]  # fmt: skip
@@ -228,7 +227,7 @@ def bars_table(records: Sequence[dict[str, Any]], budgets: Sequence[str]) -> str
 
 def _orders(found: Sequence[Score]) -> str:
     reached = sum(s["right_gap"].mean() >= 0.95 for s in found)
-    low, high = interval(found, lambda drawn: figures(drawn)["right"])
+    low, high = intervals(found)["right"]
     return f"{percent(figures(found)['right'])} ({100 * low:.0f} to {100 * high:.0f}); {reached} of {len(found)} runs"
 
 
@@ -239,7 +238,7 @@ def _again(found: Sequence[Score]) -> str:
 
 def _balanced(found: Sequence[Score]) -> str:
     own = parts(found)["a tenth or more change sides"]
-    low, high = interval(own, lambda drawn: figures(drawn)["balanced"])
+    low, high = intervals(own)["balanced"]
     return f"{figures(own)['balanced']:.2f} ({low:.2f} to {high:.2f}), {len(own)} runs"
 
 

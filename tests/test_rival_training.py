@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 import borngap
 from borngap.cli import app, main
 from borngap.context import Context
-from borngap.errors import UserError
 from borngap.losses.formulae import row_loss
 from borngap.model.forward import last_logits
 from borngap.sweep.plan import SweepPlan, plan_sweep
@@ -136,12 +135,3 @@ def test_a_bad_term_is_one_error(form, tmp_path, capsys, monkeypatch):
     assert ended.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_a_pilot_does_not_know_it(tmp_path):
-    loaded = borngap.load("docs-gpt2-s")
-    with pytest.raises(UserError, match="a pilot trains with the cross-entropy alone"):
-        borngap.forecast_run(
-            loaded.model, loaded.tokenizer, ["The key is missing."] * 40, contexts=CONTEXTS,
-            training=Training(method="lora", rival_loss="margin:3,2"),
-        )  # fmt: skip
