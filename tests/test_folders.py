@@ -25,11 +25,11 @@ from borngap.experiments import folder as reproduction
 from borngap.experiments.arms import Scope
 from borngap.experiments.run import reproduce
 from borngap.files import read_table
-from borngap.folder import LOCK_FILE, Lock
+from borngap.folder import LOCK_FILE, SUMMARY_FILE, Lock
 from borngap.model.load import Loaded
 from borngap.runfolder import Store, read_run
 from borngap.scanning import scan as scans
-from borngap.scanning.parts import PARTS, SUMMARY_FILE
+from borngap.scanning.parts import PARTS
 from borngap.scanning.settings import Scanning
 from borngap.sweep.sweepfolder import Result, SweepStore, entry_of, read_sweep
 

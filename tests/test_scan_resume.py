@@ -15,7 +15,8 @@ from tests.tiny import tiny
 
 import borngap
 from borngap.errors import UserError
-from borngap.scanning.parts import PARTS, SUMMARY_FILE
+from borngap.folder import SUMMARY_FILE
+from borngap.scanning.parts import PARTS
 from borngap.scanning.scan import scan
 from borngap.scanning.scanfolder import read_scan
 

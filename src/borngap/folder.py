@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from borngap.errors import UserError
 from borngap.files import PART, checked, json_bytes, make_folder, refuse_unwritable, whole
 from borngap.kinds import kind_of
 
-LOCK_FILE = "lock"
+LOCK_FILE, SUMMARY_FILE = "lock", "summary.json"
 _WRITERS = {
     "RUN": "`borngap finetune` or a callback", "SWEEP": "`borngap sweep`", "scan": "`borngap scan --out`",
     "TERMS": "`borngap terms --out`", "reproduction": "`borngap reproduce`",
@@ -297,6 +297,31 @@ def read_head(folder: str | Path, kind: FolderKind) -> dict[str, Any]:
     if not path.is_file():
         refuse_other_kind(folder, kind)
     return checked(path, kind.schema, ("plan", "environment"))
+
+
+def read_summary(
+    folder: str | Path, kind: FolderKind, *, what: str, command: str, keys: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read the summary of a finished result folder, ``summary.json``.
+
+    Args:
+        folder: where it lies.
+        kind: what it holds.
+        what: what the result is called, for the message.
+        command: what makes it.
+        keys: what the summary must have.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError: there is none, it is not finished, or it is damaged.
+    """
+    read_head(folder, kind)
+    file = Path(folder) / SUMMARY_FILE
+    if not file.is_file():
+        raise UserError(f"the {what} in {folder} is not finished", fix=f"give the same {command} command again")
+    return checked(file, kind.schema, keys)
 
 
 def _refuse_other_plan(folder: Path, kind: FolderKind, plan: Mapping[str, Any]) -> None:

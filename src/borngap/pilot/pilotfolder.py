@@ -13,13 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from borngap.errors import UserError
 from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import Folder, FolderKind, read_head
+from borngap.folder import SUMMARY_FILE, Folder, FolderKind, read_summary
 from borngap.runfolder import clean
 
 FORECASTS = FolderKind("FORECAST", "forecast.json")
-FORECAST_SUMMARY, FORECAST_PLACES = "summary.json", "places.parquet"
+FORECAST_PLACES = "places.parquet"
 _ENDED: dict[str, Any] = {
     "rate": pl.Float64, "epochs": pl.Float64, "row": pl.Int64, "where": pl.String, "offset": pl.Int64,
     "kind": pl.String, "gold": pl.String, "rival": pl.String, "gold_id": pl.Int64, "rival_id": pl.Int64,
@@ -64,10 +63,8 @@ class RunForecast:
         return self.summary
 
 
-class ForecastFolder(Folder):
-    """Writes one forecast of a run."""
-
-    kind = FORECASTS
+class KeptFolder(Folder):
+    """A folder whose parts are made once, and read from then on."""
 
     def kept(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return what a file holds; what is not there yet is made and written.
@@ -83,6 +80,12 @@ class ForecastFolder(Folder):
         if not path.exists():
             self.write_json(name, clean(make()))
         return checked(path, self.kind.schema)
+
+
+class ForecastFolder(KeptFolder):
+    """Writes one forecast of a run."""
+
+    kind = FORECASTS
 
     def held(self, part: str, prefix: str) -> dict[str, dict[str, Any]]:
         """Return what the files of a part hold, by name.
@@ -100,7 +103,7 @@ class ForecastFolder(Folder):
     def conclude(self, summary: Mapping[str, Any], places: pl.DataFrame) -> None:
         """Write the forecast."""
         self.write(FORECAST_PLACES, parquet_bytes(places))
-        self.write_json(FORECAST_SUMMARY, summary)
+        self.write_json(SUMMARY_FILE, summary)
 
 
 def place_table(entries: list[dict[str, Any]]) -> pl.DataFrame:
@@ -135,9 +138,5 @@ def read_forecast(folder: str | Path) -> RunForecast:
     Raises:
         UserError: there is none, it is not finished, or it is damaged.
     """
-    path = Path(folder)
-    read_head(path, FORECASTS)
-    if not (path / FORECAST_SUMMARY).is_file():
-        fix = "give the same borngap forecast command again"
-        raise UserError(f"the forecast in {folder} is not finished", fix=fix)
-    return RunForecast(path, checked(path / FORECAST_SUMMARY, FORECASTS.schema))
+    summary = read_summary(folder, FORECASTS, what="forecast", command="borngap forecast")
+    return RunForecast(Path(folder), summary)

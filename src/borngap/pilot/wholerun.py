@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from borngap.folder import SUMMARY_FILE
 from borngap.model.load import Loaded
 from borngap.model.precision import precision_of
 from borngap.model.vocabulary import tokenizer_digest
 from borngap.pilot.design import FORWARD_BACKWARD, design, look_tokens
 from borngap.pilot.estimates import PlaceForecasts
-from borngap.pilot.pilotfolder import FORECAST_SUMMARY, ForecastFolder, RunForecast, place_table, read_forecast
+from borngap.pilot.pilotfolder import ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.pilots import Pilots, PilotWork, RatePilots, RunProgress, SeeRun
 from borngap.pilot.places.look import Look, check_finite
 from borngap.pilot.places.watched import Asked, WatchList, find
@@ -130,7 +131,7 @@ def run_job(
         with tempfile.TemporaryDirectory() as folder:
             found = run_job(job, folder, see, engine)
             return RunForecast(None, found.summary, found.places)
-    if not (Path(out) / FORECAST_SUMMARY).exists():
+    if not (Path(out) / SUMMARY_FILE).exists():
         forecasting = _Forecasting(job, see or (lambda _: None))  # what is refused here leaves no folder
         with ForecastFolder(out, job.head, environment()) as folder:
             forecasting.run(folder, engine)

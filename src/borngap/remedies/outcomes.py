@@ -205,8 +205,8 @@ class PlainRun:
 
     def _rows_at(self, bias: float) -> Floats:
         """Summed loss of each held-out row with a bias."""
-        known = np.concatenate([self._plain.rows[:, _LOSS : _LOSS + 1], self._plain.rows[:, _LOSS + 1 :]], 1)
-        at: NDArray[np.float64] = np.array([np.interp(bias, (0.0, *BIASES), row) for row in known])
+        sums, biases = self._plain.rows[:, _LOSS:], (0.0, *BIASES)
+        at: NDArray[np.float64] = np.array([np.interp(bias, biases, row) for row in sums])
         return at
 
     def _added(self, bias: float) -> float:

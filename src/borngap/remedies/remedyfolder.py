@@ -7,20 +7,17 @@ are tried is no part of the plan: more of them go on in the same folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from borngap.errors import UserError
-from borngap.files import checked
-from borngap.folder import Folder, FolderKind, read_head
+from borngap.folder import SUMMARY_FILE, FolderKind, read_summary
+from borngap.pilot.pilotfolder import KeptFolder
 from borngap.results.figures import Figure
-from borngap.runfolder import clean
 
 REMEDIES = FolderKind("REMEDIES", "remedies.json")
-REMEDY_SUMMARY, REMEDY_PICTURE = "summary.json", "remedies.svg"
-_BASE = "base.json"
+REMEDY_PICTURE, BASE_FILE = "remedies.svg", "base.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +47,10 @@ class RemedySearch:
         return pareto(self.summary)
 
 
-class RemedyFolder(Folder):
+class RemedyFolder(KeptFolder):
     """Writes what remedies come to."""
 
     kind = REMEDIES
-
-    def base(self, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return what the model says before any training; asked for once.
-
-        Args:
-            make: asks.
-
-        Returns:
-            The look, read back.
-        """
-        if not (self.path / _BASE).exists():
-            self.write_json(_BASE, clean(make()))
-        return checked(self.path / _BASE, self.kind.schema)
 
     def tried(self, name: str) -> Path:
         """Return the folder of a remedy's forecast."""
@@ -74,7 +58,7 @@ class RemedyFolder(Folder):
 
     def conclude(self, summary: Mapping[str, Any]) -> None:
         """Write what they come to."""
-        self.write_json(REMEDY_SUMMARY, summary)
+        self.write_json(SUMMARY_FILE, summary)
 
 
 def read_remedy_search(folder: str | Path) -> RemedySearch:
@@ -89,12 +73,8 @@ def read_remedy_search(folder: str | Path) -> RemedySearch:
     Raises:
         UserError: there is none, it is not finished, or it is damaged.
     """
-    path = Path(folder)
-    read_head(path, REMEDIES)
-    if not (path / REMEDY_SUMMARY).is_file():
-        fix = "give the same borngap remedy command again"
-        raise UserError(f"the search in {folder} is not finished", fix=fix)
-    return RemedySearch(path, checked(path / REMEDY_SUMMARY, REMEDIES.schema))
+    summary = read_summary(folder, REMEDIES, what="search", command="borngap remedy")
+    return RemedySearch(Path(folder), summary)
 
 
 def pareto(summary: Mapping[str, Any]) -> Figure:

@@ -20,7 +20,7 @@ from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, meets, remedy_c
 from borngap.remedies.outcomes import Ended, PlainRun, RemedyOutcome
 from borngap.remedies.paste import NamedFiles, pasted
 from borngap.remedies.remedy import BIAS, NONE, Remedy
-from borngap.remedies.remedyfolder import RemedyFolder, RemedySearch
+from borngap.remedies.remedyfolder import BASE_FILE, RemedyFolder, RemedySearch
 from borngap.remedies.settings import Remedying
 from borngap.runfolder import clean, environment
 
@@ -76,7 +76,7 @@ def search(asked: RemedyTrial, out: str | Path | None, see: SeeRun) -> RemedySea
         design(job.plan, job.settings.budget * (1 - 1 / FORWARD_BACKWARD), job.settings.pilots)
     with RemedyFolder(out, asked.plain.head, environment()) as folder:
         see(RunProgress("looking at the places before training"))
-        base = folder.base(lambda: found.lookout.told(asked.plain.loaded.model))
+        base = folder.kept(BASE_FILE, lambda: found.lookout.told(asked.plain.loaded.model))
         beginning = Beginning(found, {**base, "looked": 0, "seconds": 0.0})
         tried = list[_Tried]()
         for remedy in (remedy for remedy in asked.remedies if remedy.name in asked.jobs):

@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 
 from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import Folder
+from borngap.folder import SUMMARY_FILE, Folder
 
-SUMMARY_FILE, PARTS = "summary.json", "parts"
+PARTS = "parts"
 _NAMED_ROWS = 100  # malformed rows whose names are kept
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import polars as pl
 
-from borngap.errors import UserError
-from borngap.files import checked, parquet_bytes, read_table
-from borngap.folder import FolderKind, read_head
+from borngap.files import parquet_bytes, read_table
+from borngap.folder import FolderKind, read_summary
 from borngap.scanning.pairs import PAIR_COLUMNS, pairs_of, totals_of
-from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
+from borngap.scanning.parts import PartsFolder
 from borngap.scanning.positions import POSITION_COLUMNS
 from borngap.words.relation import SYNONYMOUS
 
@@ -106,7 +105,5 @@ def read_scan(folder: str | Path) -> Scan:
         UserError: there is no scan, it is not finished, or it is damaged.
     """
     path = Path(folder)
-    read_head(path, SCAN)
-    if not (path / SUMMARY_FILE).is_file():
-        raise UserError(f"the scan in {folder} is not finished", fix="give the same borngap scan command again")
-    return Scan(path, checked(path / SUMMARY_FILE, SCAN.schema, _SUMMARY), read_table(path / PAIRS_FILE, PAIR_COLUMNS))
+    summary = read_summary(path, SCAN, what="scan", command="borngap scan", keys=_SUMMARY)
+    return Scan(path, summary, read_table(path / PAIRS_FILE, PAIR_COLUMNS))

@@ -12,10 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from borngap.errors import UserError
-from borngap.files import checked, read_table
-from borngap.folder import FolderKind, read_head
-from borngap.scanning.parts import SUMMARY_FILE, PartsFolder
+from borngap.files import read_table
+from borngap.folder import FolderKind, read_summary
+from borngap.scanning.parts import PartsFolder
 from borngap.usage.ask import PLACE_COLUMNS
 from borngap.usage.asking import DATA, HELD_OUT
 from borngap.usage.leak import LEAK_COLUMNS
@@ -110,8 +109,5 @@ def read_usage(folder: str | Path) -> Usage:
     Raises:
         UserError: there is none, it is not finished, or it is damaged.
     """
-    path = Path(folder)
-    read_head(path, TERMS)
-    if not (path / SUMMARY_FILE).is_file():
-        raise UserError(f"the result in {folder} is not finished", fix="give the same borngap terms command again")
-    return Usage(path, checked(path / SUMMARY_FILE, TERMS.schema, _SUMMARY))
+    summary = read_summary(folder, TERMS, what="result", command="borngap terms", keys=_SUMMARY)
+    return Usage(Path(folder), summary)

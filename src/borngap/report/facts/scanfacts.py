@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 
+from borngap.folder import SUMMARY_FILE
 from borngap.report.facts.runfacts import read_json
 from borngap.report.facts.typed import as_items, as_table
 from borngap.scanning.pairs import PAIR_COLUMNS, headline_of, notes_of, pairs_of, relations_of, totals_of
-from borngap.scanning.parts import PARTS, SUMMARY_FILE
+from borngap.scanning.parts import PARTS
 from borngap.scanning.scanfolder import PAIRS_FILE, POSITIONS_FILE, SCAN, SCAN_FILE
 from borngap.words.relation import SYNONYMOUS
 
