@@ -153,7 +153,7 @@ def test_a_hosts_arguments_are_read(files):
     ([*RUN, "--methods", "full,full"], "these methods can't be compared"),
     ([*RUN, "--epochs", "5:1"], "can't read the epochs"),
     ([*RUN, "--epochs", "1:99999999"], "too many numbers of epochs"),
-    ([*RUN, "--epochs", "3", "--steps", "5"], "--epochs and --steps are given"),
+    ([*RUN, "--epochs", "3", "--steps", "50"], "--epochs and --steps are given"),
     (["--watch", "held.jsonl"], "--watch is for the forecast of a run"),
     (["--batch-size", "16"], "--batch-size is for the forecast of a run"),
     (["--lrs", "1e-4,1e-3"], "--lrs is for the forecast of a run"),

@@ -23,7 +23,7 @@ from borngap.pilot.settings import Piloting
 from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, remedy_choice
 from borngap.remedies.jobs import remedy_job
 from borngap.remedies.outcomes import Ended, Measure, PlainRun, RemedyOutcome
-from borngap.remedies.paste import NamedFiles, pasted
+from borngap.remedies.paste import NamedFiles, pasted, reading_options
 from borngap.remedies.remedy import Remedy, read_remedies
 from borngap.remedies.settings import Remedying
 from borngap.training import Training
@@ -212,7 +212,8 @@ def test_the_most_success_within_the_limits_is_taken_and_of_near_equals_the_chea
 
 def test_the_lines_to_paste_are_the_remedy(tokenizer):
     plain = planned(tokenizer, Training(method="lora", rate=1e-3, steps=40, batch_size=4))
-    named = NamedFiles("tiny", "rows.jsonl", "held.jsonl", "style.csv")
+    read = reading_options(Piloting(text_field="body", max_length=32, limit=9), "test", None)
+    named = NamedFiles("tiny", "my rows.jsonl", "held.jsonl", "style.csv", ("--allowed-field", "right"), read)
 
     def lines(text):
         remedy = read_remedies(text)[1]
@@ -227,12 +228,15 @@ def test_the_lines_to_paste_are_the_remedy(tokenizer):
     assert lines("epochs:2+rate:0.5") == ["args = TrainingArguments(..., learning_rate=0.0005, max_steps=80)"]
     assert lines("head") == ["config = LoraConfig(..., target_modules=['lm_head', 'q_proj', 'v_proj'])"]
     command, *rest = lines("upsample:4")
-    assert "borngap terms rows.jsonl -m tiny -t style.csv --export-rows" in command
-    assert "--rows-times 4" in command
+    options = "--text-field body --max-length 32 --limit 9 --split test"
+    assert command == f"$ borngap terms 'my rows.jsonl' -m tiny -t style.csv {options} " + (
+        "--export-rows upsampled.jsonl --rows-times 4"
+    )
+    assert reading_options(Piloting(max_length=32, packing=True), "train", "en") == ("--language", "en")
     assert rest[-1] == "args = TrainingArguments(..., max_steps=40)"
     outcome = RemedyOutcome(over_use=Measure(0.2), over_use_more=Measure(0.015))
     bias = pasted(Remedy("bias"), plain, named, outcome)
-    assert "--export-bias bias.json --bias-over-use 0.015" in bias[0]
+    assert f"{options} --allowed-field right --export-bias bias.json --bias-over-use 0.015" in bias[0]
     assert pasted(Remedy("none"), plain, named, outcome) == []
 
 
@@ -301,11 +305,11 @@ def test_a_pilot_that_goes_too_far_tells_nothing(tokenizer, monkeypatch):
 
 
 def test_another_plan_in_the_folder_and_too_small_a_budget_are_refused(tokenizer, tmp_path):
-    with pytest.raises(UserError, match="the budget is too small for a pilot"):
+    with pytest.raises(UserError, match=r"the budget is too small for a pilot(.|\n)*fix: --budget [\d.]+ or more; so "):
         trial(tokenizer, budget=0.01, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     trial(tokenizer, remedies="rate:2", out=tmp_path / "out")
-    with pytest.raises(UserError, match="holds a run of another plan"):
+    with pytest.raises(UserError, match=r"another plan(.|\n)*found: settings.places: 300 there, 7 now\n"):
         trial(tokenizer, remedies="rate:2", out=tmp_path / "out", places=7)
     with pytest.raises(UserError, match="is a REMEDIES, the result of an earlier command"):
         borngap.forecast_run(tiny("gpt2", len(tokenizer)), tokenizer, tmp_path / "out", HELD_OUT)
@@ -321,12 +325,15 @@ def test_the_command_prints_and_keeps_what_the_search_says(run, tmp_path):
     code, text, errors = run(*command, "--allowed-field", "right")
     assert code == 0, errors
     assert text.startswith(("Take ", "No remedy is recommended: "))
-    for part in ("held-out places of your words", "What each gains and costs", "no training", "bias instead",
-                 "of the planned run", "remedies.svg"):  # fmt: skip
+    for part in ("held-out places of your words", "What each gains, in", "What each costs, in", "no training",
+                 "bias instead", "of the planned run", "remedies.svg"):  # fmt: skip
         assert part in text, part
     assert (tmp_path / "out" / "remedies.svg").read_text().startswith("<svg")
     code, again, _ = run(*command, "--allowed-field", "right", "--json")
     assert (code, json.loads(again)) == (0, borngap.read_remedy_search(tmp_path / "out").summary)
-    code, _, errors = run(*command, "--epochs", "2")
-    assert (code, errors.count("error:")) == (2, 1)
-    assert "--epochs and --steps are given" in errors
+    for steps in ("30", "50"):  # that the default is given too
+        code, _, errors = run(*command, "--epochs", "2", "--steps", steps)
+        assert (code, errors.count("error:")) == (2, 1)
+        assert "--epochs and --steps are given" in errors
+    code, _, errors = run(*command, "--optimizer", "sgd")
+    assert (code, "No such option" in errors) == (2, True)

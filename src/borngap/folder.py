@@ -24,6 +24,7 @@ from borngap.files import PART, checked, json_bytes, make_folder, refuse_unwrita
 from borngap.kinds import kind_of
 
 LOCK_FILE, SUMMARY_FILE = "lock", "summary.json"
+_BRIEF = 60  # characters of a setting that are shown
 _WRITERS = {
     "RUN": "`borngap finetune` or a callback", "SWEEP": "`borngap sweep`", "scan": "`borngap scan --out`",
     "TERMS": "`borngap terms --out`", "reproduction": "`borngap reproduce`",
@@ -326,13 +327,26 @@ def read_summary(
 
 def _refuse_other_plan(folder: Path, kind: FolderKind, plan: Mapping[str, Any]) -> None:
     there = read_head(folder, kind)["plan"]
-    differing = sorted(key for key in plan.keys() | there.keys() if plan.get(key) != there.get(key))
+    differing = list(_differing("", there, plan))
     if differing:
-        found = "; ".join(f"{k}: {_brief(there.get(k))} there, {_brief(plan.get(k))} now" for k in differing[:6])
+        found = "; ".join(differing[:6])
         fix = f"choose another folder with --out, or the settings of {kind.head}"
         raise UserError(f"{folder} holds a run of another plan", rule="the same plan", found=found, fix=fix)
 
 
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _differing(name: str, there: Any, now: Any) -> Iterator[str]:
+    """Say what differs: of settings within settings those alone that do, by their whole names."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in sorted(there.keys() | now.keys()):
+            yield from _differing(f"{name}.{key}" if name else key, there.get(key), now.get(key))
+    elif there != now:
+        texts = [json.dumps(value, ensure_ascii=False) for value in (there, now)]
+        shared = next((i for i, (old, new) in enumerate(zip(*texts, strict=False)) if old != new), 0)
+        yield "{}: {} there, {} now".format(name, *(_brief(text, shared) for text in texts))
+
+
+def _brief(text: str, shared: int) -> str:
+    """Cut a text; one that is long from shortly before where it begins to differ."""
+    if len(text) > _BRIEF and shared > _BRIEF // 2:
+        text = "..." + text[shared - _BRIEF // 4 :]
+    return text if len(text) <= _BRIEF else text[: _BRIEF - 3] + "..."

@@ -129,7 +129,7 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
         json: whether JSON is printed.
 
     Raises:
-        UserError: epochs and steps are given, or something else is wrong with what was given.
+        UserError: something is wrong with what was given.
     """
     from borngap.data.recognise import layout_of
     from borngap.data.source import source_of
@@ -137,8 +137,6 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
     from borngap.pilot.prepare import forecast_run
 
     passes = () if given.epochs is None else read_passes(given.epochs)
-    if passes and training.steps != Training.steps:
-        raise UserError("--epochs and --steps are given", rule="one of them")
     rates = () if given.lrs is None else read_rates(given.lrs)
     rows = source_of(given.data, given.split)
     if given.from_args is not None:
@@ -165,6 +163,20 @@ def run_forecast(source: ModelPlace, given: RunOptions, training: Training, pilo
         _report(summary, out)
     if given.methods is not None:
         _methods(summaries)
+
+
+def refuse_steps(context: typer.Context) -> None:
+    """Refuse steps beside epochs, of whatever number.
+
+    Args:
+        context: of the command.
+
+    Raises:
+        UserError: steps are given.
+    """
+    source = context.get_parameter_source("steps")
+    if source is not None and not source.name.startswith("DEFAULT"):
+        raise UserError("--epochs and --steps are given", rule="one of them")
 
 
 def _runner(given: RunOptions) -> RayPilots | None:

@@ -99,12 +99,13 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
         needed = fewest * least * pilots * rates / len(plan.steps) / (1 - _WATCHING)
         much = "" if needed > 1 else f"--budget {needed:.2g} or more; "
         shared = f" at each of {rates} rates" if rates > 1 else ""
+        fewer = " or ".join(["pilots"] * (pilots > 1) + ["rates"] * (rates > 1))
         raise UserError(
             "the budget is too small for a pilot",
             rule=f"{fewest} steps of {max(1, round(least * full))} rows at least",
             found=f"a run of {len(plan.steps)} steps of {full:.3g} rows, of which {max(0.0, budget):.2g} is left for "
             f"{'the pilot' if pilots == 1 else f'{pilots} pilots'}{shared}",
-            fix=f"{much}fewer pilots, rates or contexts; so short a run is as quickly run",
+            fix=f"{much}{f'fewer {fewer}; ' * bool(fewer)}so short a run is as quickly run",
         )
     return Design(pilots, steps, share)
 

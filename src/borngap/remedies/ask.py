@@ -14,7 +14,7 @@ from borngap.model.vocabulary import tokenizer_of
 from borngap.pilot.pilots import RunProgress
 from borngap.pilot.prepare import asked_of, prepare_run
 from borngap.remedies.jobs import remedy_job
-from borngap.remedies.paste import NamedFiles
+from borngap.remedies.paste import NamedFiles, reading_options
 from borngap.remedies.remedy import BIAS, read_remedies
 from borngap.remedies.remedyfolder import RemedySearch
 from borngap.remedies.settings import Remedying
@@ -74,10 +74,11 @@ def remedy_search(
     source, remedies = source_of(data, split), read_remedies(chosen.remedies)
     plain = prepare_run(loaded, source, asked, training, chosen.piloting)
     jobs = {remedy.name: remedy_job(remedy, plain, source) for remedy in remedies if remedy.name != BIAS}
-    marks = f"--allowed {allowed}" if isinstance(allowed, str | Path) else ""
-    field = f"--allowed-field {chosen.allowed_field}" if chosen.allowed_field else ""
+    marks = ("--allowed", str(allowed)) if isinstance(allowed, str | Path) else ()
+    field = ("--allowed-field", chosen.allowed_field) if chosen.allowed_field else ()
     words = str(terms) if isinstance(terms, str | Path) else "TERMS"
-    given = NamedFiles(loaded.name, source.name, _named(watch), words, f"{marks} {field}".strip())
+    reading = reading_options(chosen, split, language)
+    given = NamedFiles(loaded.name, source.name, _named(watch), words, (*marks, *field), reading)
     return search(RemedyTrial(remedies, jobs, chosen, given), out, on_progress or (lambda _: None))
 
 

@@ -73,7 +73,8 @@ def upsampled(source: DataSource, times: int, planned: RunJob) -> list[Any]:
     if terms is None:
         raise UserError("nothing says which rows are to stand there several times", rule="terms", fix="--terms FILE")
     finder = Finder(terms.terms)
-    supervision = Supervision(tokenizer, layout_of(source, settings.fields), settings.max_length, settings.loss)
+    longest = None if settings.packing else settings.max_length  # packed rows are not cut
+    supervision = Supervision(tokenizer, layout_of(source, settings.fields), longest, settings.loss)
     size, values = len(tokenizer), list[Any]()
     for row in source.rows(0, settings.limit):
         for example in examples_of([row], supervision, size)[0]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from borngap.pilot.settings import Piloting
 from borngap.pilot.wholerun import RunJob
 from borngap.remedies.outcomes import RemedyOutcome
 from borngap.remedies.remedy import BIAS, NONE, Remedy
 from borngap.train.targets import targets_of
 
 _ROWS, _BIAS = "upsampled.jsonl", "bias.json"
+_READING = ("text_field", "prompt_field", "completion_field", "messages_field", "loss", "max_length", "window", "limit")
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,25 @@ class NamedFiles:
         watch: held-out rows.
         terms: the terms.
         allowed: options that say where words to avoid are right.
+        reading: options that say how rows are read.
     """
 
     model: str
     data: str
     watch: str
     terms: str
-    allowed: str = ""
+    allowed: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
+
+    def command(self, text: str, model: str, *options: str) -> str:
+        """Return a command that asks for terms, as a shell takes it.
+
+        Args:
+            text: file of rows.
+            model: the model.
+            options: beside the terms and how rows are read.
+        """
+        return "$ " + shlex.join(["borngap", "terms", text, "-m", model, "-t", self.terms, *self.reading, *options])
 
 
 def pasted(remedy: Remedy, job: RunJob, given: NamedFiles, outcome: RemedyOutcome) -> list[str]:
@@ -50,8 +66,8 @@ def pasted(remedy: Remedy, job: RunJob, given: NamedFiles, outcome: RemedyOutcom
         return _bias(given, outcome)
     lines = []
     if remedy.upsample > 1:
-        much = f"--export-rows {_ROWS} --rows-times {remedy.upsample}"
-        lines += [f"$ borngap terms {given.data} -m {given.model} -t {given.terms} {much}",
+        much = ["--export-rows", _ROWS, "--rows-times", str(remedy.upsample)]
+        lines += [given.command(given.data, given.model, *much),
                   f'dataset = load_dataset("json", data_files="{_ROWS}", split="train")']  # fmt: skip
     arguments = _arguments(remedy, job)
     lines += [f"args = TrainingArguments(..., {arguments})"] if arguments else []
@@ -60,7 +76,7 @@ def pasted(remedy: Remedy, job: RunJob, given: NamedFiles, outcome: RemedyOutcom
     if remedy.loss is not None:
         margin = f", margin={remedy.loss.margin:g}" if remedy.loss.kind == "margin" else ""
         lines += [
-            f'loss = borngap.RivalLoss("{given.terms}", kind="{remedy.loss.kind}", '
+            f'loss = borngap.RivalLoss({json.dumps(given.terms, ensure_ascii=False)}, kind="{remedy.loss.kind}", '
             f"weight={remedy.loss.weight:g}{margin})",
             "trainer = Trainer(..., processing_class=tokenizer, compute_loss_func=loss)",
             "# SFTTrainer: no compute_loss_func, but loss.join(trainer) once it is made",
@@ -79,6 +95,24 @@ def _arguments(remedy: Remedy, job: RunJob) -> str:
     return ", ".join(told)
 
 
+def reading_options(settings: Piloting, split: str, language: str | None) -> tuple[str, ...]:
+    """Return the options that say how rows are read, those that are not as they are by default.
+
+    Args:
+        settings: of a search.
+        split: of a hub data set.
+        language: of TBX with several.
+    """
+    plain = Piloting()
+    told: dict[str, Any] = {name: getattr(settings, name) for name in _READING}
+    told = {name: value for name, value in told.items() if value != getattr(plain, name)}
+    if settings.packing:  # its rows are read whole
+        told.pop("max_length", None)
+    told |= {"split": split} if split != "train" else {}
+    told |= {"language": language} if language else {}
+    return tuple(word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+
+
 def _targets(job: RunJob) -> list[str]:
     """The layers that are adapted, as LoraConfig takes them: last names where they mean these alone, else paths."""
     model, paths = job.loaded.model, targets_of(job.loaded.model, job.plan.training.lora_targets)
@@ -89,8 +123,8 @@ def _targets(job: RunJob) -> list[str]:
 
 def _bias(given: NamedFiles, outcome: RemedyOutcome) -> list[str]:
     over: Any = "SHARE" if outcome.over_use_more is None else f"{max(0.0, outcome.over_use_more.value):.3f}"
-    held = f"{given.watch} {given.allowed}".strip()
+    much = ["--export-bias", _BIAS, "--bias-over-use", over]
     return [
-        f"$ borngap terms {held} -m THE_TRAINED_MODEL -t {given.terms} --export-bias {_BIAS} --bias-over-use {over}",
+        given.command(given.watch, "THE_TRAINED_MODEL", *given.allowed, *much),
         f'out = model.generate(**inputs, **json.load(open("{_BIAS}")))',
     ]

@@ -13,7 +13,7 @@ from borngap.cli.arguments import Json, ModelPlace, RayAddress, bundled_contexts
 from borngap.cli.commands.critical import Largest, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, paced
-from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, run_forecast
+from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, refuse_steps, run_forecast
 from borngap.cli.show import fitted_table, print_json, print_table, say, say_notes, short_number
 from borngap.methods import METHODS, WHOLE
 from borngap.pilot.settings import Piloting
@@ -37,6 +37,7 @@ _PROSPECTS = {
 
 
 def forecast(
+    context: typer.Context,
     *,
     source: ModelPlace,
     data: Annotated[
@@ -127,6 +128,8 @@ def forecast(
         data, watch, terms, contexts, allowed, lrs, epochs, methods, from_args, language, split, out, engine, workers,
         ray_address,
     )  # fmt: skip
+    if data is not None and epochs is not None:
+        refuse_steps(context)
     if data is not None:
         check_run_options(seeds, by, max_lr, no_lora=no_lora)
         run_forecast(source, given, training, piloting, json=json)

@@ -12,22 +12,23 @@ import typer
 from borngap.cli.arguments import Json, ModelPlace
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, spoken
+from borngap.cli.runforecasts import refuse_steps
 from borngap.cli.show import fitted_table, print_json, print_table, say
-from borngap.errors import UserError
 from borngap.remedies.settings import Remedying
 from borngap.report.text import MISSING
 from borngap.training import Training
 
-# what a run on a data set has no use for; a loss on rivals is a remedy
-_NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "criterion")
+# what a run on a data set has no use for; a loss on rivals is a remedy; pilots are of AdamW alone
+_NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "criterion", "optimizer")
 _OF_A_RUN = "Run on a data set"
 _Form = Callable[[float], str]
 _SHARE: _Form = "{:.0%}".format
-_POINTS: _Form = lambda value: f"{100 * value:+.0f}"  # noqa: E731
-_NAT: _Form = "{:+.3f}".format
+_POINTS: _Form = lambda value: f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"  # noqa: E731
+_NAT: _Form = lambda value: f"{value:+.3f}" if abs(value) >= 0.0005 else "0"  # noqa: E731
 
 
 def remedy(
+    context: typer.Context,
     *,
     source: ModelPlace,
     data: Annotated[str, typer.Option(help="Rows that the run trains on, as for `scan`.")],
@@ -63,12 +64,13 @@ def remedy(
     from borngap.remedies.ask import remedy_search
     from borngap.remedies.remedyfolder import REMEDY_PICTURE
 
+    if from_args is None and settings.epochs is not None:
+        refuse_steps(context)
     rows = source_of(data, split)
     if from_args is not None:
         kind = layout_of(rows, settings.fields).kind
         training, piloting = of_arguments(read_arguments(from_args), training, settings.piloting, kind)
         settings = replace(settings, **vars(piloting))
-    _refuse_both(training, settings, is_told=from_args is None)
     loaded = source.load()
     with Progress("reading rows") as bar:
         found = remedy_search(
@@ -90,18 +92,14 @@ def remedy(
     say(where)
 
 
-def _refuse_both(training: Training, settings: Remedying, *, is_told: bool) -> None:
-    if is_told and settings.epochs is not None and training.steps != Training.steps:
-        raise UserError("--epochs and --steps are given", rule="one of them")
-
-
 def _report(summary: Mapping[str, Any]) -> None:
     for line in _headline(summary):
         say(line)
     for note in summary["notes"]:
         say(f"note: {note}")
-    _table(summary)
-    for line in (*_lines(summary), *_costs(summary)):
+    _tables(summary)
+    _paste(summary)
+    for line in (*_unfit(summary), *_costs(summary)):
         say(line)
 
 
@@ -114,25 +112,36 @@ def _headline(summary: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _table(summary: Mapping[str, Any]) -> None:
-    rows = [
-        [e["remedy"], _value(e["success"], _SHARE), *_both(e["gain"], _POINTS), _value(e["over_use"], _SHARE),
-         *_both(e["over_use_more"], _POINTS), *_both(e["loss"], _NAT), f"{e['run_cost']:.3g}", _beside(e),
-         _verdict(e, summary["take"])]
-        for e in summary["remedies"]
+def _tables(summary: Mapping[str, Any]) -> None:
+    """Print what each gains, then what it costs: beside each other they would be wider than 80 columns."""
+    entries, take = summary["remedies"], summary["take"]
+    gains = [
+        [e["remedy"], _value(e["success"], _SHARE), *_both(e["gain"], _POINTS), _beside(e), _verdict(e, take)]
+        for e in entries
+    ]
+    headings = ["remedy", "success", "gain", "90 %", "bias instead", ""]
+    print_table(fitted_table("\nWhat each gains, in points above the planned run", headings, gains))
+    costs = [
+        [e["remedy"], _value(e["over_use"], _SHARE), *_both(e["over_use_more"], _POINTS), *_both(e["loss"], _NAT),
+         f"{e['run_cost']:.3g}"]
+        for e in entries
     ]  # fmt: skip
-    headings = ["remedy", "success", "gain", "90 %", "over-use", "more", "90 %", "loss", "90 %", "run", "bias instead",
-                ""]  # fmt: skip
-    print_table(fitted_table("\nWhat each gains and costs, in points and nat above the planned run", headings, rows))
+    headings = ["remedy", "over-use", "more", "90 %", "loss", "90 %", "run"]
+    print_table(fitted_table("\nWhat each costs, in points and nat above the planned run", headings, costs))
 
 
-def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+def _paste(summary: Mapping[str, Any]) -> None:
+    """Print the lines to paste: whole, however wide the terminal is."""
     take = next((e for e in summary["remedies"] if e["remedy"] == summary["take"]), None)
-    if take is not None:
-        yield f"\nFor {take['remedy']} ({take['words']}):"
-        yield from (f"    {line}" for line in take["lines"])
-    else:
-        yield "\n--json has the lines to paste of every remedy."
+    if take is None:
+        say("\n--json has the lines to paste of every remedy.")
+        return
+    say(f"\nFor {take['remedy']} ({take['words']}):")
+    for line in take["lines"]:
+        typer.echo(f"    {line}")
+
+
+def _unfit(summary: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{e['remedy']}: {e['why']}." for e in summary["remedies"] if e["why"] and e["remedy"] != "bias")
 
 
