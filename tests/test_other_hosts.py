@@ -1,4 +1,4 @@
-"""The tracker inside TRL, Lightning and a plain loop."""
+"""The tracker inside TRL, Lightning and a plain loop; the loss on rivals inside Lightning."""
 
 from pathlib import Path
 
@@ -121,6 +121,52 @@ def test_lightning_resumes_accumulates_and_stops(tmp_path):
     stop = EarlyStopping("born_gap/embedding_rotation", mode="min", patience=1, check_on_train_epoch_end=True)
     host, _ = lightning_run(tmp_path, [BornGapLightning(CONTEXTS, tokenizer, every=1), stop], max_steps=100)
     assert host.global_step < 100
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_loss_on_rivals_in_lightning_is_that_of_a_plain_loop(tmp_path):
+    import lightning.pytorch as pl
+    from lightning.pytorch.loggers import CSVLogger
+    from tests.rivaltraining import EPS, PAIRS, RATE, padded, plain_run, rows_of
+
+    tokenizer = borngap.load(TIED).tokenizer
+    loss = borngap.RivalLoss(PAIRS, tokenizer, weight=3, margin=2)
+
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.lm = borngap.load(TIED).model
+
+        def training_step(self, batch, _):
+            self.lm.eval()  # no dropout, as in the plain loop
+            out = self.lm(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+            value = loss(out, batch["labels"])
+            self.log_dict({"loss": value} | loss.numbers())
+            return value
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.lm.parameters(), lr=RATE, weight_decay=0.0, eps=EPS)
+
+    rows = rows_of(tokenizer, 1)
+    batches = [padded(tokenizer, rows[:2]), padded(tokenizer, rows[2:4])]
+    settings = {"max_steps": 4, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
+                "enable_checkpointing": False, "log_every_n_steps": 1, "logger": CSVLogger(tmp_path)}  # fmt: skip
+    host, module = pl.Trainer(**settings), Module()
+    host.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    seen = []
+
+    def alone(*inputs):
+        seen.append(borngap.RivalLoss(PAIRS, tokenizer, weight=3, margin=2)(*inputs))
+        return seen[-1]
+
+    plain = plain_run(borngap.load(TIED).model, [[batch] for batch in batches * 2], alone, 4)
+    import polars
+
+    logged = polars.read_csv(Path(host.logger.log_dir) / "metrics.csv")
+    assert logged["loss"].to_list() == pytest.approx([float(value) for value in seen], rel=1e-5)
+    assert logged["rival_loss/share"].max() > 0.1
+    for one, other in zip(module.lm.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
 def test_a_plain_loop_within_its_budget():
