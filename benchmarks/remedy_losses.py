@@ -3,8 +3,9 @@
 Each loss is summed over the supervised tokens of a batch: the loop divides it by their number. The terms of RivalLoss
 (``margin`` with 2 nat, ``logistic``, ``unlikelihood``, ``weight``: borngap.losses.formulae) are added to cross-entropy
 at the targets that are a wanted word's token; ``gmax`` adds its weight times the sum over pairs of G_gc^2 of the output
-matrix to the mean; ``dft`` multiplies each token's loss by its own detached probability (arXiv 2508.05629, TRL's
-``loss_type="dft"``); ``smooth`` is torch's label smoothing.
+matrix to the mean, ``decorrelate`` its weight times the mean over all pairs of rows of it (borngap.losses.crowding); both
+are of the matrix itself, not of an adapter, and nothing where it is not trained; ``dft`` multiplies each token's loss by
+its own detached probability (arXiv 2508.05629, TRL's ``loss_type="dft"``); ``smooth`` is torch's label smoothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from borngap.data.rows import Row
 from borngap.data.tokenised import IGNORED, Tokens
+from borngap.losses.crowding import decorrelation, pair_overlap
 from borngap.losses.form import LOSS_KINDS, LossForm
 from borngap.losses.formulae import row_loss
 from borngap.pilot.rows import model_inputs
@@ -54,8 +56,8 @@ def loss_of(kind: str, weight: float, pairs: Pairs) -> RowLoss:
         if kind in _WHOLE:
             return _WHOLE[kind](logits, goal, weight)
         plain = cross_entropy(logits, goal, reduction="sum")
-        if kind == "gmax":
-            return plain + weight * len(goal) * crowding(model, rivals)
+        if kind in _OF_MATRIX:
+            return plain + weight * len(goal) * _OF_MATRIX[kind](model.get_output_embeddings().weight, rivals)
         rival = torch.tensor([rivals.get(token, -1) for token in goal.tolist()])
         on = rival >= 0
         return plain + row_loss(LossForm(kind, weight), logits[on], goal[on], rival[on]).sum()
@@ -63,12 +65,8 @@ def loss_of(kind: str, weight: float, pairs: Pairs) -> RowLoss:
     return loss
 
 
-def crowding(model: Any, pairs: Pairs) -> Tensor:
-    """Return the sum over pairs of the squared overlap of both output rows; of the matrix itself, not of an adapter."""
-    matrix = model.get_output_embeddings().weight
-    both = [torch.nn.functional.normalize(matrix[list(side)].float(), dim=1) for side in (pairs, pairs.values())]
-    overlap = (both[0] * both[1]).sum(1)
-    return (overlap**2).sum()
+def _gmax(matrix: Tensor, pairs: Pairs) -> Tensor:
+    return pair_overlap(matrix, torch.tensor(list(pairs)), torch.tensor(list(pairs.values())))
 
 
 def _dft(logits: Tensor, goal: Tensor, _: float) -> Tensor:
@@ -85,7 +83,10 @@ def _smooth(logits: Tensor, goal: Tensor, smoothing: float) -> Tensor:
 
 
 _WHOLE: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"none": _plain, "smooth": _smooth, "dft": _dft}
-LOSSES = (*_WHOLE, *LOSS_KINDS, "gmax")
+_OF_MATRIX: dict[str, Callable[[Tensor, Pairs], Tensor]] = {
+    "gmax": _gmax, "decorrelate": lambda matrix, _: decorrelation(matrix),
+}  # fmt: skip
+LOSSES = (*_WHOLE, *LOSS_KINDS, *_OF_MATRIX)
 
 
 def is_base(place: Place, bases: Sequence[tuple[str, str]]) -> bool:

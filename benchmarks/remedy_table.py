@@ -46,6 +46,7 @@ _FAMILIES = {
 _OTHERS = "other"
 _NAMES = {
     BASE: "no training", CE: "cross-entropy alone", "dft": "DFT", "smooth": "label smoothing", "gmax": "Gmax penalty",
+    "decorrelate": "decorrelation",
     "upsample": "up-sampling, times", "rate": "rate, times", "dpo": "DPO after it, beta", "orpo": "ORPO after it, beta",
     "simpo": "SimPO after it, beta",
 }  # fmt: skip

@@ -8,6 +8,7 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 
 from borngap.errors import UserError
 from borngap.losses.averaged import host_cross_entropy, per_item
+from borngap.losses.crowding import decorrelation, pair_overlap
 from borngap.losses.form import LossForm, read_form
 from borngap.losses.formulae import row_loss, strongest
 from borngap.losses.passthrough import picked
@@ -121,3 +122,41 @@ def test_none_is_no_form():
 def test_bad_forms(text, said):
     with pytest.raises(UserError, match=said):
         read_form(text)
+
+
+def naive_overlap(matrix, i, j):
+    right, other = matrix[i], matrix[j]
+    return (right @ other) ** 2 / ((right @ right) * (other @ other))
+
+
+def test_penalties_on_the_geometry_and_their_gradients():
+    matrix = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
+    golds, rivals = torch.tensor([0, 2, 2]), torch.tensor([5, 1, 7])
+    everyone = [(i, j) for i in range(9) for j in range(9) if i != j]
+    for penalty, pairs, mean in (
+        (lambda m: pair_overlap(m, golds, rivals), [*zip(golds.tolist(), rivals.tolist(), strict=True)], False),
+        (decorrelation, everyone, True),
+    ):
+        one, other = matrix.clone().requires_grad_(), matrix.clone().requires_grad_()
+        found = penalty(one)
+        wanted = sum(naive_overlap(other, i, j) for i, j in pairs) / (len(pairs) if mean else 1)
+        torch.testing.assert_close(found, wanted)
+        found.backward()
+        wanted.backward()
+        torch.testing.assert_close(one.grad, other.grad)
+        assert torch.autograd.gradcheck(penalty, matrix.clone().requires_grad_())
+        assert float((penalty(matrix - 1e-2 * one.grad) - found).detach()) < 0, "a step down lowers it"
+
+
+def test_decorrelation_of_drawn_rows_and_rows_of_zeros():
+    matrix = torch.randn(40, 6, generator=torch.Generator().manual_seed(2))
+    drawn = torch.randperm(40, generator=torch.Generator().manual_seed(3))[:8]
+    found = decorrelation(matrix, 8, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(found, decorrelation(matrix[drawn]))
+    generator = torch.Generator().manual_seed(4)
+    means = torch.stack([decorrelation(matrix, 8, generator) for _ in range(400)])
+    assert float(means.mean()) == pytest.approx(float(decorrelation(matrix)), abs=4 * float(means.std()) / 20)
+    torch.testing.assert_close(decorrelation(torch.cat([matrix, torch.zeros(5, 6)])), decorrelation(matrix))
+    assert float(decorrelation(matrix[:1])) == float(decorrelation(torch.zeros(3, 2))) == 0
+    torch.testing.assert_close(decorrelation(torch.eye(5).bfloat16()), torch.tensor(0.0))
+    assert float(decorrelation(torch.ones(5, 3))) == pytest.approx(1, abs=1e-6)

@@ -125,14 +125,14 @@ def test_lightning_resumes_accumulates_and_stops(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_loss_on_rivals_in_lightning_is_that_of_a_plain_loop(tmp_path):
-    import lightning.pytorch as pl
+    import lightning.pytorch as lightning
     from lightning.pytorch.loggers import CSVLogger
     from tests.rivaltraining import EPS, PAIRS, RATE, padded, plain_run, rows_of
 
     tokenizer = borngap.load(TIED).tokenizer
     loss = borngap.RivalLoss(PAIRS, tokenizer, weight=3, margin=2)
 
-    class Module(pl.LightningModule):
+    class Module(lightning.LightningModule):
         def __init__(self):
             super().__init__()
             self.lm = borngap.load(TIED).model
@@ -151,7 +151,7 @@ def test_the_loss_on_rivals_in_lightning_is_that_of_a_plain_loop(tmp_path):
     batches = [padded(tokenizer, rows[:2]), padded(tokenizer, rows[2:4])]
     settings = {"max_steps": 4, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False,
                 "enable_checkpointing": False, "log_every_n_steps": 1, "logger": CSVLogger(tmp_path)}  # fmt: skip
-    host, module = pl.Trainer(**settings), Module()
+    host, module = lightning.Trainer(**settings), Module()
     host.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
     seen = []
 
@@ -160,9 +160,9 @@ def test_the_loss_on_rivals_in_lightning_is_that_of_a_plain_loop(tmp_path):
         return seen[-1]
 
     plain = plain_run(borngap.load(TIED).model, [[batch] for batch in batches * 2], alone, 4)
-    import polars
+    import polars as pl
 
-    logged = polars.read_csv(Path(host.logger.log_dir) / "metrics.csv")
+    logged = pl.read_csv(Path(host.logger.log_dir) / "metrics.csv")
     assert logged["loss"].to_list() == pytest.approx([float(value) for value in seen], rel=1e-5)
     assert logged["rival_loss/share"].max() > 0.1
     for one, other in zip(module.lm.parameters(), plain.parameters(), strict=True):
