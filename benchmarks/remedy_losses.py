@@ -2,10 +2,11 @@
 
 Each loss is summed over the supervised tokens of a batch: the loop divides it by their number. The terms of RivalLoss
 (``margin`` with 2 nat, ``logistic``, ``unlikelihood``, ``weight``: borngap.losses.formulae) are added to cross-entropy
-at the targets that are a wanted word's token; ``gmax`` adds its weight times the sum over pairs of G_gc^2 of the output
-matrix to the mean, ``decorrelate`` its weight times the mean over all pairs of rows of it (borngap.losses.crowding); both
-are of the matrix itself, not of an adapter, and nothing where it is not trained; ``dft`` multiplies each token's loss by
-its own detached probability (arXiv 2508.05629, TRL's ``loss_type="dft"``); ``smooth`` is torch's label smoothing.
+at the targets that are a wanted word's token. ``gmax`` adds to the mean its weight times the sum over pairs of G_gc^2
+of the output matrix, ``decorrelate`` its weight times the mean of it over all pairs of rows (borngap.losses.crowding);
+both are of the matrix itself, not of an adapter, and nothing where it is not trained. ``dft`` multiplies each token's
+loss by its own detached probability (arXiv 2508.05629, TRL's ``loss_type="dft"``); ``smooth`` is torch's label
+smoothing.
 """
 
 from __future__ import annotations

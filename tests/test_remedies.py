@@ -329,6 +329,9 @@ def test_the_command_prints_and_keeps_what_the_search_says(run, tmp_path):
                  "bias instead", "of the planned run", "remedies.svg"):  # fmt: skip
         assert part in text, part
     assert (tmp_path / "out" / "remedies.svg").read_text().startswith("<svg")
+    told, made = borngap.read_remedy_search(tmp_path / "out").summary, borngap.report_of(tmp_path / "out").summary
+    gains = [None if e["gain"] is None else round(e["gain"]["value"], 3) for e in told["remedies"]]
+    assert [r["gain"]["value"] and round(r["gain"]["value"], 3) for r in made["remedies"]] == gains
     code, again, _ = run(*command, "--allowed-field", "right", "--json")
     assert (code, json.loads(again)) == (0, borngap.read_remedy_search(tmp_path / "out").summary)
     for steps in ("30", "50"):  # that the default is given too

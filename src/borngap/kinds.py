@@ -37,8 +37,7 @@ def refuse_result(folder: str | Path, wanted: str) -> None:
     held = kind_of(folder)
     if held is None:
         return
-    seen = {"TERMS": f"its places are in {Path(folder) / 'places.parquet'}",
-            "REMEDIES": f"its numbers are in {Path(folder) / 'summary.json'}"}  # fmt: skip
+    seen = {"TERMS": f"its places are in {Path(folder) / 'places.parquet'}"}
     fix = f"give {wanted}; " + seen.get(held, f"`borngap report {folder}` shows the {held}")
     if held == "scan" and (Path(folder) / "contexts.jsonl").is_file():
         fix += f"; its contexts are in {Path(folder) / 'contexts.jsonl'}"

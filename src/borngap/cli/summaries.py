@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from borngap.cli.show import fitted_table, print_table, say
-from borngap.cli.usagesummaries import print_change, print_forecast, print_usage
+from borngap.cli.usagesummaries import print_change, print_forecast, print_remedies, print_usage
 from borngap.report.anyrecord import Shown
 from borngap.report.records import ComparisonSummary, ForecastRecord, ScanSummary, Summary
 from borngap.report.text import MISSING, number, rate
@@ -29,6 +29,8 @@ def print_summary(summary: Shown) -> None:
         print_usage(summary)
     elif summary["kind"] == "forecast":
         print_forecast(summary)
+    elif summary["kind"] == "remedies":
+        print_remedies(summary)
     else:
         print_change(summary)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from borngap.cli.show import fitted_table, print_table, say
 from borngap.report.foretold.records import ForetoldSummary
 from borngap.report.foretold.shown import CURVE_HEADINGS, TERM_HEADINGS, curve_lines, term_line
 from borngap.report.text import number
+from borngap.report.tried.records import TriedRemedy, TriedSummary
+from borngap.report.tried.shown import ABOVE, COSTS, GAINS, cost_lines, gain_lines
 from borngap.report.usage.markdown import change_headings, change_lines, harm_tables, usage_line
 from borngap.report.usage.records import ChangeSummary, UsageSummary
 
@@ -51,3 +55,17 @@ def print_forecast(s: ForetoldSummary) -> None:
         print_table(fitted_table("\nBy rate and epochs", CURVE_HEADINGS, curve_lines(s), 1, keys=1))
     lines = [term_line(r) for r in (*s["terms"], s["all"])]
     print_table(fitted_table("\nTerms, worst first", TERM_HEADINGS, lines, 2, keys=2))
+
+
+def print_remedies(s: TriedSummary) -> None:
+    """Print what each remedy of a planned run gains and costs."""
+    say(s["verdict"])
+    for text in s["notes"]:
+        say(f"note: {text}")
+    print_tried(s["remedies"])
+
+
+def print_tried(remedies: Sequence[TriedRemedy]) -> None:
+    """Print what remedies gain, then what they cost: beside each other both would be wider than 80 columns."""
+    print_table(fitted_table(f"\nWhat each gains, {ABOVE['gains']}", GAINS, gain_lines(remedies)))
+    print_table(fitted_table(f"\nWhat each costs, {ABOVE['costs']}", COSTS, cost_lines(remedies)))

@@ -28,6 +28,8 @@ from borngap.report.records import (
 )
 from borngap.report.scanmarkdown import scan_blocks
 from borngap.report.text import MISSING, number, rate
+from borngap.report.tried.records import TriedSummary
+from borngap.report.tried.shown import tried_blocks
 from borngap.report.usage.markdown import change_comment, usage_blocks
 from borngap.report.usage.records import UsageSummary
 from borngap.report.usage.wording import percent
@@ -62,13 +64,17 @@ def markdown(summary: Shown) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _blocks(summary: Summary | ComparisonSummary | ScanSummary | UsageSummary | ForetoldSummary) -> list[str]:
+def _blocks(
+    summary: Summary | ComparisonSummary | ScanSummary | UsageSummary | ForetoldSummary | TriedSummary,
+) -> list[str]:
     if summary["kind"] == "report":
         return _report(summary)
     if summary["kind"] == "compare":
         return _compared(summary)
     if summary["kind"] == "forecast":
         return foretold_blocks(summary)
+    if summary["kind"] == "remedies":
+        return tried_blocks(summary)
     return scan_blocks(summary) if summary["kind"] == "scan" else usage_blocks(summary)
 
 

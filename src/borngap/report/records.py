@@ -19,7 +19,7 @@ class Made(TypedDict):
     """How a run, a sweep, a scan or a use of terms was made."""
 
     number: int
-    what: Literal["RUN", "SWEEP", "scan", "TERMS", "FORECAST"]
+    what: Literal["RUN", "SWEEP", "scan", "TERMS", "FORECAST", "REMEDIES"]
     folder: str
     label: str
     missing: list[str]

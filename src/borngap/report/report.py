@@ -15,6 +15,7 @@ from borngap.errors import UserError
 from borngap.files import write_whole
 from borngap.kinds import kind_of
 from borngap.pilot.pilotfolder import FORECASTS
+from borngap.remedies.remedyfolder import REMEDIES
 from borngap.report.anyrecord import Shown
 from borngap.report.charts.pictures import save_pictures
 from borngap.report.compare import comparison, refuse_number
@@ -30,6 +31,7 @@ from borngap.report.page.html import page
 from borngap.report.scan import scan_summary
 from borngap.report.summary import summary
 from borngap.report.text import without_text
+from borngap.report.tried.told import tried_summary
 from borngap.report.usage.changed import change_summary
 from borngap.report.usage.told import usage_summary
 from borngap.scanning.scanfolder import SCAN
@@ -37,7 +39,7 @@ from borngap.sweep.sweepfolder import SWEEP_FILE, Sweep, read_sweep
 from borngap.usage.usagefolder import TERMS
 
 FORMATS = ("html", "md", "json")
-_ALONE = (TERMS.name, FORECASTS.name)
+_ALONE = (TERMS.name, FORECASTS.name, REMEDIES.name)
 _COMPARED = "RUN folders, as `borngap finetune` or a callback writes them, or only scan folders, or only TERMS folders"
 
 
@@ -136,7 +138,7 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
 
     Args:
         *inputs: RUN folders, SWEEP folders, and JSON files that ``borngap forecast`` or ``borngap critical`` printed;
-            or one scan folder, finished or not; or one TERMS or FORECAST folder.
+            or one scan folder, finished or not; or one TERMS, FORECAST or REMEDIES folder.
         with_geometry: whether the bulk geometry of the runs' models is measured, where a model is at hand.
 
     Returns:
@@ -161,15 +163,17 @@ def report_of(*inputs: str | Path, with_geometry: bool = True) -> Report:
 
 
 def _alone(folder: Path, inputs: Sequence[str | Path]) -> Report:
-    """The report of a scan, of a TERMS or of a FORECAST folder."""
+    """The report of a folder that has one of its own."""
     kind = SCAN.name if is_scan(folder) else str(kind_of(folder))
     if len(inputs) > 1:
         rule, found = f"one {kind} folder and nothing else", ", ".join(map(str, inputs))
-        fix = None if kind == FORECASTS.name else f"borngap compare puts {kind} folders side by side"
+        fix = None if kind in {FORECASTS.name, REMEDIES.name} else f"borngap compare puts {kind} folders side by side"
         raise UserError(f"a {kind} has a report of its own", rule=rule, found=found, fix=fix)
     if kind == SCAN.name:
         return Report(scan_summary(read_scan_facts(folder)))
-    return Report(usage_summary(folder) if kind == TERMS.name else foretold_summary(folder))
+    if kind == TERMS.name:
+        return Report(usage_summary(folder))
+    return Report(foretold_summary(folder) if kind == FORECASTS.name else tried_summary(folder))
 
 
 def comparison_of(*folders: str | Path) -> Report:

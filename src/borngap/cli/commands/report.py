@@ -34,7 +34,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="RUN or SWEEP folders, JSON of `forecast` or `critical`; or one scan, TERMS or FORECAST folder.",
+            help="RUN or SWEEP folders, JSON of `forecast` or `critical`; or one scan, TERMS, FORECAST or REMEDIES.",
         ),
     ],
     out: Out = None,
@@ -46,7 +46,7 @@ def report(
     no_text: NoText = False,
     json: Json = False,
 ) -> None:
-    """Report on runs, a scan, the use of terms or a forecast: one page that works offline, or Markdown, or JSON."""
+    """Report on runs, a scan, the use of terms, a forecast, remedies: a page that works offline, Markdown or JSON."""
     chosen = check_output(out, format, json=json)
     from borngap.report.report import report_of
 

@@ -22,6 +22,7 @@ from borngap.report.charts.series import series
 from borngap.report.foretold.shown import drawn_forecast
 from borngap.report.page.palette import LIGHT
 from borngap.report.records import ComparisonSummary, ScanSummary, Summary
+from borngap.report.tried.shown import drawn_prices, price_chart
 
 _WIDTH, _HEIGHT, _SCALE = 300, 190, 3  # PNG at 3 times the size: some 290 dots per inch at 8 cm a panel
 _UNSEEN = re.compile(r'<(?:path|line) [^>]*opacity="0"/>')  # half of the file
@@ -107,6 +108,10 @@ def pictures(summary: Shown) -> dict[str, Picture]:
         return _of_comparison(summary)
     if summary["kind"] == "scan":
         return _of_scan(summary)
+    if summary["kind"] == "remedies":
+        return {
+            price: _single(price_chart(price, LIGHT), data, 420, 300) for price, data in drawn_prices(summary).items()
+        }
     return _of_usage(drawn_forecast(summary) if summary["kind"] == "forecast" else usagecharts.drawn(summary))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from borngap.methods import METHODS
 from borngap.pilot.estimates import PROSPECTS
 from borngap.pilot.pilotfolder import read_forecast
 from borngap.report.charts.series import rounded
@@ -20,7 +21,6 @@ from borngap.shown import public, visible
 
 _KEPT = 80  # characters
 _PLACES = 100  # shown of each kind, worst first
-_METHODS = {"full": "full fine-tuning", "lora": "LoRA", "readout-only": "training of the readout"}
 _WATCHED = {"terms": "the wanted words", "synonyms": "the data's words", "contexts": "the gold words"}
 _GLOSSARY = {
     "forecast": "what a run will come to, by pilots: small copies of it that take its dose, the sum of its learning "
@@ -53,7 +53,7 @@ def foretold_summary(folder: Path) -> ForetoldSummary:
     places = [p for p in map(as_table, as_items(told["places"])) if as_number(p["forecast_gap"]) is not None]
     worst = sorted(places, key=lambda p: as_number(p["forecast_gap"]) or 0.0)
     over_used = [p for p in worst if p["kind"] == "right" and (as_number(p["forecast_gap"]) or 0.0) < 0]
-    method = _METHODS[str(as_table(run["training"])["method"])]
+    method = METHODS[as_table(run["training"])["method"]].words  # type: ignore[index]
     named = f"{method} at {rate(as_number(whole['rate']))} of {public(str(told['model']))}"
     return {
         "schema": SCHEMA, "kind": "forecast", "title": f"Forecast of {named} on {_data(run)}",

@@ -18,7 +18,7 @@ from borngap.report.charts import charts, scancharts
 from borngap.report.charts.rows import bulk_rows, context_label, overview_rows, series_rows
 from borngap.report.page.pagedata import Column, Item, PageData, Still, still, still_page
 from borngap.report.page.palette import DARK, LIGHT
-from borngap.report.page.usagepage import change_content, forecast_content, usage_content
+from borngap.report.page.usagepage import change_content, forecast_content, remedies_content, usage_content
 from borngap.report.records import ComparisonSummary, ContextRecord, ScanSummary, Summary
 from borngap.report.text import number, rate
 from borngap.report.usage.wording import in_points, interval_words, percent, probability
@@ -70,6 +70,8 @@ def _content(summary: Shown) -> tuple[PageData, dict[str, object]]:
         return _scan(summary)
     if summary["kind"] == "forecast":
         return forecast_content(summary)
+    if summary["kind"] == "remedies":
+        return remedies_content(summary)
     return usage_content(summary) if summary["kind"] == "terms" else change_content(summary)
 
 

@@ -8,9 +8,13 @@ from borngap.report.charts.usagecharts import DRAWN, Drawn, drawn, shares_chart
 from borngap.report.foretold.records import ForetoldSummary
 from borngap.report.foretold.shown import drawn_forecast
 from borngap.report.page.pagedata import PageData, still, still_page
+from borngap.report.tried.records import TriedSummary
+from borngap.report.tried.shown import PRICES, between, bias_words, drawn_prices, nat, price_alt, price_chart
 from borngap.report.usage.markdown import harm_tables
 from borngap.report.usage.records import ChangeSummary, UsageSummary
 from borngap.report.usage.wording import LEAD_WORDS, LEAKED, OVER_USED
+
+_HEIGHT = 300
 
 
 def change_content(s: ChangeSummary) -> tuple[PageData, dict[str, object]]:
@@ -31,6 +35,17 @@ def usage_content(s: UsageSummary) -> tuple[PageData, dict[str, object]]:
 def forecast_content(s: ForetoldSummary) -> tuple[PageData, dict[str, object]]:
     """Return what the page of a FORECAST folder shows beside its record."""
     return _of_charts(drawn_forecast(s))
+
+
+def remedies_content(s: TriedSummary) -> tuple[PageData, dict[str, object]]:
+    """Return what the page of a REMEDIES folder shows beside its record."""
+    found = drawn_prices(s)
+    stills = {f"still-{price}": still(price_chart(price), data, height=_HEIGHT) for price, data in found.items()}
+    figures = [(f"still-{price}", f"Success against {PRICES[price]}", price_alt(s, price)) for price in found]
+    return still_page(stills), {
+        "figures": figures, "pasted": [r for r in s["remedies"] if r["lines"]], "nat": nat, "between": between,
+        "bias_words": bias_words,
+    }  # fmt: skip
 
 
 def _more(number: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,18 +13,13 @@ from borngap.cli.arguments import Json, ModelPlace
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.runforecasts import refuse_steps
-from borngap.cli.show import fitted_table, print_json, print_table, say
+from borngap.cli.show import print_json, say
 from borngap.remedies.settings import Remedying
-from borngap.report.text import MISSING
 from borngap.training import Training
 
 # what a run on a data set has no use for; a loss on rivals is a remedy; pilots are of AdamW alone
 _NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "criterion", "optimizer")
 _OF_A_RUN = "Run on a data set"
-_Form = Callable[[float], str]
-_SHARE: _Form = "{:.0%}".format
-_POINTS: _Form = lambda value: f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"  # noqa: E731
-_NAT: _Form = lambda value: f"{value:+.3f}" if abs(value) >= 0.0005 else "0"  # noqa: E731
 
 
 def remedy(
@@ -93,11 +88,14 @@ def remedy(
 
 
 def _report(summary: Mapping[str, Any]) -> None:
+    from borngap.cli.usagesummaries import print_tried
+    from borngap.report.tried.told import told_remedies
+
     for line in _headline(summary):
         say(line)
     for note in summary["notes"]:
         say(f"note: {note}")
-    _tables(summary)
+    print_tried(told_remedies(summary))
     _paste(summary)
     for line in (*_unfit(summary), *_costs(summary)):
         say(line)
@@ -110,24 +108,6 @@ def _headline(summary: Mapping[str, Any]) -> Iterator[str]:
         f"Of {summary['places']} held-out places of your words and {summary['right_avoid']} where the other is right; "
         f"held-out loss over {summary['held_out_tokens']} tokens."
     )
-
-
-def _tables(summary: Mapping[str, Any]) -> None:
-    """Print what each gains, then what it costs: beside each other they would be wider than 80 columns."""
-    entries, take = summary["remedies"], summary["take"]
-    gains = [
-        [e["remedy"], _value(e["success"], _SHARE), *_both(e["gain"], _POINTS), _beside(e), _verdict(e, take)]
-        for e in entries
-    ]
-    headings = ["remedy", "success", "gain", "90 %", "bias instead", ""]
-    print_table(fitted_table("\nWhat each gains, in points above the planned run", headings, gains))
-    costs = [
-        [e["remedy"], _value(e["over_use"], _SHARE), *_both(e["over_use_more"], _POINTS), *_both(e["loss"], _NAT),
-         f"{e['run_cost']:.3g}"]
-        for e in entries
-    ]  # fmt: skip
-    headings = ["remedy", "over-use", "more", "90 %", "loss", "90 %", "run"]
-    print_table(fitted_table("\nWhat each costs, in points and nat above the planned run", headings, costs))
 
 
 def _paste(summary: Mapping[str, Any]) -> None:
@@ -151,26 +131,3 @@ def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
         f"\nIt took {cost['of_run']:.0%} of the planned run; {spoken(cost['seconds'])}. A pilot is a noisy copy of a "
         "run; how far its ranking holds: docs/remedies.md."
     )
-
-
-def _beside(entry: Mapping[str, Any]) -> str:
-    if entry.get("bias_nat") is not None:
-        return f"{entry['bias_nat']:.1f} nat"
-    bias = entry["bias"]
-    return "" if bias is None else f"{100 * bias['success']:.0f} % at {bias['nat']:.1f} nat"
-
-
-def _verdict(entry: Mapping[str, Any], take: str | None) -> str:
-    if entry["why"]:
-        return "unstable"
-    return "take" if entry["remedy"] == take else "within limits" if entry["meets"] else ""
-
-
-def _value(measure: Mapping[str, Any] | None, shown: _Form) -> str:
-    return MISSING if measure is None else shown(measure["value"])
-
-
-def _both(measure: Mapping[str, Any] | None, shown: _Form) -> tuple[str, str]:
-    if measure is None or measure["low"] is None:
-        return _value(measure, shown), MISSING
-    return shown(measure["value"]), f"{shown(measure['low'])} to {shown(measure['high'])}"
