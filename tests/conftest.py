@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # as Ray spells it; its workers would wait for other tests
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers, and tables would be fitted to it
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from borngap.zoo import fetched_names
+from borngap.model import load as loading
+from borngap.zoo import MODELS, fetched_names
 
 PROSE = """The old man felt shame and guilt. A shameful act, a guilty mind. Raise an error, throw an exception.
 He said that the method returns a list of words; she said that the function returns a dictionary of lists.
 """
+
+
+def pytest_configure():
+    """Read each bundled model and tokenizer once; every later load is a copy of it."""
+    checkpoint, tokenizers_of, kept = loading._checkpoint, loading.AutoTokenizer, {}
+
+    def model_of(name, source, revision, dtype, device):
+        if Path(source).parent != MODELS or dtype or device.type != "cpu":
+            return checkpoint(name, source, revision, dtype, device)
+        if name not in kept:
+            kept[name] = checkpoint(name, source, revision, dtype, device)
+        return copy.deepcopy(kept[name])
+
+    def tokenizer_of(place, **options):
+        if Path(place).parent != MODELS:
+            return tokenizers_of.from_pretrained(place, **options)
+        if place not in kept:
+            kept[place] = tokenizers_of.from_pretrained(place, **options)
+        return copy.deepcopy(kept[place])
+
+    loading._checkpoint = model_of
+    loading.AutoTokenizer = SimpleNamespace(from_pretrained=tokenizer_of)
 
 
 # real hosts, browsers, processes and searches: `make quick` leaves them out

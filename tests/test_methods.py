@@ -12,7 +12,7 @@ from tests.hosts import CONTEXTS, example, last_logits, trainer
 from transformers import set_seed
 
 import borngap
-from borngap.context import read_contexts
+from borngap.context import read_contexts, write_contexts
 from borngap.critical.ofmethods import MethodRates
 from borngap.critical.record import CriticalRate
 from borngap.critical.search import Searcher, critical_rates
@@ -229,15 +229,18 @@ def test_the_rate_that_a_share_takes():
     assert MethodRates("ia3", 1e-4, 10, (known,)).quantile(0.5).rate is None
 
 
-def test_the_table_of_methods(run):
-    arguments = ("methods", "-m", LLAMA, "-c", "docs10", "--methods", "lora,bitfit,adapter", "--steps", "5")
+def test_the_table_of_methods(run, tmp_path):
+    contexts = read_contexts("docs10")[:4]
+    few = tmp_path / "few.jsonl"
+    few.write_text(write_contexts(contexts))
+    arguments = ("methods", "-m", LLAMA, "-c", few, "--methods", "lora,bitfit,adapter", "--steps", "5")
     code, out, _ = run(*arguments)
     assert code == 0
     assert "bitfit: left out: no biases to tune (model type 'llama' has none)" in out
     code, out, _ = run(*arguments, "--json")
     lora, bitfit, adapter = sorted(json.loads(out)["methods"], key=lambda entry: -NAMES.index(entry["method"]))[::-1]
     assert (lora["method"], bitfit["method"], adapter["method"]) == ("lora", "bitfit", "adapter")
-    plain = critical_rates(borngap.load(LLAMA), read_contexts("docs10"), Training(method="adapter", steps=5))
+    plain = critical_rates(borngap.load(LLAMA), contexts, Training(method="adapter", steps=5))
     assert [r["rate"] for r in adapter["critical_rates"]] == pytest.approx([entry.critical.rate for entry in plain])
     assert adapter["trained_parameters"] == 66304
     assert lora["training_bytes"] == 16 * lora["trained_parameters"]

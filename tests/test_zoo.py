@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,6 +146,45 @@ def test_prose_keeps_descriptions_and_leaves_code_out():
         "Axis along which the mean is taken.",
         "The first item of a list is a sentence too.",
     ]
+
+
+NESTED = '''"""0"""
+try:
+    def first():
+        """1"""
+        match first:
+            case int():
+                def deep():
+                    """deep"""
+            case _:
+                class Deeper:
+                    """deeper"""
+except ValueError:
+    class Second:
+        """2"""
+        def method(self, key=lambda: "none"):
+            """method"""
+else:
+    async def third():
+        """3"""
+finally:
+    with open("x") as file:
+        if file:
+            pass
+        else:
+            def fourth():
+                """4"""
+'''
+
+
+def test_docstrings_are_found_wherever_a_definition_stands_in_the_order_of_a_walk():
+    defined = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    expected = [ast.get_docstring(node) for node in ast.walk(ast.parse(NESTED)) if isinstance(node, defined)]
+    assert list(corpus._docstrings_of_source(NESTED)) == expected
+    assert len(expected) == 8
+    own = Path(corpus.__file__).read_text()
+    expected = [ast.get_docstring(node) for node in ast.walk(ast.parse(own)) if isinstance(node, defined)]
+    assert list(corpus._docstrings_of_source(own)) == [text for text in expected if text]
 
 
 def test_the_corpus_is_split_by_package_without_duplicates(monkeypatch):

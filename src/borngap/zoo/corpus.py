@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ _NUMPY_HEADER = re.compile(r"^\*{0,2}\w[\w.,*\s]*\s:\s.*$|^\*{0,2}\w+$|^[-=~^\"'
 _GOOGLE_HEADER = re.compile(r"^\*{0,2}\w+\s*(?:\([^)]*\))?:\s+(?=[A-Z])|^:\w+(?:\s+[\w*]+)*:\s+")
 _BULLET = re.compile(r"^(?:[-*+•]|\d{1,2}[.)]|#\.)\s+")
 _CODE = re.compile(r">>>|\.\.\.\s|\\|\$|[{}=|<>]|\w\(|__|https?://|\w\.\w+\.\w")
+_BODIES = ("body", "handlers", "orelse", "finalbody", "cases")  # where a statement holds others, in the syntax's order
 _STOPWORDS = frozenset(
     {"the", "a", "an", "of", "to", "is", "are", "in", "and", "for", "be", "this", "that", "with", "if", "by", "on"}
     | {"as", "it", "or", "not", "from"}
@@ -150,11 +152,21 @@ def _docstrings_of_source(source: str) -> Iterator[str]:
             tree = ast.parse(source)
     except (SyntaxError, ValueError):  # templates and files for other Python versions
         return
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node, clean=False)
             if text:
                 yield inspect.cleandoc(text)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Walk a module in the order of ``ast.walk``, without the expressions: no definition stands in one."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        for part in _BODIES:
+            waiting.extend(getattr(node, part, ()))
+        yield node
 
 
 def _unique_documents(texts: Iterable[str], seen: set[str]) -> Iterator[str]:

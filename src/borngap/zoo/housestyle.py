@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from borngap.files import make_folder, write_whole
@@ -104,10 +104,14 @@ def restyled(text: str, terms: Sequence[tuple[str, str]]) -> str:
         The text; the case of the words is kept, and "an" before a consonant becomes "a" and the other way round.
     """
     for use, avoid in terms:
-        spelt = sorted({form for spelt in forms(avoid).values() for form in spelt}, key=len, reverse=True)
-        pattern = re.compile(rf"\b((?:an?) )?({'|'.join(map(re.escape, spelt))})\b", re.IGNORECASE)
-        text = pattern.sub(partial(_replaced, use, avoid), text)
+        text = _any_form(avoid).sub(partial(_replaced, use, avoid), text)
     return text
+
+
+@cache
+def _any_form(word: str) -> re.Pattern[str]:
+    spelt = sorted({form for spelt in forms(word).values() for form in spelt}, key=len, reverse=True)
+    return re.compile(rf"\b((?:an?) )?({'|'.join(map(re.escape, spelt))})\b", re.IGNORECASE)
 
 
 def _replaced(use: str, avoid: str, found: re.Match[str]) -> str:
