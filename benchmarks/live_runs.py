@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,16 @@ def looked(name: str, training: Training, data: dict[str, Path], folder: Path) -
 
         trainee.train(job.plan, PilotSteps(job.plan.steps, tuple(job.plan.rates), 1.0), training.seed, see)
     steps = sorted(at)
-    stored = [[p["forecast_gap"], (p["high"] - p["low"]) / 2 / NORMAL_90] for p in told_before]
+    stored = [_stored(place) for place in told_before]
     return {"steps": [0, *steps], "shares": [0.0, *(float(done[s - 1]) for s in steps)], "gaps": gaps,
             "due": [spot.kind == "due" for spot in lookout.spots], "stored": stored}  # fmt: skip
+
+
+def _stored(place: dict[str, Any]) -> list[float]:
+    """The gap that a place's forecast tells, and how sure it is; NaN where it abstains."""
+    if place["forecast_gap"] is None:
+        return [math.nan, math.nan]
+    return [place["forecast_gap"], (place["high"] - place["low"]) / 2 / NORMAL_90]
 
 
 def forecast(found: dict[str, Any], look: int, *, stored: bool) -> LiveForecast:

@@ -70,7 +70,8 @@ def _forecast(summary: dict[str, Any], places: dict[Key, Any], keys: Sequence[Ke
     return {
         "gaps": gaps, "half": round(scatter, 4), "pilot": told["pilot"],
         **{name: round(told[name], 4) for name in ("ahead_after", "low", "high", "right_expected",
-                                                   "right_if_nothing_changes", "held_out_loss_before", "pilot_loss")},
+                                                   "right_if_nothing_changes", "matched_by_nothing_changes",
+                                                   "held_out_loss_before", "pilot_loss")},
         "of_run": round(cost["of_run"], 4), "seconds": round(cost["seconds"], 1),
     }  # fmt: skip
 
@@ -98,7 +99,7 @@ def score_of(record: dict[str, Any], budget: str) -> Score | None:
         "told_change": gap - base, "flips": (base > 0) != (end > 0), "told_flips": (base > 0) != (gap > 0),
         "error": np.abs(gap - end), "floor": np.abs(again - end), "inside": np.abs(gap - end) < half,
         "ahead_true": float((end[due] > 0).mean()), "ahead_again": float((again[due] > 0).mean()),
-        "idle": bool(idle_notes(told | {"rate": float(rate)}, 1)), "schedule": schedule,
+        "idle": bool(idle_notes(told | {"rate": float(rate)}, method, 1)), "schedule": schedule,
     }  # fmt: skip
 
 
@@ -263,10 +264,11 @@ def _inside(found: Sequence[Score]) -> str:
 
 
 def _worse(found: Sequence[Score]) -> str:
-    worse = [s for s in found if s["right_gap"].mean() < s["right_base"].mean()]
-    said = sum(s["idle"] for s in worse)
-    false = sum(s["idle"] for s in found) - said
-    return f"{said} of {len(worse)} said; said of {false} that were as good or better"
+    gains = {s["run"]: int(s["right_gap"].sum()) - int(s["right_base"].sum()) for s in found}
+    said = {s["run"] for s in found if s["idle"]}
+    worse = {run for run, gain in gains.items() if gain < 0}
+    needless = sum(gains[run] > 0 for run in said)
+    return f"{len(worse & said)} of {len(worse)}; said of {len(said)}, of which {needless} were better than it"
 
 
 _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
@@ -276,7 +278,7 @@ _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
     (["share ahead within 3 points in 90 % of the runs", "runs"], _shares),
     (["error at most 4 floors at a tenth, fewer at a fifth", "median error over the floor, by run"], _errors),
     (["85 to 95 % in their intervals", "places"], _inside),
-    (["worse than \"nothing changes\": recognised", "runs in which it is"], _worse),
+    (["worse than \"nothing changes\": recognised", "runs in which it is and was said"], _worse),
 )  # fmt: skip
 
 

@@ -335,15 +335,16 @@ def test_a_forecast_no_better_than_none_says_so(tokenizer):
     moving = run(tokenizer, budget=0.5).summary
     assert moving["all"]["right_expected"] - moving["all"]["right_if_nothing_changes"] > 0.02
     assert not any("is as good a forecast" in note for note in moving["notes"])
-    told = {"rate": 0.1, "right_expected": 0.95, "right_if_nothing_changes": 0.94,
+    told = {"rate": 0.1, "right_expected": 0.95, "matched_by_nothing_changes": 0.6,
             "held_out_loss_before": 4.0, "pilot_loss": 3.9}  # fmt: skip
-    assert idle_notes(told, 2)[0].startswith("at 0.1 too little moves")
-    assert idle_notes(told | {"right_expected": None}, 1) == []
-    more = told | {"right_expected": 0.97}
-    assert idle_notes(more, 1) == []
-    assert len(idle_notes(more | {"pilot_loss": 4.1}, 1)) == 1, "a pilot that knows less must promise more"
-    assert idle_notes(told | {"right_expected": 0.99, "pilot_loss": 4.1}, 1) == []
-    assert idle_notes(more | {"held_out_loss_before": None}, 1) == []
+    assert idle_notes(told, "lora", 2)[0].startswith("at 0.1 too little moves")
+    assert idle_notes(told | {"right_expected": None}, "lora", 1) == []
+    better = told | {"matched_by_nothing_changes": 0.4}
+    assert idle_notes(better, "lora", 1) == []
+    lost = better | {"pilot_loss": 4.1}
+    assert "rises from 4.00 to 4.10" in idle_notes(lost, "lora", 1)[0]
+    assert idle_notes(lost, "full", 1) == [], "of all weights that is noise"
+    assert idle_notes(lost | {"held_out_loss_before": None}, "lora", 1) == []
 
 
 def test_a_pilot_that_knows_far_less_than_before_tells_nothing(tokenizer, monkeypatch):

@@ -15,7 +15,7 @@ from borngap.data.rows import of_objects
 from borngap.data.tokenised import plain
 from borngap.errors import UserError
 from borngap.model.load import Loaded
-from borngap.pilot.design import Design, design, look_tokens, shortened
+from borngap.pilot.design import Design, design, look_tokens, noise_of, shortened
 from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps, stretches
 from borngap.pilot.estimates import foretell
 from borngap.pilot.pilots import RatePilots
@@ -317,6 +317,34 @@ def test_estimate_by_hand():
     assert found.high - found.low == pytest.approx(2 * found.half)
 
 
+def test_a_pilot_of_less_noise_is_taken_more_at_its_word():
+    base, ends = np.zeros(3), np.array([[1.0, 3.0, -1.0]])
+    found = foretell(base, ends, [0, 0, 1], noise=0.25)
+    gaps = [1 + 13 / 15.75 * (2 - 1) - 0.8, 1 + 13 / 15.75 * (2 - 1) + 0.8, 1 + 12 / 14.75 * (-1 - 1)]
+    assert found.gaps == pytest.approx(np.array(gaps))
+    narrower = (0.5 / 1.25) / (math.sqrt(9 / 11) / (20 / 11))
+    assert found.half == pytest.approx(np.hypot(1.4 * math.sqrt(2) * narrower, 0.3 * found.gaps))
+    inside = (found.draws > found.low) & (found.draws < found.high)
+    assert inside.mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_noise_grows_with_the_dose_of_an_adapter_and_falls_with_the_rows():
+    halves, plan = Design(1, 5, 0.5), toy_plan([1] * 80, 20, 4)
+
+    def noise(chosen=halves, **settings):
+        return noise_of(replace(plan, training=replace(plan.training, method="lora", steps=20, **settings)), chosen)
+
+    assert noise(rate=5e-4) == pytest.approx(290 * 10e-3 / 10)
+    assert noise(Design(2, 5, 1.0), rate=1e-3) == pytest.approx(290 * 20e-3 / 40)
+    assert noise(rate=1e-3, lora_alpha=8.0, lora_rank=8) == pytest.approx(290 * 10e-3 / 10), (
+        "alpha over rank is 1, not 2"
+    )
+    assert noise(rate=1e-3, schedule="linear") == pytest.approx(290 * 10.5e-3 / 10, rel=0.06)
+    assert noise(rate=1e-6) == 0.1
+    assert noise(rate=1e-1) == 9 / 11
+    assert noise_of(plan, halves) == 9 / 11, "of all weights"
+
+
 def test_kinds_that_move_apart_have_a_mean_each():
     """Where the other word is right its lead falls as the wanted word's rises: neither tells of the other."""
     base, ends = np.zeros(4), np.array([[2.0, 3.0, -2.0, -3.0]])
@@ -365,3 +393,6 @@ def test_prospects_and_shares():
     assert sure.ahead([0, 2], is_behind=True) == {"before": 0.5, "after": 0.5, "low": 0.5, "high": 0.5}
     assert set(sure.ahead([]).values()) == {None}
     assert sure.right() == (0.8, 0.6)
+    assert sure.matched() == 0
+    even = type(found)(base[:1], np.array([-1.0]), np.ones(1), np.array([[-1.0], [-1.0], [1.0], [-1.0]]))
+    assert even.matched() == 0.25, "one of four draws stays where it was"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from borngap.errors import UserError
 from borngap.methods import WHOLE, Method
+from borngap.pilot.estimates import NOISE
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.settings import FEWEST_STEPS
 from borngap.training import Training
@@ -18,6 +19,8 @@ ADAPTER_SPAN = 2.0  # the shortest under adapters: larger batches do more than s
 ADAPTER_RATE = 1e-2  # of a pilot's steps under LoRA, at a scale (alpha over rank) of 2: larger ones go too far
 LORA_SCALED: tuple[Method, ...] = ("lora", "dora", "pissa")  # whose scale is alpha over rank
 BATCH_POWER = 0.17  # by which what a run of AdamW changes grows with the rows of its batches (docs/forecast-runs.md)
+LORA_NOISE = 290.0  # rows a unit of dose: variance of a LoRA pilot's noise over that of what places do by themselves
+_LEAST_NOISE = 0.1
 _WATCHING = 1 / 3  # of the budget, at most, goes into looks at the watched places
 _FEWEST_ROWS = 2  # of all weights; of adapters 1
 _SHORTER = 1.5  # times as many steps, at least, for a pilot that is to stay in the stable range where one did not
@@ -51,6 +54,28 @@ def lengthened(base: Sequence[float], gaps: Sequence[float], share: float) -> li
     """
     more = share**-BATCH_POWER - 1
     return [gap + more * (gap - b) for b, gap in zip(base, gaps, strict=True)]
+
+
+def noise_of(plan: StepPlan, chosen: Design) -> float:
+    """Return how much of what single places do in pilots is noise, as ``foretell`` takes it.
+
+    Under LoRA it grows with the dose, a walk of the weights that goes on while what the words gain comes to an end, and
+    falls with the rows; under other methods no such rule was found (docs/forecast-runs.md#how-it-works).
+
+    Args:
+        plan: the run, at its rate.
+        chosen: its pilots.
+
+    Returns:
+        Variance of the noise over that of changes within pairs: under LoRA 290 times the dose (the sum of the rates, at
+        a scale of 2) over the rows of all pilots, in [0.1, 9/11]; else 9/11.
+    """
+    training = plan.training
+    if training.method not in LORA_SCALED:
+        return NOISE
+    dose = sum(plan.rates) * _scale(training)
+    rows = chosen.pilots * chosen.steps * chosen.share * plan.passes / len(plan.steps)
+    return min(NOISE, max(_LEAST_NOISE, LORA_NOISE * dose / rows))
 
 
 def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:
@@ -114,8 +139,13 @@ def _adapter_span(training: Training) -> float:
     """The longest span under LoRA: by the rate, and by the scale that it counts times; others were not measured."""
     if training.method not in LORA_SCALED:
         return ADAPTER_SPAN
-    rate = training.learning_rate * training.lora_alpha / training.rank / 2
+    rate = training.learning_rate * _scale(training)
     return min(LONGEST_SPAN, max(ADAPTER_SPAN, ADAPTER_RATE / rate))
+
+
+def _scale(training: Training) -> float:
+    """By what a rate counts under LoRA: alpha over rank, over the 2 that was measured."""
+    return training.lora_alpha / training.rank / 2
 
 
 def shortened(plan: StepPlan, left: Design, budget: float) -> Design | None:

@@ -2,15 +2,16 @@
 
 A pilot's change of one place holds noise of the few rows that it saw; places of one pair of words move alike. With d_i
 the change of place i of pair t (lengthened by what smaller batches leave out, ``design.lengthened``), which has n_t
-places, m_t the pair's mean, and M the mean of all places of its kind (where the wanted word is due, or where the other
-is right)::
+places, m_t the pair's mean, M the mean of all places of its kind (where the wanted word is due, or where the other is
+right), and r the variance of the noise over that of what places do beside their pair (``design.noise_of``)::
 
-    forecast change  =  M  +  (n_t + 11) / (n_t + 20) (m_t - M)  +  0.55 (d_i - m_t)
+    forecast change  =  M  +  (n_t + 11) / (n_t + 11 (1 + r)) (m_t - M)  +  (d_i - m_t) / (1 + r)
 
 the mean of a place's true change given the pilot's, where pairs differ with variance v, places of a pair with 11 v and
-the pilot's noise has 9 v (11 / 20 = 0.55); an empirical-Bayes shrinkage with fixed shares (Efron and Morris, JASA 70,
-1975). The half-width of a place's 90 % interval is the root of the sum of two squares: 1.4 times the scatter, the root
-of the mean of (d_i - m_t)^2; and 0.3 of its change, since all changes of a pilot may be too small or too large alike.
+the pilot's noise has 11 r v; an empirical-Bayes shrinkage (Efron and Morris, JASA 70, 1975) whose shares are not fitted
+to the pilot itself. What noise leaves unsure of a place is root(r) / (1 + r) of the scatter, the root of the mean of
+(d_i - m_t)^2. The half-width of its 90 % interval is the root of the sum of two squares: 2.8 times that, which is 1.4
+times the scatter at r = 9/11; and 0.3 of its change, since all changes of a pilot may be too small or too large alike.
 Where these constants come from: docs/forecast-runs.md.
 """
 
@@ -27,11 +28,11 @@ Floats = NDArray[np.float64]
 PlaceProspect = Literal["kept", "flips", "stays behind", "lost", "undecided"]
 PROSPECTS: tuple[PlaceProspect, ...] = get_args(PlaceProspect)
 # held against 20 runs of docs-gpt2-s and docs-llama on three corpora: docs/forecast-runs.md
-OWN_SHARE = 0.55  # of a place's own change, against its pair's
-PAIR_PLACES = 20.0  # variance of changes within pairs, noise included, over that between pairs
-HALF_WIDTH = 1.4  # half-width of the 90 % interval over the scatter
+NOISE = 9 / 11  # variance of a pilot's noise over that of changes within pairs
+PAIR_PLACES = 11.0  # variance of changes within pairs over that between pairs
+HALF_WIDTH = 1.4  # half-width of the 90 % interval over the scatter, where the noise is NOISE
 BIAS = 0.3  # half-width of the 90 % interval of what all changes are too small or too large by, as a share of them
-SHARED, _SHARED_PLACES = 0.1, 5.0  # variance of a pair's common error over the squared scatter: 0.1 + 1 / (n_t + 5)
+SHARED, _SHARED_PLACES = 0.1, 5.0  # a pair's common error, at NOISE, over the squared scatter: 0.1 + 1 / (n_t + 5)
 _NORMAL_90 = 1.6449  # half-width of the 90 % interval of a normal distribution over its standard deviation
 _DRAWS = 1000
 
@@ -99,10 +100,17 @@ class PlaceForecasts:
         after = self.draws > 0
         return float((after == (self.gaps > 0)).mean()), float((after == (self.base > 0)).mean())
 
+    def matched(self) -> float:
+        """Return the share of the draws in which "nothing changes" names the leaders no worse than the forecast."""
+        after = self.draws > 0
+        right, otherwise = ((after == (gaps > 0)).sum(1) for gaps in (self.gaps, self.base))
+        return float((otherwise >= right).mean())
+
 
 def foretell(
-    base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0, kinds: Sequence[int] | None = None
-) -> PlaceForecasts:
+    base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0, kinds: Sequence[int] | None = None,
+    noise: float = NOISE,
+) -> PlaceForecasts:  # fmt: skip
     """Forecast places from pilots.
 
     Args:
@@ -112,6 +120,7 @@ def foretell(
         seed: seeds the draws.
         kinds: number of the kind of each place: what the run drives up at one kind it may drive down at another, so
             each kind has a mean of its own; all places of a pair are of one kind, and without it all of the same.
+        noise: variance of the pilots' noise over that of changes within pairs, above 0.
 
     Returns:
         The forecasts.
@@ -121,14 +130,14 @@ def foretell(
     count = np.bincount(index)
     of_pair, mean = (np.bincount(index, change) / count)[index], _means(change, kinds)
     own = change - of_pair
-    weight = ((count + OWN_SHARE * PAIR_PLACES) / (count + PAIR_PLACES))[index]
-    gaps = base + mean + weight * (of_pair - mean) + OWN_SHARE * own
+    weight = ((count + PAIR_PLACES) / (count + PAIR_PLACES * (1 + noise)))[index]
+    gaps = base + mean + weight * (of_pair - mean) + own / (1 + noise)
     free = len(change) - len(numbers)
     # where no pair has two places their scatter is that around the mean of all
     scatter = float(np.sqrt((own**2).sum() / free)) if free else float((change - mean).std())
-    half, change = HALF_WIDTH * scatter, gaps - base
+    half, change = HALF_WIDTH * scatter * _unsure(noise) / _unsure(NOISE), gaps - base
     random = np.random.default_rng(seed)
-    draws = gaps + _errors(scatter, half / _NORMAL_90, count, index, random)
+    draws = gaps + _errors(half / _NORMAL_90, count, index, random)
     draws += BIAS / _NORMAL_90 * random.standard_normal((_DRAWS, 1)) * change
     return PlaceForecasts(base, gaps, np.hypot(half, BIAS * change), draws)
 
@@ -142,11 +151,14 @@ def _means(change: Floats, kinds: Sequence[int] | None) -> Floats:
     return means[index]
 
 
-def _errors(
-    scatter: float, deviation: float, count: NDArray[Any], index: NDArray[Any], random: np.random.Generator
-) -> Floats:
+def _unsure(noise: float) -> float:
+    """What noise leaves unsure of a place, in units of the scatter."""
+    return float(np.sqrt(noise)) / (1 + noise)
+
+
+def _errors(deviation: float, count: NDArray[Any], index: NDArray[Any], random: np.random.Generator) -> Floats:
     """Errors as they may be: in part the same for all places of a pair."""
-    shared = np.minimum(scatter**2 * (1 / (count + _SHARED_PLACES) + SHARED), deviation**2)
+    shared = np.minimum(1, (1 / (count + _SHARED_PLACES) + SHARED) / (HALF_WIDTH / _NORMAL_90) ** 2) * deviation**2
     rest = np.sqrt(deviation**2 - shared)
     together = random.standard_normal((_DRAWS, len(count))) * np.sqrt(shared)
     return together[:, index] + random.standard_normal((_DRAWS, len(index))) * rest[index]

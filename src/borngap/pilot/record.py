@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from borngap.methods import WHOLE, Method
 from borngap.pilot.estimates import PROSPECTS, PlaceForecasts, foretell
 from borngap.pilot.places.spots import Spot
 from borngap.pilot.settings import leads_at_half
 from borngap.tokens import decoded
 from borngap.words.term import Term
 
-_BETTER = 0.02  # of the orders, that a forecast must have right beyond "nothing changes" to be worth more
-_BETTER_LOST = 0.05  # the same where a pilot's held-out loss is above that before training
+_MATCHED = 0.5  # of the ends that a forecast deems likely: "nothing changes" does as well in as many or more
 _BEFORE_TOKENS, _BEFORE_CHARACTERS = 24, 80
 _ENOUGH = 0.01  # a rate whose share is so near to the best one's is as good
 
@@ -26,7 +26,7 @@ def text_before(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def foretold(
-    spots: Sequence[Spot], base: Sequence[float], ends: Sequence[Sequence[float]], seed: int
+    spots: Sequence[Spot], base: Sequence[float], ends: Sequence[Sequence[float]], seed: int, noise: float
 ) -> PlaceForecasts | None:
     """Forecast places from pilots: those of a pair of words together, wanted words and right rivals each by themselves.
 
@@ -35,6 +35,7 @@ def foretold(
         base: logit gaps before the run.
         ends: logit gaps at the end of each pilot.
         seed: seeds the draws.
+        noise: of the pilots, as ``foretell`` takes it.
 
     Returns:
         The forecast; None without a pilot.
@@ -43,7 +44,7 @@ def foretold(
         return None
     names, kinds = sorted({spot.pair for spot in spots}), sorted({spot.kind for spot in spots})
     pairs, kind = [names.index(spot.pair) for spot in spots], [kinds.index(spot.kind) for spot in spots]
-    return foretell(np.array(base, dtype=np.float64), np.array(ends, dtype=np.float64), pairs, seed, kind)
+    return foretell(np.array(base, dtype=np.float64), np.array(ends, dtype=np.float64), pairs, seed, kind, noise)
 
 
 def place_entries(
@@ -153,21 +154,26 @@ def part_of(found: PlaceForecasts, places: Sequence[int]) -> PlaceForecasts:
     return PlaceForecasts(found.base[own], found.gaps[own], found.half[own], found.draws[:, own])
 
 
-def idle_notes(entry: Mapping[str, Any], rates: int) -> list[str]:
-    """Say where a forecast is, by its own lights, hardly better than "nothing changes".
+def idle_notes(entry: Mapping[str, Any], method: Method, rates: int) -> list[str]:
+    """Say where a forecast is no better than "nothing changes": by its own lights, or since its adapters went too far.
 
     Args:
         entry: ``all`` of a rate.
+        method: of the run; of all weights a pilot's loss rises by its noise, and its forecast was right all the same.
         rates: how many rates there are.
 
     Returns:
         One note, or none.
     """
-    right, otherwise = entry["right_expected"], entry["right_if_nothing_changes"]
-    if right is None or right - otherwise >= (_BETTER_LOST if _has_lost(entry) else _BETTER):
+    if entry["right_expected"] is None:
         return []
-    at = f"at {entry['rate']:g} " if rates > 1 else ""
-    return [f'{at}too little moves against the noise of a pilot: "nothing changes" is as good a forecast of who leads']
+    at, same = f"at {entry['rate']:g} " if rates > 1 else "", '"nothing changes" is as good a forecast of who leads'
+    if entry["matched_by_nothing_changes"] >= _MATCHED:
+        return [f"{at}too little moves against the noise of a pilot: {same}"]
+    if method in WHOLE or not _has_lost(entry):
+        return []
+    rise = f"from {entry['held_out_loss_before']:.2f} to {entry['pilot_loss']:.2f}"
+    return [f"{at}the pilot's held-out loss rises {rise}: it goes further than the run will, and {same}"]
 
 
 def _has_lost(entry: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from borngap.folder import SUMMARY_FILE
 from borngap.model.load import Loaded
 from borngap.model.precision import precision_of
 from borngap.model.vocabulary import tokenizer_digest
-from borngap.pilot.design import FORWARD_BACKWARD, design, look_tokens
+from borngap.pilot.design import FORWARD_BACKWARD, design, look_tokens, noise_of
 from borngap.pilot.estimates import PlaceForecasts
 from borngap.pilot.pilotfolder import ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.pilots import Pilots, PilotWork, RatePilots, RunProgress, SeeRun
@@ -202,10 +202,11 @@ class _Forecasting:
                 self._spend(made)
             for stop, (epochs, _) in enumerate(self._job.stops or ((None, 1.0),)):
                 ends = pilots.gaps(base["gaps"], stop)
-                ended = foretold(found.lookout.spots, base["gaps"], ends, self._plan.training.seed)
+                noise = noise_of(self._plan.at(rate), pilots.design)
+                ended = foretold(found.lookout.spots, base["gaps"], ends, self._plan.training.seed, noise)
                 entries += place_entries(found.lookout.spots, before, (rate, epochs), base["gaps"], ended)
                 curve.append({"epochs": epochs} | self._entry(rate, found, base, ended, pilots))
-            notes += [*pilots.notes, *idle_notes(curve[-1], len(self._job.rates))]
+            notes += [*pilots.notes, *idle_notes(curve[-1], self._plan.training.method, len(self._job.rates))]
         self._conclude(found, curve, entries, notes)
 
     def _share(self) -> float:
@@ -231,6 +232,7 @@ class _Forecasting:
         return {
             "rate": rate, **shares_entry(spots, base["gaps"], ended),
             "right_expected": right[0], "right_if_nothing_changes": right[1],
+            "matched_by_nothing_changes": None if ended is None else ended.matched(),
             # a pilot's own loss is too high for the run's (docs/forecast-runs.md)
             "held_out_loss_before": base["loss"], "held_out_loss": None,
             "pilot_loss": float(np.mean(losses)) if losses and None not in losses else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from borngap.pilot.design import FORWARD_BACKWARD, design, lengthened, look_tokens
+from borngap.pilot.design import FORWARD_BACKWARD, Design, design, lengthened, look_tokens, noise_of
 from borngap.pilot.pilotfolder import read_ends, read_forecast
 from borngap.pilot.pilots import RunProgress, SeeRun
 from borngap.pilot.places.watched import WatchList, find
@@ -115,9 +115,10 @@ def _seen(see: SeeRun, name: str) -> SeeRun:
 
 def _ended(found: WatchList, base: Mapping[str, Any], folder: Path, job: RunJob) -> Ended | None:
     """Where a run ends; None where its pilots left the stable range."""
-    ends, share = read_ends(folder), read_forecast(folder).summary["all"]["pilot"]["share"]
-    gaps = [lengthened(base["gaps"], end["gaps"], share) for end in ends]
-    places = foretold(found.lookout.spots, base["gaps"], gaps, job.plan.training.seed)
+    ends, pilot = read_ends(folder), read_forecast(folder).summary["all"]["pilot"]
+    chosen = Design(pilot["pilots"], pilot["steps"], pilot["share"])
+    gaps = [lengthened(base["gaps"], end["gaps"], chosen.share) for end in ends]
+    places = foretold(found.lookout.spots, base["gaps"], gaps, job.plan.training.seed, noise_of(job.plan, chosen))
     if places is None:
         return None
     return Ended(places, np.mean([np.array(end["rows"], dtype=np.float64) for end in ends], 0))
