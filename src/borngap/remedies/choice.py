@@ -10,8 +10,8 @@ from borngap.remedies.remedy import BIAS, NONE, Remedy
 
 _NEAR = 0.01  # of the places: so near to the best one a remedy is as good
 UNKNOWN_OVER_USE = (
-    "over-use is not known: nothing says where the words to avoid are right (--allowed, --allowed-field); no remedy is "
-    "recommended on success alone, since what raises it as a rule raises over-use too"
+    "over-use is not known: no watched place is marked as one where the word to avoid is right (--allowed, "
+    "--allowed-field); no remedy is recommended on success alone, since what raises it as a rule raises over-use too"
 )
 
 
