@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tests.test_forecast_runs import ROWS, numbers, run
@@ -11,6 +13,7 @@ import borngap.pilot.ray
 from borngap.errors import UserError
 from borngap.model.load import load
 from borngap.pilot.ray import RayPilots
+from borngap.ray import answers
 from borngap.train.finetune import weights_digest
 from borngap.training import Training
 
@@ -95,6 +98,28 @@ def test_ray_is_an_extra(stored, monkeypatch):
     monkeypatch.setattr("borngap.ray.import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     with pytest.raises(UserError, match=r"(?s)Ray is not installed.*--engine process"):
         foretold(stored, engine=RayPilots())
+
+
+def test_what_ray_prints_is_not_the_commands_output(monkeypatch, capsys):
+    def wait(pending):
+        print("(raylet) Task failed due to oom")
+        return pending, []
+
+    def get(done):
+        return list(done)
+
+    exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=OSError)
+    ended = []
+    fake = SimpleNamespace(
+        init=lambda **_: None, put=lambda setting: setting, wait=wait, get=get, exceptions=exceptions,
+        shutdown=lambda: ended.append(True),
+        remote=lambda **_: lambda carry_out: SimpleNamespace(remote=carry_out),
+    )  # fmt: skip
+    monkeypatch.setattr("borngap.ray.import_module", lambda _: fake)
+    assert list(answers(lambda setting, task: setting + task, 1, [(2,), (3,)], 1, None, instead="")) == [3, 4]
+    print("{}")
+    out, err = capsys.readouterr()
+    assert (out, err, ended) == ("{}\n", "(raylet) Task failed due to oom\n", [True])
 
 
 def test_workers_are_counted_from_one():

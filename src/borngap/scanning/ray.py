@@ -67,15 +67,13 @@ class RayEngine:
         if not chunks:
             return
         # one more processor for Ray Data's own tasks
-        ray = connected(self.workers + 1, self.address, instead="--engine process", parts=("ray.data",))
-        try:
-            yield from self._answers(ray, chunks, json.dumps(asdict(job.settings)))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            raise
-        finally:
-            ray.shutdown()
+        with connected(self.workers + 1, self.address, instead="--engine process", parts=("ray.data",)) as ray:
+            try:
+                yield from self._answers(ray, chunks, json.dumps(asdict(job.settings)))
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise error.cause from None
+                raise
 
     def _answers(self, ray: Any, chunks: list[int], settings: str) -> Iterator[tuple[int, Chunk]]:
         context = ray.data.DataContext.get_current()
