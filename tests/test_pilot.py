@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 
@@ -281,6 +282,20 @@ def test_what_a_budget_buys():
     assert look_tokens(plan, 0.1, 2) == pytest.approx(0.05 * plan.tokens)
     with pytest.raises(UserError, match="the budget is too small for a pilot"):
         design(plan, 0.004, 1)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_larger_budget_is_never_too_small_where_a_smaller_one_was_not(method):
+    """A short run at a low rate: half batches of long spans would leave fewer than four steps."""
+    plan = toy_plan([1] * 244, 32, 8)
+    plan = replace(plan, training=Training(method=method, rate=2e-5, steps=32, batch_size=8))
+    bought = []
+    for budget in range(10, 1000):
+        with contextlib.suppress(UserError):
+            bought.append((budget, design(plan, budget / 1000, 1)))
+    assert [budget for budget, _ in bought] == list(range(bought[0][0], 1000))
+    assert all(made.steps >= 4 for _, made in bought)
+    assert all(made.steps * made.share <= 32 * budget / 1000 + 1e-6 for budget, made in bought)
 
 
 def test_what_is_left_after_a_pilot_that_was_not_stable():

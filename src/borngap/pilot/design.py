@@ -116,10 +116,12 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
     longest = LONGEST_SPAN if of_all else _adapter_span(plan.training)
     least = min(1.0, rows / full)
     each = max(0.0, budget) / pilots
-    share = max(least, min(SHARE, each * longest), min(1.0, each * shortest))
-    share = min(1.0, max(1, round(share * full)) / full)  # whole rows
-    steps = min(len(plan.steps), int(len(plan.steps) * each / share + 1e-9))
     fewest = min(FEWEST_STEPS, len(plan.steps))
+    wanted = max(least, min(SHARE, each * longest), min(1.0, each * shortest))
+    affordable = int(len(plan.steps) * each / fewest * full + 1e-9)  # rows a step that leave steps enough
+    whole = max(1, round(least * full), min(round(wanted * full), affordable))
+    share = min(1.0, whole / full)
+    steps = min(len(plan.steps), int(len(plan.steps) * each / share + 1e-9))
     if steps < fewest:
         needed = fewest * least * pilots * rates / len(plan.steps) / (1 - _WATCHING)
         much = "" if needed > 1 else f"--budget {needed:.2g} or more; "
