@@ -151,6 +151,7 @@ def test_penalties_on_the_geometry_and_their_gradients():
 def test_decorrelation_of_drawn_rows_and_rows_of_zeros():
     matrix = torch.randn(40, 6, generator=torch.Generator().manual_seed(2))
     drawn = torch.randperm(40, generator=torch.Generator().manual_seed(3))[:8]
+    ids = torch.arange(len(matrix))
     found = decorrelation(matrix, 8, torch.Generator().manual_seed(3))
     torch.testing.assert_close(found, decorrelation(matrix[drawn]))
     generator = torch.Generator().manual_seed(4)
@@ -160,3 +161,18 @@ def test_decorrelation_of_drawn_rows_and_rows_of_zeros():
     assert float(decorrelation(matrix[:1])) == float(decorrelation(torch.zeros(3, 2))) == 0
     torch.testing.assert_close(decorrelation(torch.eye(5).bfloat16()), torch.tensor(0.0))
     assert float(decorrelation(torch.ones(5, 3))) == pytest.approx(1, abs=1e-6)
+    for tiny_or_huge in (1e-20, 1e25):
+        other = matrix.clone()
+        other[2] *= tiny_or_huge
+        torch.testing.assert_close(decorrelation(other), decorrelation(matrix))
+        torch.testing.assert_close(pair_overlap(other, ids[1:3], ids[2:4]), pair_overlap(matrix, ids[1:3], ids[2:4]))
+    zeros = torch.cat([matrix, torch.zeros(50, 6)])
+    assert float(decorrelation(zeros, 8, torch.Generator().manual_seed(3))) > 0.5 * float(decorrelation(matrix))
+
+
+@pytest.mark.parametrize("rows", [-3, 0, 1, 2.5, True])
+def test_a_penalty_of_too_few_rows_is_one_error(rows):
+    with pytest.raises(UserError, match="the number of rows is out of range"):
+        decorrelation(torch.ones(5, 3), rows)
+    with pytest.raises(UserError, match="golds and rivals are no pairs"):
+        pair_overlap(torch.ones(5, 3), torch.arange(1), torch.arange(2))

@@ -231,6 +231,19 @@ def test_no_logits_or_labels():
         loss({"logits": None}, torch.tensor([[1, 2, 3]]))
 
 
+@pytest.mark.parametrize(
+    "labels", [torch.zeros(1, 2).long(), torch.zeros(1, 4).long(), torch.zeros(2, 3).long(), torch.zeros(3).long(),
+               torch.zeros(1, 3)], ids=str)  # fmt: skip
+def test_labels_of_another_batch(labels):
+    with pytest.raises(UserError, match="labels do not fit"):
+        RivalLoss([(1, 2)]).term(torch.randn(1, 3, 5), labels)
+
+
+def test_a_batch_in_which_nothing_is_learnt_adds_nothing():
+    masked = torch.full((2, 3), -100)
+    assert float(RivalLoss([(1, 2)]).term(torch.randn(2, 3, 5), masked)) == 0
+
+
 def test_words_that_never_occur_are_told_at_the_start(loaded, tmp_path):
     rows = rows_of(loaded.tokenizer)
     with pytest.raises(UserError, match="none of the words to use stands in the training data"):

@@ -39,10 +39,10 @@ def per_item(values: Tensor, labels: Tensor, items: Items = None) -> Tensor:
         items: as above.
 
     Returns:
-        A scalar.
+        A scalar; 0 where there is no target at all.
     """
     total = values.sum()
-    return total / _on((shifted(labels) != IGNORED_LABEL).sum() if items is None else items, total)
+    return total / _on((shifted(labels) != IGNORED_LABEL).sum().clamp(min=1) if items is None else items, total)
 
 
 def shifted(labels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from borngap.errors import UserError
 from borngap.losses.formulae import precise
 
 
@@ -28,8 +29,14 @@ def pair_overlap(matrix: Tensor, golds: Tensor, rivals: Tensor) -> Tensor:
 
     Returns:
         A scalar in [0, n]; a row of zeros overlaps with nothing.
+
+    Raises:
+        UserError: the lists of ids are not of equal length.
     """
-    right, other = (functional.normalize(precise(matrix[side]), dim=1) for side in (golds, rivals))
+    if golds.ndim != 1 or golds.shape != rivals.shape:
+        found = f"shapes {tuple(golds.shape)} and {tuple(rivals.shape)}"
+        raise UserError("golds and rivals are no pairs", rule="two lists of ids of equal length", found=found)
+    right, other = (_directions(matrix[side]) for side in (golds, rivals))
     return (right * other).sum(1).square().sum()
 
 
@@ -38,17 +45,30 @@ def decorrelation(matrix: Tensor, rows: int | None = None, generator: torch.Gene
 
     Args:
         matrix: embedding rows, shape (V, d); 16 bit becomes float32. Rows of zeros take no part.
-        rows: how many rows are drawn, without repeating one, whose mean stands for that of all; all unless given.
+        rows: how many rows are drawn of those that are not zero, without repeating one, at least 2; their mean stands
+            for that of all. All unless given.
         generator: draws them.
 
     Returns:
         A scalar in [0, 1]; 0 of fewer than two rows. It takes 2 n d^2 multiplications forwards and twice that
         backwards, n being the rows.
+
+    Raises:
+        UserError: fewer than two rows are to be drawn.
     """
-    if rows is not None and rows < len(matrix):
-        matrix = matrix[torch.randperm(len(matrix), generator=generator)[:rows].to(matrix.device)]
-    unit = functional.normalize(precise(matrix), dim=1)
-    count = int(unit.detach().any(1).sum())
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 2):
+        raise UserError("the number of rows is out of range", rule="a whole number of at least 2", found=rows)
+    known = matrix.detach().any(1).nonzero().flatten()
+    if rows is not None and rows < len(known):
+        known = known[torch.randperm(len(known), generator=generator)[:rows].to(known.device)]
+    unit, count = _directions(matrix[known]), len(known)
     if count < 2:
         return unit.sum() * 0
     return ((unit.T @ unit).square().sum() - count) / (count * (count - 1))
+
+
+def _directions(rows: Tensor) -> Tensor:
+    """Rows at unit length, however small or large; rows of zeros stay."""
+    rows = precise(rows)
+    size = rows.detach().abs().amax(1, keepdim=True)
+    return functional.normalize(rows / torch.where(size > 0, size, 1), dim=1)

@@ -167,7 +167,13 @@ class RivalLoss:
         Returns:
             The n targets; what is added at each, unit nat, shape (n,), or (0,) at weight 0; and the logit gaps there,
             without gradient, shape (n,).
+
+        Raises:
+            UserError: the labels are not those of the states.
         """
+        if labels.ndim != 2 or labels.shape != states.shape[:-1] or labels.is_floating_point():
+            found = f"labels {tuple(labels.shape)} of {labels.dtype} for states {tuple(states.shape)}"
+            raise UserError("labels do not fit", rule="whole numbers (B, T) for states (B, T, V or d)", found=found)
         spots = self._found(labels.to(states.device), states, head)
         if not len(spots):
             none = states.new_zeros(0, dtype=torch.float32)
