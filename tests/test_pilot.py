@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import replace
 
@@ -14,9 +13,8 @@ from tests.tiny import tiny
 
 from borngap.data.rows import of_objects
 from borngap.data.tokenised import plain
-from borngap.errors import UserError
 from borngap.model.load import Loaded
-from borngap.pilot.design import Design, design, look_tokens, noise_of, shortened
+from borngap.pilot.design import Design, noise_of
 from borngap.pilot.draw import PilotSteps, counts_of, doses, pilot_steps, stretches
 from borngap.pilot.estimates import foretell
 from borngap.pilot.pilots import RatePilots
@@ -261,50 +259,6 @@ def test_dropout_is_seeded(tokenizer):
         assert torch.equal(before, torch.random.get_rng_state())
     assert losses[0] == losses[1]
     assert len({losses[0], losses[2], losses[3]}) == 3
-
-
-def test_what_a_budget_buys():
-    plan = toy_plan([1] * 1600, 200, 8)
-    assert design(plan, 0.1, 1) == Design(1, 40, 0.5)
-    assert design(plan, 0.04, 1) == Design(1, 21, 0.375), "spans of ten steps at most, while there are rows"
-    assert design(plan, 0.01, 1) == Design(1, 8, 0.25), "two rows at least"
-    assert design(plan, 0.2, 2) == Design(2, 40, 0.5)
-    assert design(plan, 0.8, 1) == Design(1, 200, 0.75), "whole rows"
-    assert design(plan, 1.0, 1) == Design(1, 200, 1.0)
-    adapters = replace(plan, training=Training(method="lora", rate=6e-3, steps=200, batch_size=8))
-    assert design(adapters, 0.0625, 1) == Design(1, 100, 0.125), "one row at every second step"
-    assert design(adapters, 0.2, 1) == Design(1, 106, 0.375), "spans of two at least"
-    assert design(adapters, 1.0, 1) == Design(1, 200, 1.0)
-    assert design(adapters.at(3e-3), 0.075, 1) == Design(1, 60, 0.25), "as long a span as a rate of 0.01 allows"
-    assert design(adapters.at(1e-3), 0.0625, 1) == design(plan, 0.0625, 1) == Design(1, 25, 0.5)
-    wide = replace(adapters, training=replace(adapters.training, rate=1.5e-3, lora_alpha=32.0))
-    assert design(wide, 0.075, 1) == Design(1, 60, 0.25), "by the scale too"
-    assert look_tokens(plan, 0.1, 2) == pytest.approx(0.05 * plan.tokens)
-    with pytest.raises(UserError, match="the budget is too small for a pilot"):
-        design(plan, 0.004, 1)
-
-
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_larger_budget_is_never_too_small_where_a_smaller_one_was_not(method):
-    """A short run at a low rate: half batches of long spans would leave fewer than four steps."""
-    plan = toy_plan([1] * 244, 32, 8)
-    plan = replace(plan, training=Training(method=method, rate=2e-5, steps=32, batch_size=8))
-    bought = []
-    for budget in range(10, 1000):
-        with contextlib.suppress(UserError):
-            bought.append((budget, design(plan, budget / 1000, 1)))
-    assert [budget for budget, _ in bought] == list(range(bought[0][0], 1000))
-    assert all(made.steps >= 4 for _, made in bought)
-    assert all(made.steps * made.share <= 32 * budget / 1000 + 1e-6 for budget, made in bought)
-
-
-def test_what_is_left_after_a_pilot_that_was_not_stable():
-    plan = toy_plan([1] * 1600, 200, 8)
-    assert shortened(plan, Design(1, 20, 0.5), 0.1) == Design(1, 40, 0.5)
-    assert shortened(plan, Design(1, 20, 0.5), 0.05) == Design(1, 40, 0.25)
-    assert shortened(plan, Design(1, 20, 0.5), 0.02) == Design(1, 32, 0.125), "one row a step"
-    assert shortened(plan, Design(1, 20, 0.5), 0.015) is None
-    assert shortened(plan, Design(1, 150, 0.5), 0.9) is None, "the run has no more steps"
 
 
 def test_smaller_batches_move_less_and_what_they_move_is_lengthened():
