@@ -20,7 +20,7 @@ from borngap.pilot.places.look import BIASES
 from borngap.pilot.places.watched import find
 from borngap.pilot.prepare import asked_of, prepare_run
 from borngap.pilot.settings import Piloting
-from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, remedy_choice
+from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, Evidence, remedy_choice
 from borngap.remedies.jobs import remedy_job
 from borngap.remedies.outcomes import Ended, Measure, PlainRun, RemedyOutcome
 from borngap.remedies.paste import NamedFiles, pasted, reading_options
@@ -169,6 +169,9 @@ def test_a_bias_gives_a_runs_over_use_and_its_price_is_that_of_the_look():
     assert (right - beside.nat < 0).mean() == pytest.approx(found.over_use.value, abs=1e-3)
     assert beside.success == pytest.approx((due + beside.nat > 0).mean())
     assert beside.loss == pytest.approx(np.interp(beside.nat, (0, *BIASES), columns))
+    sure = PlainRun(spots, ended(np.repeat(np.where(np.arange(70) < 60, 0.05, -3.0)[None], 9, 0), rows))
+    assert (sure.beside(1 / 3).nat, sure.beside(1 / 3).loss) == (0.0, 0.0), "its own over-use: no bias"
+    assert (sure.beside(0.3).nat, sure.beside(1.0).nat) == (-3.0, pytest.approx(0.05))
     biased, bias = held.biased(0.02, 1.0)
     assert bias == pytest.approx(0.75, abs=0.01), "half way between two biases of 0.01 and 0.03 nat"
     assert biased.loss.value == pytest.approx(0.02, abs=1e-3)
@@ -190,24 +193,36 @@ def candidate(name, gain, loss, over, cost=1.0, low=None):
     return Candidate(Remedy(name), outcome, cost)
 
 
+def chosen(tried, max_loss, max_over_use):
+    return remedy_choice(tried, max_loss, max_over_use, Evidence(9, "more held-out rows", "a larger --budget"))
+
+
 def test_the_most_success_within_the_limits_is_taken_and_of_near_equals_the_cheaper():
     plain = Candidate(Remedy("none"), RemedyOutcome(Measure(0.5), over_use=Measure(0.3)), 1.0)
     strong, mild = candidate("weight:10", 0.3, 0.09, 0.2), candidate("margin:1,2", 0.1, 0.01, 0.019)
     bias, longer = candidate("bias", 0.095, 0.0, 0.02), candidate("epochs:2", 0.105, -0.01, 0.01, 2.0)
-    assert remedy_choice([plain, strong, mild], 0.02, 2).remedy == "margin:1,2"
-    assert remedy_choice([plain, strong, mild], 0.1, 20).remedy == "weight:10"
-    choice = remedy_choice([plain, strong, longer, mild, bias], 0.02, 2)
+    assert chosen([plain, strong, mild], 0.02, 2).remedy == "margin:1,2"
+    assert chosen([plain, strong, mild], 0.1, 20).remedy == "weight:10"
+    choice = chosen([plain, strong, longer, mild, bias], 0.02, 2)
     assert (choice.remedy, "2 others within a point" in choice.why) == ("bias", True)
-    assert remedy_choice([plain, longer, mild], 0.02, 2).remedy == "margin:1,2", "its run costs half"
+    assert chosen([plain, longer, mild], 0.02, 2).remedy == "margin:1,2", "its run costs half"
     unknown = Candidate(Remedy("rate:2"), replace(mild.outcome, loss=None), 1.0)
-    assert remedy_choice([plain, unknown], 0.02, 2).remedy is None, "what its loss is nobody knows"
-    none = remedy_choice([plain, strong, unknown, mild], 0.005, 1)
+    assert chosen([plain, unknown], 0.02, 2).remedy is None, "what its loss is nobody knows"
+    none = chosen([plain, strong, unknown, mild], 0.005, 1)
     assert (none.remedy, "nearest: margin:1,2" in none.why) == (None, True)
-    assert "not sure" in remedy_choice([plain, candidate("rate:2", 0.05, 0.0, 0.0, low=-0.01)], 0.02, 2).why
-    assert remedy_choice([plain, candidate("rate:2", -0.05, 0.0, 0.0)], 0.02, 2).remedy is None
+    unsure = chosen([plain, candidate("margin:1,2", 0.05, 0.0, 0.0, low=-0.01)], 0.02, 2).why
+    assert unsure.endswith("not sure (its interval holds 0): a larger --budget would tell")
+    unsure = chosen([plain, candidate("bias", 0.05, 0.0, 0.0, low=0.0)], 0.02, 2).why
+    assert unsure.endswith("not sure (its interval holds 0): more held-out rows would tell"), "a bias has no pilot"
+    over = replace(bias.outcome, over_use_more=Measure(0.02, 0.0, 0.11))
+    assert chosen([plain, Candidate(bias.remedy, over, 1.0)], 0.02, 2).why.endswith(
+        "its over-use may be above that limit (+0 to +11 points, on 9 places where the other word is right): more "
+        "held-out rows would tell"
+    )
+    assert chosen([plain, candidate("rate:2", -0.05, 0.0, 0.0)], 0.02, 2).remedy is None
     blind = [Candidate(one.remedy, RemedyOutcome(one.outcome.success, one.outcome.gain), 1.0) for one in (mild, longer)]
-    assert remedy_choice(blind, 0.02, 2) == remedy_choice(blind, 1, 100)
-    assert remedy_choice(blind, 0.02, 2).why == UNKNOWN_OVER_USE
+    assert chosen(blind, 0.02, 2) == chosen(blind, 1, 100)
+    assert chosen(blind, 0.02, 2).why == UNKNOWN_OVER_USE
 
 
 def test_the_lines_to_paste_are_the_remedy(tokenizer):
@@ -260,6 +275,7 @@ def test_a_search_tries_tells_and_goes_on(tokenizer, tmp_path):
     found, alone = trial(tokenizer, model, **options), trial(tokenizer, remedies="margin:3,2,bias")
     assert numbers(found) == numbers(alone), "cut off and gone on with it is the same, in memory too"
     assert found.summary == borngap.read_remedy_search(tmp_path / "out").summary
+    assert "hardly moves" not in "".join(found.summary["notes"])
     assert (tmp_path / "out" / "tried" / "none" / "summary.json").stat().st_mtime_ns == kept
     assert any(doing.startswith("margin:3,2 (2 of 2): pilot 1 of 1") for doing in seen)
     more = trial(tokenizer, model, remedies="margin:3,2,rate:2,bias", out=tmp_path / "out")
@@ -287,9 +303,12 @@ def test_a_search_tries_tells_and_goes_on(tokenizer, tmp_path):
 
 
 def test_without_places_for_over_use_nothing_is_recommended(tokenizer):
-    found = trial(tokenizer, allowed_field=None, remedies="margin:3,2,bias").summary
+    idle = replace(TRAINING, rate=1e-9)
+    found = trial(tokenizer, allowed_field=None, training=idle, remedies="margin:3,2,bias").summary
     assert (found["take"], found["why"], found["over_use_why"]) == (None, UNKNOWN_OVER_USE, UNKNOWN_OVER_USE)
     assert [entry["remedy"] for entry in found["remedies"]] == ["no training", "none", "margin:3,2"]
+    assert found["notes"][0].startswith("the planned run hardly moves a word: at 100 % of the places")
+    assert found["notes"].count("bias: not tried, since over-use is not known") == 1
     assert all(entry["over_use"] is entry["meets"] is entry["bias"] is None for entry in found["remedies"])
 
 
@@ -302,6 +321,7 @@ def test_a_pilot_that_goes_too_far_tells_nothing(tokenizer, monkeypatch):
         assert "the held-out loss of a pilot of" in entries[name]["why"]
         assert entries[name]["success"] is entries[name]["gain"] is entries[name]["loss"] is None
     assert (found["take"], found["why"], found["bias_curve"]) == (None, entries["none"]["why"], [])
+    assert "bias: not tried, since no pilot of the planned run was fit for a forecast" in found["notes"]
 
 
 def test_another_plan_in_the_folder_and_too_small_a_budget_are_refused(tokenizer, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from borngap.remedies.outcomes import RemedyOutcome
@@ -10,8 +10,8 @@ from borngap.remedies.remedy import BIAS, NONE, Remedy
 
 _NEAR = 0.01  # of the places: so near to the best one a remedy is as good
 UNKNOWN_OVER_USE = (
-    "over-use is not known: no watched place is marked as one where the word to avoid is right (--allowed, "
-    "--allowed-field); no remedy is recommended on success alone, since what raises it as a rule raises over-use too"
+    "over-use is not known, as no watched place is marked as one where the word to avoid is right (--allowed, "
+    "--allowed-field), and what raises success as a rule raises over-use too"
 )
 
 
@@ -43,13 +43,31 @@ class Choice:
     why: str
 
 
-def remedy_choice(tried: Sequence[Candidate], max_loss: float, max_over_use: float, why: str = "") -> Choice:
+@dataclass(frozen=True)
+class Evidence:
+    """What the numbers rest on.
+
+    Attributes:
+        right: number of watched places where the word to avoid is right.
+        places_by: what would give more places, in words.
+        pilots_by: what would give better pilots, in words.
+    """
+
+    right: int
+    places_by: str
+    pilots_by: str
+
+
+def remedy_choice(
+    tried: Sequence[Candidate], max_loss: float, max_over_use: float, evidence: Evidence, why: str = ""
+) -> Choice:
     """Choose a remedy.
 
     Args:
         tried: all of them, the run without one too.
         max_loss: held-out loss that it may add, unit nat a token.
         max_over_use: over-use that it may add, in percentage points.
+        evidence: what the numbers rest on.
         why: what is wrong with the pilot of the run without a remedy, if anything is.
 
     Returns:
@@ -72,12 +90,8 @@ def remedy_choice(tried: Sequence[Candidate], max_loss: float, max_over_use: flo
         if len(near) > 1
         else ""
     )
-    sure = (
-        ""
-        if _is_sure(best.outcome)
-        else "; whether it gains anything is not sure (its interval holds 0): a larger --budget tells"
-    )
-    return Choice(best.remedy.name, f"the most success within {rule}{among}{sure}")
+    doubts = "".join(_doubts(best, max_over_use, evidence))
+    return Choice(best.remedy.name, f"the most success within {rule}{among}{doubts}")
 
 
 def meets(outcome: RemedyOutcome, max_loss: float, max_over_use: float) -> bool:
@@ -120,5 +134,15 @@ def _loss(one: Candidate) -> float:
     return one.outcome.loss.value if one.outcome.loss is not None else 0.0
 
 
-def _is_sure(outcome: RemedyOutcome) -> bool:
-    return outcome.gain is None or outcome.gain.low is None or outcome.gain.low > 0
+def _doubts(best: Candidate, max_over_use: float, evidence: Evidence) -> Iterator[str]:
+    """What its intervals leave open. A bias needs no pilot: what is missing there is places."""
+    gain, over = best.outcome.gain, best.outcome.over_use_more
+    if gain is not None and gain.low is not None and gain.low <= 0:
+        by = evidence.places_by if best.remedy.name == BIAS else evidence.pilots_by
+        yield f"; whether it gains anything is not sure (its interval holds 0): {by} would tell"
+    if over is not None and over.low is not None and over.high is not None and 100 * over.high > max_over_use + 1e-9:
+        places = f"{evidence.right} place{'s' * (evidence.right != 1)} where the other word is right"
+        yield (
+            f"; its over-use may be above that limit ({100 * over.low:+.0f} to {100 * over.high:+.0f} points, on "
+            f"{places}): {evidence.places_by} would tell"
+        )

@@ -25,6 +25,7 @@ from borngap.resample import percentile_interval
 _LEVEL = 0.9
 _ENDS = (100 * (1 - _LEVEL) / 2, 100 * (1 + _LEVEL) / 2)
 _TOKENS, _LOSS = 0, 1  # columns of a look's rows; then one a bias
+_EQUAL = 0.0005  # of the places: an over-use that differs by less is the same, and no bias is needed for it
 _LARGEST = BIASES[-1]  # nat: beyond it no loss is known
 
 
@@ -180,10 +181,14 @@ class PlainRun:
             over_use: the share.
 
         Returns:
-            The bias that gives it, and what else it does.
+            Of the biases that give it the one nearest to 0, and what else it does.
         """
-        right = self._plain.places.draws[:, ~self._due]
-        bias = float(np.quantile(right, over_use))
+        right = np.sort(self._plain.places.draws[:, ~self._due], axis=None)
+        led = round(over_use * len(right))  # draws at which the wanted word then leads: right[:led], all below the bias
+        above = np.nextafter(right[led - 1], np.inf) if led else -np.inf
+        up_to = right[led] if led < len(right) else np.inf
+        is_equal = abs(over_use - self._over_use_at(0.0)) < _EQUAL
+        bias = 0.0 if is_equal else float(np.clip(0.0, above, up_to))
         known = 0 <= bias <= _LARGEST
         return BiasBeside(bias, self._success_at(bias), self._added(bias) if known else None)
 

@@ -16,7 +16,7 @@ from borngap.pilot.pilots import RunProgress, SeeRun
 from borngap.pilot.places.watched import WatchList, find
 from borngap.pilot.record import foretold
 from borngap.pilot.wholerun import Beginning, RunJob, run_job
-from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, meets, remedy_choice
+from borngap.remedies.choice import UNKNOWN_OVER_USE, Candidate, Evidence, meets, remedy_choice
 from borngap.remedies.outcomes import Ended, PlainRun, RemedyOutcome
 from borngap.remedies.paste import NamedFiles, pasted
 from borngap.remedies.remedy import BIAS, NONE, Remedy
@@ -25,6 +25,10 @@ from borngap.remedies.settings import Remedying
 from borngap.runfolder import clean, environment
 
 _OF_LOSS = 0.5  # of what a look may read: differences of loss are small
+_IDLE = 0.95  # of the places: a run that leaves so many leaders as they are does next to nothing
+_DONE = 0.9  # of the wanted words' places: where so many lead there is little to move
+_BLIND = "over-use is not known"
+_UNFIT = "no pilot of the planned run was fit for a forecast"
 _BASE = "no training"
 _NO_LOSS = "no pilot tells what it does to the held-out loss, so it is never recommended: try it in a run"
 
@@ -137,7 +141,8 @@ class _Telling:
         candidates, biased = self._candidates(), self._biased()
         candidates += [] if biased is None else [Candidate(Remedy(BIAS), biased[0], 1.0)]
         settings, plain = self._asked.settings, self._tried[0].forecast
-        choice = remedy_choice(candidates, settings.max_loss, settings.max_over_use, self._tried[0].why)
+        evidence = self._evidence()
+        choice = remedy_choice(candidates, settings.max_loss, settings.max_over_use, evidence, self._tried[0].why)
         entries = [self._untrained(), *map(self._entry, candidates)]
         if biased is not None:
             entries[-1] |= {"bias_nat": biased[1]}
@@ -149,7 +154,7 @@ class _Telling:
             "max_loss": settings.max_loss, "max_over_use": settings.max_over_use, "take": choice.remedy,
             "why": choice.why, "over_use_why": None if entry["right_avoid"] else UNKNOWN_OVER_USE,
             "remedies": entries, "bias_curve": [] if known is None else known.curve(), "cost": self._cost(base),
-            "notes": self._notes(), "environment": environment(),
+            "notes": self._notes(has_bias=biased is not None), "environment": environment(),
         }  # fmt: skip
 
     def _candidates(self) -> list[Candidate]:
@@ -195,12 +200,35 @@ class _Telling:
         seconds = base["seconds"] + sum(one.forecast["cost"]["seconds"] for one in self._tried)
         return {"of_run": looked + sum(shares), "budget": self._asked.settings.budget, "seconds": seconds}
 
-    def _notes(self) -> list[str]:
-        notes = list(self._tried[0].forecast["notes"]) + _of_loss(self._tried[0].forecast)
+    def _evidence(self) -> Evidence:
+        settings, watched = self._asked.settings, len(self._found.lookout.spots)
+        rows, budget, can_grow = "more held-out rows", "a larger --budget", settings.budget < 1
+        places = rows
+        if watched < self._found.there:
+            places = "more --places" if watched >= settings.places else budget if can_grow else rows
+        return Evidence(self._tried[0].forecast["all"]["right_avoid"], places, budget if can_grow else places)
+
+    def _notes(self, *, has_bias: bool) -> list[str]:
+        plain = self._tried[0].forecast
+        notes = _of_an_idle_run(plain) + list(plain["notes"]) + _of_loss(plain)
+        if not has_bias and any(remedy.name == BIAS for remedy in self._asked.remedies):
+            notes.append(f"bias: not tried, since {_UNFIT if self._held is None else _BLIND}")
         for one in self._tried[1:]:
             notes += [f"{one.remedy.name}: {note}" for note in one.forecast["notes"] if note not in notes]
         unknown = [one.remedy.name for one in self._tried if not one.remedy.is_as_noisy]
         return notes + [f"{name}: {_NO_LOSS}" for name in unknown]
+
+
+def _of_an_idle_run(forecast: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a planned run that leaves nearly all leaders as they are, though many are wrong."""
+    entry = forecast["all"]
+    same, ahead = entry["right_if_nothing_changes"], entry["ahead_after"]
+    if same is None or ahead is None or same < _IDLE or ahead > _DONE:
+        return []
+    return [
+        f"the planned run hardly moves a word: at {100 * same:.0f} % of the places the same word leads as before. Look for a "
+        "learning rate first: borngap forecast --data ... --lrs RATES"
+    ]
 
 
 def _of_loss(forecast: Mapping[str, Any]) -> list[str]:
