@@ -13,7 +13,7 @@ import borngap
 from borngap.errors import UserError
 from borngap.remedies.remedyfolder import RemedyFolder
 from borngap.report.report import comparison_of, report_of
-from borngap.report.tried.shown import nat
+from borngap.report.tried.shown import bias_words, nat
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -36,8 +36,8 @@ def entry(name, lead, over, loss, **more):
 
 SUMMARY = {
     "model": "/home/ann/models/mine", "run": {
-        "steps": 40, "rows": 90, "data": {"name": f"/home/ann/{HOSTILE}.jsonl"}, "settings": {"epochs": None},
-        "training": {"method": "dora", "rate": 1e-4, "seed": 0},
+        "steps": 40, "rows": 90, "data": {"name": f"/home/ann/{HOSTILE}.jsonl"},
+        "settings": {"epochs": None, "packing": True}, "training": {"method": "dora", "rate": 1e-4, "seed": 0},
     },
     "places": 120, "right_avoid": 30, "held_out_tokens": 2000, "max_loss": 0.02, "max_over_use": 2.0,
     "take": "margin:3,2", "why": "the most success within 0.02 nat", "over_use_why": None,
@@ -71,7 +71,9 @@ def test_the_record_has_the_numbers_of_the_search(folder):
     assert (rate["success"]["value"], rate["verdict"], base["run_cost"]) == (None, "unstable", 0)
     assert none["loss"] == {"value": None, "low": None, "high": None}
     assert "3 runs tried as pilots, 31 % of the planned run's cost" in s["runs"][0]["made"]
-    assert nat(-0.0004) == "0"
+    assert "a run of 40 steps over 90 packed sequences of " in s["runs"][0]["made"]
+    assert [nat(value) for value in (-0.00037, -0.00049, 0.00096, -0.00003)] == ["−0.0004", "−0.0005", "+0.001", "0"]
+    assert bias_words(margin | {"bias_nat": -0.04}) == "71 % at 0.0 nat"
 
 
 def test_page_markdown_json_and_charts_say_the_same(folder, tmp_path):
@@ -90,6 +92,10 @@ def test_page_markdown_json_and_charts_say_the_same(folder, tmp_path):
         ):
             assert part in text, part
         assert "/home/ann" not in text
+        assert "or .. the file&#39;s name is left" in text.replace("'", "&#39;")
+        assert "bias instead" in text
+    assert "| observable |" not in made.markdown, "no table without rows"
+    assert "the broken line is" in made.html
     drawn = json.loads(re.search(r'id="page-data">(.*?)</script>', made.html).group(1))["stills"]
     assert drawn.keys() == {"still-over_use", "still-loss"}
     rows = {row["remedy"]: row for row in drawn["still-loss"]["data"]["tried"]}
@@ -124,13 +130,19 @@ def test_it_has_a_report_of_its_own(folder, run):
 def test_without_over_use_and_bias_it_draws_what_is_known(tmp_path):
     told = copy.deepcopy(SUMMARY) | {"take": None, "bias_curve": []}
     for one in told["remedies"]:
-        one |= {"over_use": None, "over_use_more": None, "bias": None, "meets": None}
+        one |= {"over_use": None, "over_use_more": None, "bias": None, "meets": None, "why": ""}
+    told["remedies"] = [one for one in told["remedies"] if one["remedy"] not in {"bias", "rate:9"}]
     with RemedyFolder(tmp_path / "remedies", {}, {}) as out:
         out.conclude(told)
     made = report_of(tmp_path / "remedies")
     assert made.summary["verdict"].startswith("No remedy is recommended")
     assert "still-loss" in made.html
     assert "still-over_use" not in made.html
+    assert "the broken line is" not in made.html
+    assert re.findall(r'data-label="(.*?)"', made.html)[:6] == [
+        "number", "remedy", "success", "gain, points", "loss, nat", "run",
+    ]  # fmt: skip
+    assert "| remedy | success | gain | 90 % |\n" in made.markdown
     assert borngap.read_remedy_search(tmp_path / "remedies").summary["take"] is None
 
 

@@ -9,7 +9,7 @@ from borngap.report.foretold.records import ForetoldSummary
 from borngap.report.foretold.shown import CURVE_HEADINGS, TERM_HEADINGS, curve_lines, term_line
 from borngap.report.text import number
 from borngap.report.tried.records import TriedRemedy, TriedSummary
-from borngap.report.tried.shown import ABOVE, COSTS, GAINS, cost_lines, gain_lines
+from borngap.report.tried.shown import ABOVE, COSTS, GAINS, cost_lines, gain_lines, without_empty
 from borngap.report.usage.markdown import change_headings, change_lines, harm_tables, usage_line
 from borngap.report.usage.records import ChangeSummary, UsageSummary
 
@@ -67,5 +67,6 @@ def print_remedies(s: TriedSummary) -> None:
 
 def print_tried(remedies: Sequence[TriedRemedy]) -> None:
     """Print what remedies gain, then what they cost: beside each other both would be wider than 80 columns."""
-    print_table(fitted_table(f"\nWhat each gains, {ABOVE['gains']}", GAINS, gain_lines(remedies)))
-    print_table(fitted_table(f"\nWhat each costs, {ABOVE['costs']}", COSTS, cost_lines(remedies)))
+    gains, costs = without_empty(GAINS, gain_lines(remedies)), without_empty(COSTS, cost_lines(remedies))
+    print_table(fitted_table(f"\nWhat each gains, {ABOVE['gains']}", *gains))
+    print_table(fitted_table(f"\nWhat each costs, {ABOVE['costs']}", *costs))

@@ -226,8 +226,8 @@ def _of_an_idle_run(forecast: Mapping[str, Any]) -> list[str]:
     if same is None or ahead is None or same < _IDLE or ahead > _DONE:
         return []
     return [
-        f"the planned run hardly moves a word: at {100 * same:.0f} % of the places the same word leads as before. Look for a "
-        "learning rate first: borngap forecast --data ... --lrs RATES"
+        f"the planned run hardly moves a word: at {100 * same:.0f} % of the places the same word leads as before. "
+        "Look for a learning rate first: borngap forecast --data ... --lrs RATES"
     ]
 
 

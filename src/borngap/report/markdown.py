@@ -285,4 +285,4 @@ def _definitions(s: Shown) -> list[str]:
         for o in s["definitions"]["observables"]
     ]
     headings = ["observable", "symbol", "equation", "unit", "range", "source"]
-    return ["## What the words and numbers mean", words, table(headings, rows)]
+    return ["## What the words and numbers mean", words, *([table(headings, rows)] if rows else [])]

@@ -13,7 +13,7 @@ from borngap.report.foretold.records import CurvePoint, ForetoldPlace, ForetoldS
 from borngap.report.records import Made, Number
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import count, rate, word
-from borngap.report.usage.made import text_around
+from borngap.report.usage.made import rows_words, text_around
 from borngap.report.usage.told import Stored
 from borngap.report.usage.wording import interval_words, percent
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
@@ -156,7 +156,7 @@ def _made(folder: Path, told: Stored) -> Made:
     run, cost, whole = as_table(told["run"]), as_table(told["cost"]), as_table(told["all"])
     pilot, name = as_table(whole["pilot"]), visible(folder.resolve().name)
     made = (
-        f"a run of {count(_count(run, 'steps'), 'step')} over {count(_count(run, 'rows'), 'row')} of {_data(run)}; "
+        f"a run of {count(_count(run, 'steps'), 'step')} over {rows_words(run)} of {_data(run)}; "
         f"{count(_count(pilot, 'pilots'), 'pilot')} of {count(_count(pilot, 'steps'), 'step')}, "
         f"{percent(as_number(cost['of_run']))} of the run's cost, {as_number(cost['seconds']) or 0:.0f} s; "
         f"{_count(whole, 'places')} of {_count(run, 'there')} places watched"

@@ -9,7 +9,7 @@ from borngap.report.foretold.records import ForetoldSummary
 from borngap.report.foretold.shown import drawn_forecast
 from borngap.report.page.pagedata import PageData, still, still_page
 from borngap.report.tried.records import TriedSummary
-from borngap.report.tried.shown import PRICES, between, bias_words, drawn_prices, nat, price_alt, price_chart
+from borngap.report.tried.shown import PASTED, PRICES, between, bias_words, drawn_prices, nat, price_alt, price_chart
 from borngap.report.usage.markdown import harm_tables
 from borngap.report.usage.records import ChangeSummary, UsageSummary
 from borngap.report.usage.wording import LEAD_WORDS, LEAKED, OVER_USED
@@ -44,7 +44,17 @@ def remedies_content(s: TriedSummary) -> tuple[PageData, dict[str, object]]:
     figures = [(f"still-{price}", f"Success against {PRICES[price]}", price_alt(s, price)) for price in found]
     return still_page(stills), {
         "figures": figures, "pasted": [r for r in s["remedies"] if r["lines"]], "nat": nat, "between": between,
-        "bias_words": bias_words,
+        "bias_words": bias_words, "told": PASTED, "knows": _known(s),
+    }  # fmt: skip
+
+
+def _known(s: TriedSummary) -> dict[str, bool]:
+    """Which columns of the table say something."""
+    rows = s["remedies"]
+    return {
+        "over_use": any(r["over_use"]["value"] is not None for r in rows),
+        "loss": any(r["loss"]["value"] is not None for r in rows),
+        "bias": any(r["bias_nat"] is not None for r in rows), "verdict": any(r["verdict"] for r in rows),
     }  # fmt: skip
 
 

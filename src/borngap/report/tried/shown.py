@@ -22,20 +22,27 @@ PRICES: dict[Price, str] = {
 GAINS = ["remedy", "success", "gain", "90 %", "bias instead", ""]
 COSTS = ["remedy", "over-use", "more", "90 %", "loss", "90 %", "run"]
 ABOVE = {"gains": "in points above the planned run", "costs": "in points and nat above the planned run"}
+PASTED = (
+    "Into a training script; a line that begins with $ is a command, for the folder in which you ran borngap remedy. "
+    "Paths such as data/rows.jsonl are as you gave them; of those that begin with /, ~ or .. the file's name is left: "
+    "summary.json in the folder has them whole."
+)
 _TIPS = {"remedy": "remedy", "told": "success", "price_words": "price"}
-_NOTHING = 0.0005  # nat; less is shown as 0
+_SMALL, _NOTHING = 0.00095, 0.00005  # nat: less has four decimals; less is shown as 0
 
 
 def nat(value: float | None) -> str:
     """Return a change of loss, with its sign.
 
     Example:
-        >>> nat(0.0164), nat(-0.0002), nat(None)
-        ('+0.016', '0', '–')
+        >>> nat(0.0164), nat(-0.00037), nat(0.00004), nat(None)
+        ('+0.016', '−0.0004', '0', '–')
     """
     if value is None:
         return MISSING
-    return f"{value:+.3f}".replace("-", "−") if abs(value) >= _NOTHING else "0"
+    if abs(value) < _NOTHING:
+        return "0"
+    return f"{value:+.{4 if abs(value) < _SMALL else 3}f}".replace("-", "−")
 
 
 def between(estimate: WithInterval, shown: Callable[[float | None], str]) -> str:
@@ -49,8 +56,19 @@ def bias_words(r: TriedRemedy) -> str:
     """Return what a constant bias does instead; of the bias itself its size."""
     if r["bias_nat"] is None:
         return ""
-    size = f"{r['bias_nat']:.1f} nat".replace("-", "−")
+    size = f"{round(r['bias_nat'], 1) or 0.0:.1f} nat".replace("-", "−")
     return size if r["bias_success"] is None else f"{percent(r['bias_success'])} at {size}"
+
+
+def without_empty(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return a table without the columns in which no row says anything.
+
+    Example:
+        >>> without_empty(["remedy", "over-use", "run"], [["none", "–", "1"], ["bias", "", "1"]])
+        (['remedy', 'run'], [['none', '1'], ['bias', '1']])
+    """
+    kept = [i for i in range(len(headings)) if any(line[i] not in {"", MISSING} for line in lines)]
+    return [headings[i] for i in kept], [[line[i] for i in kept] for line in lines]
 
 
 def gain_lines(remedies: Sequence[TriedRemedy]) -> list[list[str]]:
@@ -84,11 +102,17 @@ def tried_blocks(s: TriedSummary) -> list[str]:
         Markdown; nothing that the user named is read as markup or HTML.
     """
     parts = [f"**{escaped(s['verdict'])}**", escaped(s["rule"]), *(f"> {escaped(text)}" for text in s["notes"])]
-    parts += [f"## What each gains, {ABOVE['gains']}", table(GAINS, _numbered(gain_lines(s["remedies"])))]
-    parts += [f"## What each costs, {ABOVE['costs']}", table(COSTS, _numbered(cost_lines(s["remedies"])))]
+    parts += [
+        f"## What each gains, {ABOVE['gains']}",
+        table(*without_empty(GAINS, _numbered(gain_lines(s["remedies"])))),
+    ]
+    parts += [
+        f"## What each costs, {ABOVE['costs']}",
+        table(*without_empty(COSTS, _numbered(cost_lines(s["remedies"])))),
+    ]
     parts += [f"* {escaped(r['remedy'])}: {escaped(r['why'])}" for r in s["remedies"] if r["why"]]
     if any(r["lines"] for r in s["remedies"]):
-        parts.append("## Lines to paste")
+        parts += ["## Lines to paste", PASTED]
     for r in s["remedies"]:
         if r["lines"]:
             parts += [f"{escaped(r['remedy'])}: {escaped(r['words'])}", "\n".join(f"    {line}" for line in r["lines"])]

@@ -13,6 +13,7 @@ from borngap.report.records import Made, Number
 from borngap.report.summary import SCHEMA, definitions, setting_pairs
 from borngap.report.text import count, rate
 from borngap.report.tried.records import BiasedPoint, TriedRemedy, TriedSummary, WithInterval
+from borngap.report.usage.made import rows_words
 from borngap.report.usage.told import Stored
 from borngap.report.usage.wording import percent
 from borngap.shown import public, visible
@@ -124,9 +125,10 @@ def _made(folder: Path, told: Stored) -> Made:
     entries = map(as_table, as_items(told["remedies"]))
     tried = sum(bool(as_number(entry["run_cost"])) and entry["remedy"] != BIAS for entry in entries)
     made = (
-        f"a run of {count(_count(run, 'steps'), 'step')} over {count(_count(run, 'rows'), 'row')} of {_data(run)}; "
-        f"{count(tried, 'run')} tried as pilots, {percent(as_number(cost['of_run']))} of the planned run's cost in "
-        f"all, {as_number(cost['seconds']) or 0:.0f} s; {count(_count(told, 'places'), 'place')} of your words, "
+        f"a run of {count(_count(run, 'steps'), 'step')} over {rows_words(run)} of {_data(run)}; "
+        f"{count(tried, 'run')} tried as {'a pilot' if tried == 1 else 'pilots'}, "
+        f"{percent(as_number(cost['of_run']))} of the planned run's cost in all, "
+        f"{as_number(cost['seconds']) or 0:.0f} s; {count(_count(told, 'places'), 'place')} of your words, "
         f"{_count(told, 'right_avoid')} where the other is right, {_count(told, 'held_out_tokens')} tokens for the loss"
     )
     settings = {"training": as_table(run["training"]), "settings": as_table(run["settings"])}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from borngap.changes.compared import ModelResult
+from borngap.report.facts.typed import as_flag, as_table, as_whole
 from borngap.report.records import Made
 from borngap.report.scanwording import scan_made_sentence
 from borngap.report.summary import setting_pairs
+from borngap.report.text import count
 from borngap.shown import visible
 
 
@@ -35,6 +38,20 @@ def made_of(number: int, side: ModelResult, what: Literal["scan", "TERMS"]) -> M
         "settings": setting_pairs(settings, {"stamp", "terms", "allowed"}),
         "environment": setting_pairs(side.environment, set()),
     }  # fmt: skip
+
+
+def rows_words(run: Mapping[str, object]) -> str:
+    """Return what a planned run trains on: how many rows, or how many sequences that are packed from them.
+
+    Args:
+        run: ``run`` of a FORECAST's or REMEDIES' summary.
+
+    Example:
+        >>> rows_words({"rows": 122, "settings": {"packing": True}}), rows_words({"rows": 1, "settings": {}})
+        ('122 packed sequences', '1 row')
+    """
+    packed = as_flag(as_table(run.get("settings")).get("packing"))
+    return count(as_whole(run.get("rows")) or 0, "packed sequence" if packed else "row")
 
 
 def text_around(text: str) -> str:

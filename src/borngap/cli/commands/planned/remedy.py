@@ -128,6 +128,7 @@ def _unfit(summary: Mapping[str, Any]) -> Iterator[str]:
 def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
     cost = summary["cost"]
     yield (
-        f"\nIt took {cost['of_run']:.0%} of the planned run; {spoken(cost['seconds'])}. A pilot is a noisy copy of a "
+        f"\nIt took {cost['of_run']:.0%} of the planned run: pilots of at most {cost['budget']:.0%} of their run each, "
+        f"and a look before training; {spoken(cost['seconds'])}. A pilot is a noisy copy of a "
         "run; how far its ranking holds: docs/remedies.md."
     )
