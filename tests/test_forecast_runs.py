@@ -331,8 +331,9 @@ def test_epochs_are_told_by_one_pilot_read_where_their_dose_is_done(tokenizer, t
 
 def test_a_forecast_no_better_than_none_says_so(tokenizer):
     small = run(tokenizer, training=Training(**vars(TRAINING) | {"rate": 1e-7}))
-    assert any('"nothing changes" is as good a forecast' in note for note in small.summary["notes"])
     moving = run(tokenizer, budget=0.5).summary
+    assert '"nothing changes" is as good a forecast' in small.summary["notes"][0]
+    assert (small.summary["all"]["no_better"], moving["all"]["no_better"]) == (True, False)
     assert moving["all"]["right_expected"] - moving["all"]["right_if_nothing_changes"] > 0.02
     assert not any("is as good a forecast" in note for note in moving["notes"])
     told = {"rate": 0.1, "right_expected": 0.95, "matched_by_nothing_changes": 0.6,

@@ -8,9 +8,11 @@ from tests.hosts import CONTEXTS, trainer
 from tests.test_forecast_runs import run
 
 import borngap
+from borngap.cli import runforecasts
 from borngap.errors import UserError
 from borngap.report.report import report_of
 from borngap.track.callback import BornGapCallback
+from borngap.training import Training
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,18 @@ def test_a_run_that_was_ended_early_has_no_end_to_hold_forecasts_against(tmp_pat
     (live,) = report_of(tmp_path / "run", with_geometry=False).summary["live"]
     assert live["sentence"].startswith("The run ended at step 3 of 8")
     assert {row["lead_came"] for row in live["rows"]} == {None}
+
+
+def test_where_nothing_changes_is_as_good_all_say_so_first(tmp_path, tokenizer, capsys):
+    told = run(tokenizer, training=Training(method="full", rate=1e-7, steps=80, batch_size=4), out=tmp_path / "idle")
+    runforecasts._report(told.summary, None)
+    lines, made = capsys.readouterr().out.splitlines(), report_of(tmp_path / "idle")
+    first, after = '"Nothing changes" is as good a forecast of this run: before it ', "by the pilot alone after it at"
+    for headline in (lines[0], made.summary["verdict"]):
+        assert headline.startswith(first)
+        assert after in headline
+    assert all("is as good a forecast of who leads" in note for note in (lines[1], made.summary["notes"][0]))
+    text = "\n".join(lines)
+    assert "By the pilot alone: Over-use" in text
+    assert "own estimate" not in text
+    assert made.markdown.index("is as good a forecast of this run") < made.markdown.index("too little moves")

@@ -254,10 +254,9 @@ def _seen(bar: Progress) -> Callable[[RunProgress], None]:
 
 
 def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
-    for line in (_headline(summary), *_about(summary)):
+    about, notes = list(_about(summary)), [f"note: {note}" for note in summary["notes"]]
+    for line in (_headline(summary), *(notes + about if _is_idle(summary["all"]) else about + notes)):
         say(line)
-    for note in summary["notes"]:
-        say(f"note: {note}")
     if len(summary["curve"]) > 1:
         _curve(summary)
     if summary["terms"]:
@@ -277,28 +276,39 @@ def _headline(summary: Mapping[str, Any]) -> str:
         return f"No forecast{at}: {entry['why']}. Before the run {words} lead at {_percent(entry['ahead_before'])}."
     share = f"{_percent(entry['ahead_after'])} ({_between(entry['low'], entry['high'])})"
     before = _percent(entry["ahead_before"])
+    if _is_idle(entry):
+        told = (
+            f"before it {words} lead at {before} of {entry['places']} {places}, by the pilot alone after it at {share}"
+        )
+        return f'"Nothing changes" is as good a forecast of this run{at}: {told}.'
     return f"After this run{at} {words} will lead at {share} of {entry['places']} {places}; before: {before}."
+
+
+def _is_idle(entry: Mapping[str, Any]) -> bool:
+    return bool(entry.get("no_better"))
 
 
 def _about(summary: Mapping[str, Any]) -> Iterator[str]:
     entry = summary["all"]
     if entry["ahead_after"] is None:
         return
+    alone = "By the pilot alone: " * _is_idle(entry)
     yield (
-        f"{entry['flips']} will come ahead, {entry['kept']} stay ahead, {entry['stays_behind']} stay behind, "
+        f"{alone}{entry['flips']} will come ahead, {entry['kept']} stay ahead, {entry['stays_behind']} stay behind, "
         f"{entry['lost']} will be lost, {entry['undecided']} are undecided"
         f"{' (the share above counts each by its chance)' * (entry['undecided'] > 0)}."
     )
     if entry["right_avoid"]:
         yield (
-            f"Over-use, your word leading where the other is right: {_percent(entry['over_use_after'])} "
+            f"{alone}Over-use, your word leading where the other is right: {_percent(entry['over_use_after'])} "
             f"({_between(entry['over_use_low'], entry['over_use_high'])}) of {entry['right_avoid']} "
             f"places; before: {_percent(entry['over_use_before'])}."
         )
     elif summary["run"]["watched"] == "terms":
         yield "Over-use is not known: nothing says where the words to avoid are right (--allowed, --allowed-field)."
     right, otherwise = (_percent(entry[name]) for name in ("right_expected", "right_if_nothing_changes"))
-    yield f'By its own estimate it names the leader right at {right} of the places, "nothing changes" at {otherwise}.'
+    if not _is_idle(entry):
+        yield f'By its own estimate it names the leader right at {right} of the places, "nothing changes" at {otherwise}.'
     yield "The intervals (90 %) are provisional: docs/forecast-runs.md says what they were fitted on."
 
 

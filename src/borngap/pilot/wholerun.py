@@ -206,7 +206,7 @@ class _Forecasting:
                 ended = foretold(found.lookout.spots, base["gaps"], ends, self._plan.training.seed, noise)
                 entries += place_entries(found.lookout.spots, before, (rate, epochs), base["gaps"], ended)
                 curve.append({"epochs": epochs} | self._entry(rate, found, base, ended, pilots))
-            notes += [*pilots.notes, *idle_notes(curve[-1], self._plan.training.method, len(self._job.rates))]
+            notes += pilots.notes
         self._conclude(found, curve, entries, notes)
 
     def _share(self) -> float:
@@ -229,7 +229,7 @@ class _Forecasting:
         spots, terms = found.lookout.spots, self._job.asked.terms
         losses = [end["loss"] for end in pilots.ends]
         right = (None, None) if ended is None else ended.right()
-        return {
+        entry = {
             "rate": rate, **shares_entry(spots, base["gaps"], ended),
             "right_expected": right[0], "right_if_nothing_changes": right[1],
             "matched_by_nothing_changes": None if ended is None else ended.matched(),
@@ -240,6 +240,14 @@ class _Forecasting:
             term_entries(terms.terms, self._rows, spots, base["gaps"], ended),
             "pilot": asdict(pilots.design) | {"span": len(self._plan.steps) / pilots.design.steps},
         }  # fmt: skip
+        return entry | {"no_better": bool(idle_notes(entry, self._plan.training.method, 1))}
+
+    def _idle(self, curve: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]) -> list[str]:
+        """What is said where a forecast is no better than "nothing changes", of the shown rate first."""
+        longest = {entry["rate"]: entry for entry in curve}
+        told = {shown["rate"]: shown} | {rate: entry for rate, entry in longest.items() if rate != shown["rate"]}
+        method = self._plan.training.method
+        return [note for entry in told.values() for note in idle_notes(entry, method, len(longest))]
 
     def _conclude(
         self, found: WatchList, curve: list[dict[str, Any]], entries: list[dict[str, Any]], notes: list[str]
@@ -263,7 +271,7 @@ class _Forecasting:
             "places": own,
             "cost": {"gradients": self._passes, "of_run": spent, "budget": job.settings.budget,
                      "seconds": self._seconds},
-            "notes": notes, "environment": environment(),
+            "notes": [*self._idle(curve, shown), *notes], "environment": environment(),
         }), place_table(entries))  # fmt: skip
 
 

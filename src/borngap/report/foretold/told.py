@@ -82,6 +82,9 @@ def _verdict(told: Stored, watched: str) -> str:
         f" Where the other word is right, they lead at {percent(_share(told, 'over_use_after'))} of "
         f"{_count(told, 'right_avoid')} places; before at {percent(_share(told, 'over_use_before'))}."
     )  # fmt: skip
+    if told.get("no_better"):
+        alone = f"before it {words} lead at {before} of {places} places, by the pilot alone after it at {after}"
+        return f'"Nothing changes" is as good a forecast of this run: {alone}.{over and f" By the pilot alone:{over}"}'
     return f"After this run {words} will lead at {after} of {places} places; before at {before}.{over}"
 
 
