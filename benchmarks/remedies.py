@@ -220,7 +220,7 @@ def bench_of(run: str, options: argparse.Namespace) -> Bench:
     source = source_of(list(style.held_out))
     supervision = Supervision(loaded.tokenizer, layout_of(source, settings.fields), options.max_length, settings.loss)
     examples, _ = examples_of(source.rows(0, None), supervision, loaded.model.config.vocab_size)
-    spots, _ = spots_of_terms(examples, placer, terms.terms, Allowed(None, "allowed"))
+    spots, _, _ = spots_of_terms(examples, placer, terms.terms, Allowed(None, "allowed"))
     looked = {id(spot.example) for spot in spots}
     chosen = [e for e in examples if len(e.ids) > 1 and (id(e) in looked or e.row.number < LOSS_ROWS)]
     forms = [form_of(spot, style.terms) for spot in spots]

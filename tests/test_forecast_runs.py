@@ -375,3 +375,22 @@ def test_a_pilot_that_knows_far_less_than_before_tells_nothing(tokenizer, monkey
 def test_what_can_not_be_forecast_is_refused(tokenizer, options, message):
     with pytest.raises(UserError, match=message):
         run(tokenizer, **options)
+
+
+def test_terms_that_stand_nowhere_and_watched_rows_that_are_trained_on_are_named(tokenizer):
+    terms = [*TERMS, ("zebra", "horse"), ("mind", "soul")]
+    held = [{"text": f"A soul of a {i} felt shame in it.", "right": False} for i in range(9)]
+    train = [row for row in ROWS if "mind" not in row["text"]]
+    notes = run(tokenizer, terms=terms, watch=held, data=train).summary["notes"]
+    (absent,) = (note for note in notes if "neither word" in note)
+    assert absent.endswith("held-out rows, 1 of 3: 'zebra' instead of 'horse'")
+    (untaught,) = (note for note in notes if "no row that the run trains on" in note)
+    assert untaught.endswith("2 of 3: 'zebra', 'mind'")
+    assert not any("watched texts" in note for note in notes)
+    rows = [*held, *train]
+    told = run(tokenizer, watch=rows, data=train, end_of_text=True, packing=True, max_length=32).summary
+    (taught,) = (note for note in told["notes"] if "texts that the run trains on" in note)
+    watched = {rows[place["row"]]["text"] for place in told["places"]}
+    same = watched & {row["text"] for row in train}
+    assert 0 < len(same) < len(watched)
+    assert taught.startswith(f"{len(same)} of {len(watched)} watched texts are")

@@ -255,7 +255,7 @@ def _seen(bar: Progress) -> Callable[[RunProgress], None]:
 
 def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
     about, notes = list(_about(summary)), [f"note: {note}" for note in summary["notes"]]
-    for line in (_headline(summary), *(notes + about if _is_idle(summary["all"]) else about + notes)):
+    for line in (_headline(summary), *(notes + about if summary["all"].get("no_better") else about + notes)):
         say(line)
     if len(summary["curve"]) > 1:
         _curve(summary)
@@ -276,7 +276,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
         return f"No forecast{at}: {entry['why']}. Before the run {words} lead at {_percent(entry['ahead_before'])}."
     share = f"{_percent(entry['ahead_after'])} ({_between(entry['low'], entry['high'])})"
     before = _percent(entry["ahead_before"])
-    if _is_idle(entry):
+    if entry.get("no_better"):
         told = (
             f"before it {words} lead at {before} of {entry['places']} {places}, by the pilot alone after it at {share}"
         )
@@ -284,15 +284,11 @@ def _headline(summary: Mapping[str, Any]) -> str:
     return f"After this run{at} {words} will lead at {share} of {entry['places']} {places}; before: {before}."
 
 
-def _is_idle(entry: Mapping[str, Any]) -> bool:
-    return bool(entry.get("no_better"))
-
-
 def _about(summary: Mapping[str, Any]) -> Iterator[str]:
     entry = summary["all"]
     if entry["ahead_after"] is None:
         return
-    alone = "By the pilot alone: " * _is_idle(entry)
+    alone = "By the pilot alone: " * bool(entry.get("no_better"))
     yield (
         f"{alone}{entry['flips']} will come ahead, {entry['kept']} stay ahead, {entry['stays_behind']} stay behind, "
         f"{entry['lost']} will be lost, {entry['undecided']} are undecided"
@@ -307,8 +303,9 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
     elif summary["run"]["watched"] == "terms":
         yield "Over-use is not known: nothing says where the words to avoid are right (--allowed, --allowed-field)."
     right, otherwise = (_percent(entry[name]) for name in ("right_expected", "right_if_nothing_changes"))
-    if not _is_idle(entry):
-        yield f'By its own estimate it names the leader right at {right} of the places, "nothing changes" at {otherwise}.'
+    if not entry.get("no_better"):
+        told = f'it names the leader right at {right} of the places, "nothing changes" at {otherwise}'
+        yield f"By its own estimate {told}."
     yield "The intervals (90 %) are provisional: docs/forecast-runs.md says what they were fitted on."
 
 

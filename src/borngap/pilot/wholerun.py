@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from borngap.pilot.estimates import PlaceForecasts
 from borngap.pilot.pilotfolder import ForecastFolder, RunForecast, place_table, read_forecast
 from borngap.pilot.pilots import Pilots, PilotWork, RatePilots, RunProgress, SeeRun
 from borngap.pilot.places.look import Look, check_finite
-from borngap.pilot.places.watched import Asked, WatchList, find
+from borngap.pilot.places.watched import Asked, WatchList, find, taught_notes
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.record import (
     best_entry,
@@ -41,7 +41,9 @@ from borngap.rivals.rivalloss import RivalLoss
 from borngap.runfolder import clean, environment
 from borngap.train.finetune import weights_digest
 from borngap.train.methods import make_trainable, stripped
+from borngap.usage.absent import absent_note
 
+_UNTAUGHT = "wanted words that stand in no row that the run trains on"
 _SLACK = 0.95  # of what is left for gradients: drawn rows may be longer than the mean row
 
 
@@ -190,12 +192,15 @@ class _Forecasting:
         training = Pilots(self._work, trainee, self._folder.kept, self._see)
         entries, curve = [], []
         notes = [*_unread(self._job.facts), *found.notes(self._job.settings.places)]
+        notes += taught_notes(found.lookout, self._plan.rows)
         tokenizer = self._job.loaded.tokenizer
         before = [
             text_before(spot.example.ids[spot.document.start : spot.offset], tokenizer) for spot in found.lookout.spots
         ]
         terms, used = self._job.asked.terms, {i for step in self._plan.steps for i in step}
         self._rows = [] if terms is None else rows_with([self._plan.rows[i] for i in used], terms.terms, tokenizer)
+        trained = {i for i, count in enumerate(self._rows) if count}
+        notes += [] if terms is None else absent_note([repr(term.use) for term in terms.terms], trained, _UNTAUGHT)
         for number, rate in enumerate(self._job.rates):
             pilots = training.of_rate(number, rate).judged(base["loss"])
             for made in pilots.made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from borngap.errors import UserError
@@ -88,6 +88,22 @@ def refuse_absent(terms: Sequence[Term], examples: Iterable[Example], placer: Pl
     names = ", ".join(map(repr, wanted[:_SHOWN]))
     told = "; ".join(found[:_SHOWN]) or f"nothing like {names}"
     raise UserError(f"no word of the terms stands in {name}", rule=rule, found=told, fix=fix)
+
+
+def absent_note(words: Sequence[str], there: Collection[int], what: str) -> list[str]:
+    """Name words that stand nowhere: misspelt, in another case, or of another language.
+
+    Args:
+        words: of each term, as they are said.
+        there: indices of those that stand somewhere.
+        what: what is said of the others.
+
+    Returns:
+        One note, or none.
+    """
+    missing = list(dict.fromkeys(said for i, said in enumerate(words) if i not in there))
+    named = ", ".join(missing[:_SHOWN]) + ", ..." * (len(missing) > _SHOWN)
+    return [f"{what}, {len(missing)} of {len(set(words))}: {named}"] if missing else []
 
 
 def _near(word: str, there: Counter[str]) -> Iterator[str]:

@@ -56,7 +56,7 @@ class Spot:
 
 def spots_of_terms(
     examples: Sequence[Example], placer: Placer, terms: Sequence[Term], allowed: Allowed
-) -> tuple[list[Spot], dict[str, int]]:
+) -> tuple[list[Spot], dict[str, int], set[int]]:
     """Find the places of terms in held-out rows: those of wanted words, and those where a word to avoid is right.
 
     Args:
@@ -66,7 +66,8 @@ def spots_of_terms(
         allowed: tells where words to avoid are right.
 
     Returns:
-        The places, each once, and counts: ``hidden``, words that nothing supervises, and ``unmeasured``.
+        The places, each once; counts: ``hidden``, words that nothing supervises, and ``unmeasured``; and the indices
+        of terms of which a word stands in what is supervised.
     """
     places, hidden = placer.places(examples)
     found: dict[tuple[int, int, int, int], Spot] = {}
@@ -86,7 +87,7 @@ def spots_of_terms(
                 "due" if due else "right", example, place.document, place.measured, place.gold_id, place.rival_id,
                 said.text, said.other, (*known, said.term),
             )  # fmt: skip
-    return list(found.values()), counts
+    return list(found.values()), counts, {place.occurrence.term for own in places for place in own}
 
 
 def spots_of_scan(scanner: Scanner, rows: Sequence[Row], words: Words) -> tuple[list[Spot], int]:

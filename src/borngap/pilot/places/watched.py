@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from borngap.context import Context
 from borngap.data.recognise import layout_of
 from borngap.data.rows import DataSource, Row
+from borngap.data.tokenised import Tokens
 from borngap.errors import UserError
 from borngap.model.length import context_length
 from borngap.model.load import Loaded
@@ -21,7 +22,7 @@ from borngap.scanning.scan import job_of
 from borngap.scanning.settings import Scanning
 from borngap.scanning.supervised import Example, Supervision, examples_of
 from borngap.training import Training
-from borngap.usage.absent import refuse_empty
+from borngap.usage.absent import absent_note, refuse_empty
 from borngap.usage.allowed import Allowed, check_field
 from borngap.usage.places import Placer
 from borngap.words.occurrences import Finder
@@ -29,6 +30,7 @@ from borngap.words.term import TermList
 
 _CHUNK = 16  # rows that are scanned at once: no more than needed are read
 OF_LOSS = 0.1  # of what one look may read, for the held-out loss
+_ABSENT = "terms of which neither word stands in what is supervised of the held-out rows"
 _FEW_TOKENS = 32  # of a look that are never too dear: a budget must buy some place
 
 
@@ -65,12 +67,14 @@ class WatchList:
         there: how many places there are, as far as was looked.
         read: tokens that were read to find them.
         unmeasured: places that this tokenizer can't tell apart.
+        absent: a note on terms that stand nowhere; none where all stand somewhere.
     """
 
     lookout: Lookout
     there: int
     read: int
     unmeasured: int
+    absent: tuple[str, ...] = ()
 
     def notes(self, most: int) -> list[str]:
         """Say what is not watched.
@@ -81,7 +85,7 @@ class WatchList:
         Returns:
             Sentences, none where all is watched.
         """
-        notes, watched = [], len(self.lookout.spots)
+        notes, watched = list(self.absent), len(self.lookout.spots)
         if watched < min(most, self.there):
             notes.append(f"{watched} of {self.there} places are watched: more would not be within the budget")
         if self.unmeasured:
@@ -113,6 +117,28 @@ def find(
     return _Search(loaded, asked, training, settings, tokens, for_loss).run()
 
 
+def taught_notes(lookout: Lookout, rows: Iterable[Tokens]) -> list[str]:
+    """Say how many watched rows are rows that the run trains on.
+
+    Args:
+        lookout: what is watched; given contexts count for themselves and are left out.
+        rows: of the run; a token for the end of the text behind a row makes no other row of it.
+
+    Returns:
+        One note, or none.
+    """
+    spots = [spot for spot in lookout.spots if spot.kind != "context"]
+    watched = {tuple(spot.example.ids[spot.document.start : spot.document.stop]) for spot in spots}
+    trained = (tuple(row.ids[d.start : d.stop]) for row in rows for d in row.documents)
+    same = {key for ids in trained for key in (ids, ids[:-1]) if key in watched}
+    if not same:
+        return []
+    return [
+        f"{len(same)} of {len(watched)} watched texts are texts that the run trains on: it sees each of them itself, "
+        "which moves them further than a pilot shows; the forecast is for held-out rows (--watch)"
+    ]
+
+
 class _Search:
     def __init__(
         self, loaded: Loaded, asked: Asked, training: Training, settings: Piloting, tokens: float, for_loss: float
@@ -122,6 +148,7 @@ class _Search:
         self._for_loss = 0.0 if asked.held_out is None else for_loss * tokens
         self._room = tokens - self._for_loss
         self._read = self._unmeasured = 0
+        self._absent: tuple[str, ...] = ()
 
     def run(self) -> WatchList:
         """Find and choose."""
@@ -141,7 +168,7 @@ class _Search:
             )  # fmt: skip
         held_out = self._held_out(rows) if self._asked.held_out is not None else []
         lookout = Lookout(self._loaded.model, chosen, held_out, self._window)
-        return WatchList(lookout, len(spots), self._read, self._unmeasured)
+        return WatchList(lookout, len(spots), self._read, self._unmeasured, self._absent)
 
     def _spots(self, rows: Sequence[Row]) -> list[Spot]:
         if self._asked.contexts is not None:
@@ -162,7 +189,8 @@ class _Search:
         placer = Placer(self._loaded.tokenizer, Finder(terms.terms))
         supervision = self._supervision(source)
         examples, malformed = examples_of(rows, supervision, self._size(), strict=self._settings.strict)
-        spots, counts = spots_of_terms(examples, placer, terms.terms, allowed)
+        spots, counts, there = spots_of_terms(examples, placer, terms.terms, allowed)
+        self._absent = tuple(absent_note([term.words for term in terms.terms], there, _ABSENT))
         self._unmeasured = counts["unmeasured"]
         if not spots:
             told = {"rows": len(rows), "malformed": len(malformed), "hidden": counts["hidden"]}
