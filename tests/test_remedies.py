@@ -214,9 +214,13 @@ def test_the_most_success_within_the_limits_is_taken_and_of_near_equals_the_chea
     assert unsure.endswith("not sure (its interval holds 0): a larger --budget would tell")
     unsure = chosen([plain, candidate("bias", 0.05, 0.0, 0.0, low=0.0)], 0.02, 2).why
     assert unsure.endswith("not sure (its interval holds 0): more held-out rows would tell"), "a bias has no pilot"
+    both = replace(mild.outcome, over_use_more=Measure(0.0, -0.1, 0.3))
+    assert chosen([plain, Candidate(mild.remedy, both, 1.0)], 0.02, 2).why.endswith(
+        "right): a larger --budget or more held-out rows would tell"
+    )
     over = replace(bias.outcome, over_use_more=Measure(0.02, 0.0, 0.11))
     assert chosen([plain, Candidate(bias.remedy, over, 1.0)], 0.02, 2).why.endswith(
-        "its over-use may be above that limit (+0 to +11 points, on 9 places where the other word is right): more "
+        "its over-use may be above that limit (0 to +11 points, on 9 places where the other word is right): more "
         "held-out rows would tell"
     )
     assert chosen([plain, candidate("rate:2", -0.05, 0.0, 0.0)], 0.02, 2).remedy is None

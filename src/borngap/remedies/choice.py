@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from borngap.remedies.outcomes import RemedyOutcome
@@ -90,7 +90,7 @@ def remedy_choice(
         if len(near) > 1
         else ""
     )
-    doubts = "".join(_doubts(best, max_over_use, evidence))
+    doubts = _doubts(best, max_over_use, evidence)
     return Choice(best.remedy.name, f"the most success within {rule}{among}{doubts}")
 
 
@@ -134,15 +134,20 @@ def _loss(one: Candidate) -> float:
     return one.outcome.loss.value if one.outcome.loss is not None else 0.0
 
 
-def _doubts(best: Candidate, max_over_use: float, evidence: Evidence) -> Iterator[str]:
-    """What its intervals leave open. A bias needs no pilot: what is missing there is places."""
+def _doubts(best: Candidate, max_over_use: float, evidence: Evidence) -> str:
+    """What its intervals leave open, and what would tell. A bias needs no pilot: what is missing there is places."""
+    by, doubts = [evidence.places_by if best.remedy.name == BIAS else evidence.pilots_by], list[str]()
     gain, over = best.outcome.gain, best.outcome.over_use_more
     if gain is not None and gain.low is not None and gain.low <= 0:
-        by = evidence.places_by if best.remedy.name == BIAS else evidence.pilots_by
-        yield f"; whether it gains anything is not sure (its interval holds 0): {by} would tell"
+        doubts.append("whether it gains anything is not sure (its interval holds 0)")
     if over is not None and over.low is not None and over.high is not None and 100 * over.high > max_over_use + 1e-9:
         places = f"{evidence.right} place{'s' * (evidence.right != 1)} where the other word is right"
-        yield (
-            f"; its over-use may be above that limit ({100 * over.low:+.0f} to {100 * over.high:+.0f} points, on "
-            f"{places}): {evidence.places_by} would tell"
-        )
+        ends = f"{_points(over.low)} to {_points(over.high)} points"
+        by.append(evidence.places_by)
+        doubts.append(f"its over-use may be above that limit ({ends}, on {places})")
+    return f"; {'; '.join(doubts)}: {' or '.join(dict.fromkeys(by))} would tell" if doubts else ""
+
+
+def _points(share: float) -> str:
+    told = f"{100 * share:+.0f}"
+    return "0" if float(told) == 0 else told
