@@ -249,6 +249,12 @@ def _shares(found: Sequence[Score]) -> str:
     return f"{near} of {len(found)} (other order: {other})"
 
 
+def _held(found: Sequence[Score]) -> str:
+    # the ends are stored with four decimals: a truth that lies on one is within
+    held = sum(s["low"] <= round(s["ahead_true"], 4) <= s["high"] for s in found)
+    return f"{held} of {len(found)}"
+
+
 def _errors(found: Sequence[Score]) -> str:
     ratios = [np.median(s["error"]) / np.median(s["floor"]) for s in found]
     return f"{np.median(ratios):.1f} in the median, {min(ratios):.1f} to {max(ratios):.1f}"
@@ -276,6 +282,7 @@ _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
     (["", "the other order's"], _again),
     (["balanced 0.85 at a tenth, 0.9 at a fifth", "runs in which a tenth or more change sides"], _balanced),
     (["share ahead within 3 points in 90 % of the runs", "runs"], _shares),
+    (["", "runs in which it is in its own 90 % interval"], _held),
     (["error at most 4 floors at a tenth, fewer at a fifth", "median error over the floor, by run"], _errors),
     (["85 to 95 % in their intervals", "places"], _inside),
     (["worse than \"nothing changes\": recognised", "runs in which it is and was said"], _worse),

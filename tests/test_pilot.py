@@ -361,6 +361,8 @@ def test_prospects_and_shares():
     assert sure.ahead(range(5)) == {"before": 0.6, "after": 0.6, "low": 0.6, "high": 0.6}
     assert sure.ahead([0, 2], is_behind=True) == {"before": 0.5, "after": 0.5, "low": 0.5, "high": 0.5}
     assert set(sure.ahead([]).values()) == {None}
+    once = type(found)(np.array([-1.0]), np.array([-1.0]), np.ones(1), np.array([[-1.0]] * 99 + [[1.0]]))
+    assert once.ahead([0]) == {"before": 0.0, "after": 0.01, "low": 0.0, "high": 0.01}, "the mean is in its interval"
     assert sure.right() == (0.8, 0.6)
     assert sure.matched() == 0
     even = type(found)(base[:1], np.array([-1.0]), np.ones(1), np.array([[-1.0], [-1.0], [1.0], [-1.0]]))

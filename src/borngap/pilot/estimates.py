@@ -81,15 +81,16 @@ class PlaceForecasts:
             is_behind: the share at which its rival leads instead.
 
         Returns:
-            ``before``; ``after``, the mean over the draws; ``low``, ``high``, its 90 % interval; None without places.
+            ``before``; ``after``, the mean over the draws; ``low``, ``high``, its 90 % interval, which holds that mean
+            even where fewer than one draw in twenty differs from the others; None without places.
         """
         if not len(places):
             return dict.fromkeys(("before", "after", "low", "high"))
         sign = -1 if is_behind else 1
         shares = (sign * self.draws[:, list(places)] > 0).mean(1)
         low, high = np.percentile(shares, (5, 95))
-        before = float((sign * self.base[list(places)] > 0).mean())
-        return {"before": before, "after": float(shares.mean()), "low": float(low), "high": float(high)}
+        before, after = float((sign * self.base[list(places)] > 0).mean()), float(shares.mean())
+        return {"before": before, "after": after, "low": min(float(low), after), "high": max(float(high), after)}
 
     def right(self) -> tuple[float, float]:
         """Return the shares of orders that come out as foretold, by the forecast's own lights.
