@@ -11,9 +11,9 @@ from borngap.report.charts.series import rounded
 from borngap.report.facts.typed import as_items, as_number, as_table, as_text, as_whole
 from borngap.report.foretold.records import CurvePoint, ForetoldPlace, ForetoldShares, ForetoldSummary
 from borngap.report.records import Made, Number
-from borngap.report.summary import SCHEMA, definitions, setting_pairs
+from borngap.report.summary import SCHEMA, definitions
 from borngap.report.text import count, rate, word
-from borngap.report.usage.made import rows_words, text_around
+from borngap.report.usage.made import planned_of, rows_words, text_around
 from borngap.report.usage.told import Stored
 from borngap.report.usage.wording import interval_words, percent
 from borngap.report.wording import GLOSSARY as RUN_GLOSSARY
@@ -157,15 +157,11 @@ def _before(text: str) -> str:
 
 def _made(folder: Path, told: Stored) -> Made:
     run, cost, whole = as_table(told["run"]), as_table(told["cost"]), as_table(told["all"])
-    pilot, name = as_table(whole["pilot"]), visible(folder.resolve().name)
+    pilot = as_table(whole["pilot"])
     made = (
         f"a run of {count(_count(run, 'steps'), 'step')} over {rows_words(run)} of {_data(run)}; "
         f"{count(_count(pilot, 'pilots'), 'pilot')} of {count(_count(pilot, 'steps'), 'step')}, "
         f"{percent(as_number(cost['of_run']))} of the run's cost, {as_number(cost['seconds']) or 0:.0f} s; "
         f"{_count(whole, 'places')} of {_count(run, 'there')} places watched"
     )
-    settings = {"training": as_table(run["training"]), "settings": as_table(run["settings"])}
-    return {
-        "number": 0, "what": "FORECAST", "folder": name, "label": name, "missing": [], "notes": [], "made": made,
-        "settings": setting_pairs(settings, set()), "environment": setting_pairs(as_table(told["environment"]), set()),
-    }  # fmt: skip
+    return planned_of("FORECAST", folder, told, made)

@@ -10,10 +10,10 @@ from borngap.remedies.remedyfolder import read_remedy_search
 from borngap.report.charts.series import rounded
 from borngap.report.facts.typed import as_flag, as_items, as_number, as_table, as_text, as_texts, as_whole
 from borngap.report.records import Made, Number
-from borngap.report.summary import SCHEMA, definitions, setting_pairs
+from borngap.report.summary import SCHEMA, definitions
 from borngap.report.text import count, rate
 from borngap.report.tried.records import BiasedPoint, TriedRemedy, TriedSummary, WithInterval
-from borngap.report.usage.made import rows_words
+from borngap.report.usage.made import planned_of, rows_words
 from borngap.report.usage.told import Stored
 from borngap.report.usage.wording import percent
 from borngap.shown import public, visible
@@ -121,7 +121,7 @@ def _count(told: Stored, name: str) -> int:
 
 
 def _made(folder: Path, told: Stored) -> Made:
-    run, cost, name = as_table(told["run"]), as_table(told["cost"]), visible(folder.resolve().name)
+    run, cost = as_table(told["run"]), as_table(told["cost"])
     entries = map(as_table, as_items(told["remedies"]))
     tried = sum(bool(as_number(entry["run_cost"])) and entry["remedy"] != BIAS for entry in entries)
     made = (
@@ -131,8 +131,4 @@ def _made(folder: Path, told: Stored) -> Made:
         f"{as_number(cost['seconds']) or 0:.0f} s; {count(_count(told, 'places'), 'place')} of your words, "
         f"{_count(told, 'right_avoid')} where the other is right, {_count(told, 'held_out_tokens')} tokens for the loss"
     )
-    settings = {"training": as_table(run["training"]), "settings": as_table(run["settings"])}
-    return {
-        "number": 0, "what": "REMEDIES", "folder": name, "label": name, "missing": [], "notes": [], "made": made,
-        "settings": setting_pairs(settings, set()), "environment": setting_pairs(as_table(told["environment"]), set()),
-    }  # fmt: skip
+    return planned_of("REMEDIES", folder, told, made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from borngap.changes.compared import ModelResult
@@ -37,6 +38,26 @@ def made_of(number: int, side: ModelResult, what: Literal["scan", "TERMS"]) -> M
         "made": scan_made_sentence(side.plan, told, side.environment),
         "settings": setting_pairs(settings, {"stamp", "terms", "allowed"}),
         "environment": setting_pairs(side.environment, set()),
+    }  # fmt: skip
+
+
+def planned_of(what: Literal["FORECAST", "REMEDIES"], folder: Path, told: Mapping[str, object], made: str) -> Made:
+    """Return how a look ahead at a planned run was made.
+
+    Args:
+        what: kind of the folder.
+        folder: the folder.
+        told: its summary.
+        made: how, in words.
+
+    Returns:
+        The record that every report shows of a folder.
+    """
+    run, name = as_table(told["run"]), visible(folder.resolve().name)
+    settings = {"training": as_table(run["training"]), "settings": as_table(run["settings"])}
+    return {
+        "number": 0, "what": what, "folder": name, "label": name, "missing": [], "notes": [], "made": made,
+        "settings": setting_pairs(settings, set()), "environment": setting_pairs(as_table(told["environment"]), set()),
     }  # fmt: skip
 
 
