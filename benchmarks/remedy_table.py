@@ -1,4 +1,4 @@
-"""The tables and the picture of docs/remedies.md from the stored runs of remedies.py.
+"""The tables and the picture of docs/remedies-measured.md from the stored runs of remedies.py.
 
     python benchmarks/remedy_table.py FOLDER SEEDS [PICTURE.svg]  # records docs/remedies/*.json, tables and picture
     python benchmarks/remedy_table.py                             # the tables again, from the records

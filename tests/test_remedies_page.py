@@ -1,4 +1,4 @@
-"""docs/remedies.md: its tables are those of the stored records."""
+"""docs/remedies-measured.md: its tables are those of the stored records."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "remedies.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "remedies-measured.md").read_text(encoding="utf-8")
 RECORDS = sorted((ROOT / "docs" / "remedies").glob("*.json"))
 
 

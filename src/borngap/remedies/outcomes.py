@@ -2,7 +2,7 @@
 
 All pilots read the same rows in the same order and are looked at at the same places. Their errors are nevertheless held
 to be independent in the intervals of differences: what they have in common drops out of a difference of two losses, not
-of two shares, which saturate (docs/remedies.md#does-it-order-them-as-the-runs-do).
+of two shares, which saturate (docs/remedies-measured.md#does-it-order-them-as-the-runs-do).
 
 A bias of -b on the words to avoid adds b to the gap of every wanted word over its rival and takes b off that of a right
 rival over it: success and over-use with a bias, on the run without a remedy, follow from its forecast; no pilot is run.

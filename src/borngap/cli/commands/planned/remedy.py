@@ -130,5 +130,5 @@ def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"\nIt took {cost['of_run']:.0%} of the planned run: pilots of at most {cost['budget']:.0%} of their run each, "
         f"and a look before training; {spoken(cost['seconds'])}. A pilot is a noisy copy of a "
-        "run; how far its ranking holds: docs/remedies.md."
+        "run; how far its ranking holds: docs/remedies-measured.md."
     )
