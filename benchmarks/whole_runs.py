@@ -5,11 +5,12 @@
     python benchmarks/whole_runs.py --runs miniatures --store docs/runs  # small records, for whole_runs_table.py
     python benchmarks/whole_runs.py --runs FOLDER:lora:5e-4:cosine --data rows.jsonl --watch held.jsonl --terms t.csv
 
-A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, with a corpus of corpora.py. Each run is done twice, in two orders of the
-rows (and, under LoRA, from two draws of its matrices): how far both differ is the floor that no forecast can be under.
-What a folder holds already is not done again. One line a run and budget: orders right (of the forecast, of "nothing
-changes", of the other order), balanced accuracy on places that change sides or not, median error of the gap in nat over
-the floor's, coverage of the places' 90 % intervals, slope of the true change over the foretold one, the share ahead.
+A run is MODEL:METHOD:RATE:SCHEDULE:CORPUS, with a corpus of corpora.py; linear+16 is a schedule with 16 steps of
+warm-up. Each run is done twice, in two orders of the rows (and, under LoRA, from two draws of its matrices): how far
+both differ is the floor that no forecast can be under. What a folder holds already is not done again. One line a run
+and budget: orders right (of the forecast, of "nothing changes", of the other order), balanced accuracy on places that
+change sides or not, median error of the gap in nat over the floor's, coverage of the places' 90 % intervals, slope of
+the true change over the foretold one, the share ahead.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def planned(run: str, options: argparse.Namespace) -> tuple[Loaded, list[Trainin
     """Read a run's name."""
     name, method, rate, schedule, *named = run.rsplit(":", 3 if options.data is not None else 4)
     loaded = load(name)
+    schedule, _, warm = schedule.partition("+")
     files = (options.data, options.watch, options.terms) if options.data is not None else made(
         named[0], options.out, templated=loaded.tokenizer.chat_template is not None
     )  # fmt: skip
@@ -112,8 +114,8 @@ def planned(run: str, options: argparse.Namespace) -> tuple[Loaded, list[Trainin
     settings = Piloting(
         max_length=options.max_length, packing=packing, places=300, limit=options.limit, allowed_field=allowed
     )  # fmt: skip
-    plans = [Training(method=method, rate=float(rate), schedule=schedule, steps=options.steps, batch_size=options.batch,
-                      seed=seed) for seed in ORDERS]  # fmt: skip
+    plans = [Training(method=method, rate=float(rate), schedule=schedule, warmup=int(warm or 0), steps=options.steps,
+                      batch_size=options.batch, seed=seed) for seed in ORDERS]  # fmt: skip
     return loaded, plans, settings, files
 
 
