@@ -95,7 +95,8 @@ def test_page_markdown_json_and_charts_say_the_same(folder, tmp_path):
         assert "or .. the file&#39;s name is left" in text.replace("'", "&#39;")
         assert "bias instead" in text
     assert "| observable |" not in made.markdown, "no table without rows"
-    assert "the broken line is" in made.html
+    assert "the broken line the planned run" in made.html
+    assert made.summary["limits"] == {"over_use": 0.42, "loss": 0.02}, "2 points above the planned run's 40 %"
     drawn = json.loads(re.search(r'id="page-data">(.*?)</script>', made.html).group(1))["stills"]
     assert drawn.keys() == {"still-over_use", "still-loss"}
     rows = {row["remedy"]: row for row in drawn["still-loss"]["data"]["tried"]}
@@ -138,7 +139,7 @@ def test_without_over_use_and_bias_it_draws_what_is_known(tmp_path):
     assert made.summary["verdict"].startswith("No remedy is recommended")
     assert "still-loss" in made.html
     assert "still-over_use" not in made.html
-    assert "the broken line is" not in made.html
+    assert "the broken line" not in made.html
     assert re.findall(r'data-label="(.*?)"', made.html)[:6] == [
         "number", "remedy", "success", "gain, points", "loss, nat", "run",
     ]  # fmt: skip

@@ -62,5 +62,6 @@ class TriedSummary(TypedDict):
     held_out_tokens: int
     remedies: list[TriedRemedy]
     bias_curve: list[BiasedPoint]
+    limits: dict[str, Number]
     notes: list[str]
     definitions: Definitions

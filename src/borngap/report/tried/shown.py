@@ -9,6 +9,7 @@ import altair as alt
 
 from borngap.report.charts.charts import Chart
 from borngap.report.charts.rows import ChartRow
+from borngap.report.facts.typed import as_number
 from borngap.report.markup import escaped, table
 from borngap.report.page.palette import VARIABLES
 from borngap.report.text import MISSING, number
@@ -28,6 +29,7 @@ PASTED = (
     "summary.json in the folder has them whole."
 )
 _TIPS = {"remedy": "remedy", "told": "success", "price_words": "price"}
+_NEAR = 0.15  # of a chart's width: nearer points have their numbers on either side
 _SMALL, _NOTHING = 0.00095, 0.00005  # nat: less has four decimals; less is shown as 0
 
 
@@ -125,15 +127,38 @@ def _numbered(lines: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def drawn_prices(s: TriedSummary) -> dict[Price, dict[str, list[ChartRow]]]:
-    """Return what the charts show: by price the remedies (``tried``) and the bias (``bias``), where both are known."""
+    """Return what the charts show, by price that is known: remedies (``tried``), the bias (``bias``), the ``limit``."""
     found: dict[Price, dict[str, list[ChartRow]]] = {}
     for price in PRICES:
         rows = [row for r in s["remedies"] if (row := _row(r, price)) is not None]
+        for row, side in zip(rows, _sides([as_number(row["price"]) or 0.0 for row in rows]), strict=True):
+            row["side"] = side
         if len(rows) > 1:
             curve: list[ChartRow] = [
                 {"price": point[price], "success": point["success"], "bias": point["bias"]} for point in s["bias_curve"]
             ]
-            found[price] = {"tried": rows, "bias": curve}
+            found[price] = {"tried": rows, "bias": curve, "limit": [{"price": s["limits"][price]}]}
+    return found
+
+
+def _sides(prices: Sequence[float]) -> list[str]:
+    """Return on which side of its point each number stands: away from a near neighbour.
+
+    Args:
+        prices: where the points lie.
+
+    Returns:
+        ``left`` or ``right``, one a point.
+
+    Example:
+        >>> _sides([0.1, 0.60, 0.62, 0.9])
+        ['right', 'left', 'right', 'right']
+    """
+    found, near = [], _NEAR * (max(prices, default=0.0) - min(prices, default=0.0))
+    for price in prices:
+        before = min((price - other for other in prices if other < price), default=float("inf"))
+        behind = min((other - price for other in prices if other > price), default=float("inf"))
+        found.append("left" if behind < min(before, near) else "right")
     return found
 
 
@@ -153,7 +178,7 @@ def _row(r: TriedRemedy, price: Price) -> ChartRow | None:
 
 
 def price_chart(price: Price, colours: Mapping[str, str] = VARIABLES) -> Chart:
-    """Return success against a price, reading ``tried`` and ``bias``: numbered points, and a line of the bias.
+    """Return success against a price: numbered points of ``tried``, a line of the ``bias``, and one at the ``limit``.
 
     Args:
         price: which.
@@ -178,10 +203,15 @@ def price_chart(price: Price, colours: Mapping[str, str] = VARIABLES) -> Chart:
     bias = alt.Chart(alt.NamedData(name="bias")).mark_line(color=colours["muted"], strokeDash=[5, 4], strokeWidth=1.5)
     spans = tried.mark_rule(opacity=0.35).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
     dots = tried.mark_point(filled=True, size=80, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tips)
-    names = tried.mark_text(align="left", dx=7, dy=-7, fontSize=11, color=colours["ink"]).encode(
-        x=x, y=y, text="number:N"
-    )
-    return alt.layer(bias.encode(x=x, y=y, order="bias:Q"), spans, dots, names)
+    names = [
+        tried.transform_filter(f"datum.side === '{side}'").mark_text(
+            align="right" if side == "left" else "left", dx=-7 if side == "left" else 7, dy=9 if side == "left" else -7,
+            fontSize=11, color=colours["ink"],
+        ).encode(x=x, y=y, text="number:N")
+        for side in ("left", "right")
+    ]  # fmt: skip
+    limit = alt.Chart(alt.NamedData(name="limit")).mark_rule(color=colours["muted"], strokeDash=[1, 3], strokeWidth=2)
+    return alt.layer(limit.encode(x=x), bias.encode(x=x, y=y, order="bias:Q"), spans, dots, *names)
 
 
 def price_alt(s: TriedSummary, price: Price) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from borngap.methods import METHODS
-from borngap.remedies.remedy import BIAS
+from borngap.remedies.remedy import BIAS, NONE
 from borngap.remedies.remedyfolder import read_remedy_search
 from borngap.report.charts.series import rounded
 from borngap.report.facts.typed import as_flag, as_items, as_number, as_table, as_text, as_texts, as_whole
@@ -57,6 +57,7 @@ def tried_summary(folder: Path) -> TriedSummary:
         "right_avoid": _count(told, "right_avoid"), "held_out_tokens": _count(told, "held_out_tokens"),
         "remedies": told_remedies(told),
         "bias_curve": [_biased(as_table(point)) for point in as_items(told["bias_curve"])],
+        "limits": _limits(told),
         "notes": [visible(str(note)) for note in as_items(told["notes"])], "definitions": definitions(_GLOSSARY, []),
     }  # fmt: skip
 
@@ -85,6 +86,16 @@ def _rule(told: Stored) -> str:
         f"The rule: the most success within {loss:g} nat of held-out loss and {over:g} points of over-use above the "
         "planned run; of those within a point of it the one whose run costs least, the bias first."
     )
+
+
+def _limits(told: Stored) -> dict[str, Number]:
+    """The most of each price that a remedy may have: over-use as a share of places, loss above the planned run."""
+    planned = next(entry for entry in map(as_table, as_items(told["remedies"])) if entry["remedy"] == NONE)
+    over_use, more = _estimate(planned, "over_use")["value"], as_number(told["max_over_use"]) or 0.0
+    return {
+        "over_use": None if over_use is None else rounded(over_use + more / 100),
+        "loss": rounded(as_number(told["max_loss"])),
+    }
 
 
 def _remedy(number: int, told: Stored, take: str | None) -> TriedRemedy:
