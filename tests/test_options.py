@@ -202,10 +202,11 @@ def test_every_option_is_explained_and_ends_its_sentence(command):
 
 
 @pytest.mark.parametrize("width", ["80", "120"])
-@pytest.mark.parametrize("command", ["finetune", "sweep", "critical", "forecast", "scan"])
+@pytest.mark.parametrize("command", ["finetune", "sweep", "critical", "forecast", "scan", "remedy"])
 def test_long_help_is_complete_and_in_panels(command, width):
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": width}).stdout
     assert max(map(len, shown.splitlines())) <= int(width)
+    assert "…" not in shown, "no default is cut off"
     for option in ALL[command].params:
         assert option.opts[0].removeprefix("<") in shown
     titles = [line.split("─ ")[1].split(" ─")[0] for line in shown.splitlines() if line.startswith("╭─ ")]

@@ -7,6 +7,7 @@ of one command share the option of a field that both have. A tuple is a comma-se
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
@@ -117,6 +118,8 @@ def _of_fields(settings: type, takes: Takes) -> Iterator[inspect.Parameter]:
             kind, *extras = _parts(types[entry.name])
             info = copy(extras[0]) if extras else typer.Option(_flag(entry.name, default))
             info.help = said.get(entry.name)
+            if isinstance(default, str) and "," in default:
+                info.show_default = re.sub(r",(?=[a-z])", ", ", default)  # a list without spaces is cut off
             yield _option(entry.name, Annotated[kind, info], inspect.Parameter.empty if default is MISSING else default)
 
 
