@@ -27,7 +27,7 @@ LEFT_OUT = {
     ("critical", Training): {"rate", "stop", "forward", "dropout", "lora_dropout"},
     ("forecast", Training): {"seed", "joint", "shuffle", "forward", "stop"},
     ("forecast", Piloting): {"chunk", "seed", "epochs"},
-    ("remedy", Training): {"joint", "shuffle", "forward", "stop", "criterion", "rival_loss", "optimizer"},
+    ("remedy", Training): {"joint", "shuffle", "forward", "stop", "criterion", "rival_loss", "penalty", "optimizer"},
     ("remedy", Remedying): {"chunk", "seed"},
     ("sweep", Training): {"rate", "seed", "joint", "batch_size", "shuffle", "criterion"},
     ("scan", Scanning): {"pairs", "terms"},

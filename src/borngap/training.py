@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
-from borngap.losses.form import NO_RIVAL_LOSS, LossForm, read_form
-from borngap.methods import METHODS, NAMES, Method
+from borngap.losses.form import NO_TERM, LossForm, Penalty, read_form, read_penalty
+from borngap.methods import METHODS, NAMES, WHOLE, Method
 from borngap.optimisers import FACTS_OF, OPTIMISERS, TUNED, Optimiser
 from borngap.rates import RULE, is_rate
 from borngap.schedule import SCHEDULES, Schedule, factors
@@ -62,6 +62,8 @@ class Training:
         shuffle: seed of a new order each epoch, if joint; unless given, the order stays.
         rival_loss: what is added to the loss, which looks at gold and rival: ``margin:WEIGHT,MARGIN``,
             ``logistic:WEIGHT``, ``unlikelihood:WEIGHT`` or ``weight:WEIGHT``; or ``none``.
+        penalty: what is added to the loss of each update, of the output matrix itself: ``overlap:WEIGHT``, the squared
+            overlaps of gold and rival; ``decorrelation:WEIGHT``, the mean one of all rows; or ``none``.
         forward: ``last`` computes the logits of the last position only; ``labels`` runs the model's own loss over all
             positions, as a host's training step does.
         geometry: rows that are compared: of the output embedding (``readout``), of the input embedding, or of the
@@ -101,7 +103,8 @@ class Training:
     joint: bool = False
     batch_size: int = 8
     shuffle: int | None = None
-    rival_loss: str = NO_RIVAL_LOSS
+    rival_loss: str = NO_TERM
+    penalty: str = NO_TERM
     forward: Forward = "last"
     geometry: Kind = "readout"
     top_p: float = 0.9
@@ -125,6 +128,7 @@ class Training:
             if not holds(getattr(self, name)):
                 raise UserError(f"{name} is out of range", rule=rule, found=getattr(self, name))
         read_form(self.rival_loss)
+        read_penalty(self.penalty)
         self._check_parts()
         self._check_optimizer()
 
@@ -147,6 +151,17 @@ class Training:
     def added(self) -> LossForm | None:
         """What is added to the cross-entropy, None where nothing is."""
         return read_form(self.rival_loss)
+
+    @property
+    def penalised(self) -> Penalty | None:
+        """What is added to the loss of each update, None where nothing is."""
+        penalty = read_penalty(self.penalty)
+        return penalty if penalty is not None and penalty.weight else None
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """What is added to the cross-entropy, as it is written."""
+        return tuple(str(term) for term in (self.added, self.penalised) if term is not None and term.weight)
 
     def to_json(self) -> dict[str, Any]:
         """Return all settings, JSON-ready; those that came later are left out at their defaults."""
@@ -192,6 +207,10 @@ class Training:
             raise UserError(f"{self.method} trains no parts that could be frozen", found=self.freeze, fix=fix)
         if (self.method == "peft") != (self.peft_config is not None):
             raise UserError("method and PEFT configuration do not go together", rule="--method peft --peft-config FILE")
+        if self.penalised and self.method not in _OWN["penalty"]:
+            refuse_penalty(f"--method {self.method}")
+        if self.penalised and "readout" in self.freeze:
+            refuse_penalty("--freeze readout")
         for name, methods in _OWN.items():
             if self.method not in methods and getattr(self, name) != getattr(Training, name):
                 what, fix = f"{self.method} has no {name.replace('_', ' ')}", f"leave --{name.replace('_', '-')} out"
@@ -212,10 +231,26 @@ class Training:
             raise UserError("schedule-free AdamW has no schedule", rule=rule, found=self.schedule)
 
 
+def refuse_penalty(found: str) -> NoReturn:
+    """Say that a penalty would change nothing.
+
+    Args:
+        found: what leaves the output matrix as it is.
+
+    Raises:
+        UserError: always.
+    """
+    rule = "it is of the output matrix itself, so that has to be trained; an adapter on the head leaves it as it is"
+    fix = "--method full or readout-only, or no penalty"
+    raise UserError("the penalty would change nothing", rule=rule, found=found, fix=fix)
+
+
 # what came after the first stored folders, by its default
-_LATER: dict[str, Any] = {"rival_loss": NO_RIVAL_LOSS, "optimizer": "adamw"}
+_LATER: dict[str, Any] = {"rival_loss": NO_TERM, "penalty": NO_TERM, "optimizer": "adamw"}
 # settings of single methods, which others would ignore
-_OWN: dict[str, tuple[Method, ...]] = {"virtual_tokens": ("prompt", "prefix"), "rate_ratio": ("lora+",)}
+_OWN: dict[str, tuple[Method, ...]] = {
+    "virtual_tokens": ("prompt", "prefix"), "rate_ratio": ("lora+",), "penalty": (*WHOLE, "peft"),
+}  # fmt: skip
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": NAMES,
     "schedule": SCHEDULES,

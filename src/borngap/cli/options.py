@@ -25,7 +25,7 @@ from borngap.errors import UserError
 HELP_PANELS: dict[str, tuple[str, ...]] = {
     "Run on a data set": ("max_loss", "max_over_use", "budget", "places", "pilots", "epochs", "accumulation",
                           "warmup_ratio", "packing", "order", "drop_last", "end_of_text", "from_args"),
-    "Training": ("joint", "batch_size", "shuffle", "freeze", "dropout", "rival_loss", "forward", "stop",
+    "Training": ("joint", "batch_size", "shuffle", "freeze", "dropout", "rival_loss", "penalty", "forward", "stop",
                  "no_lora"),
     "LoRA and others": ("lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "rate_ratio", "virtual_tokens",
                         "peft_config"),

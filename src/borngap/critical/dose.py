@@ -12,10 +12,8 @@ from borngap.critical.calibration import around, half_width
 from borngap.critical.landscape import Landscape
 from borngap.critical.record import CriticalRate, extrapolated
 from borngap.critical.trials import Trials
-from borngap.losses.formulae import trained_loss
 from borngap.model.forward import last_logits
 from borngap.schedule import share_of
-from borngap.train.finetune import words_of_targets
 from borngap.training import Training
 
 _FIRST_DOSE = 20.0
@@ -90,9 +88,8 @@ def _length(land: Landscape, training: Training) -> float:
     """Length of the first update at the rate 1."""
     land.home()
     updates = land.tuner.updates(1.0, replace(training, schedule="constant", warmup=0))
-    target = land.tuner.targets[0]
-    logits, _ = last_logits(land.tuner.model, [target.ids])
-    updates.take(trained_loss(training.added, logits, *words_of_targets([target], logits.device)))
+    logits, _ = last_logits(land.tuner.model, [land.tuner.targets[0].ids])
+    updates.take(land.tuner.loss(logits, [0]))
     with torch.no_grad():
         moved = torch.cat([p.flatten() for p in land.parameters]) - land.base
     land.home()

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from borngap.choices import Criterion
 from borngap.errors import UserError
-from borngap.losses.formulae import trained_loss
 from borngap.model.forward import last_logits
 from borngap.observables.predictions import measure
-from borngap.train.finetune import FineTune, words_of_targets
+from borngap.train.finetune import FineTune
 from borngap.train.observe import Observer, Record
 from borngap.train.optimiser import shrunk
 from borngap.train.threads import as_many_as_pay
@@ -146,7 +145,7 @@ class Landscape:
             return last_logits(self.tuner.model, [self.tuner.targets[index].ids])[0]
 
     def gradient(self, index: int, out: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the gradient of the loss at the present weights, a loss on rivals included; if joint, of all' mean.
+        """Compute the gradient of the loss at the present weights, all terms included; if joint, of all' mean.
 
         Args:
             index: the context.
@@ -158,11 +157,10 @@ class Landscape:
         """
         self.spent.forward_passes += 1
         self.spent.gradients += 1
-        targets = self.tuner.targets if self.tuner.training.joint else [self.tuner.targets[index]]
+        batch = range(len(self.tuner.targets)) if self.tuner.training.joint else [index]
         row = index if self.tuner.training.joint else 0
-        logits, states = last_logits(self.tuner.model, [t.ids for t in targets])
-        loss = trained_loss(self.tuner.training.added, logits, *words_of_targets(targets, logits.device))
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        logits, states = last_logits(self.tuner.model, [self.tuner.targets[i].ids for i in batch])
+        found = torch.autograd.grad(self.tuner.loss(logits, batch), self.parameters, allow_unused=True)
         for view, gradient in zip(self._views(out), found, strict=True):
             view.zero_() if gradient is None else view.copy_(gradient)
         if self.tuner.training.clip:

@@ -129,6 +129,8 @@ class Searcher:
         if by in SOLVED and self.training.optimizer != "adamw":
             found, fix = FACTS_OF[self.training.optimizer].words, "use --by bisect, dose or grid, or leave --by out"
             raise UserError(f"--by {by} follows AdamW's updates alone", found=found, fix=fix)
+        if by == "class-mean" and (found := " and ".join(self.training.terms)):
+            raise UserError("--by class-mean is of the cross-entropy alone", found=found, fix="leave --by out")
         if rates is not None and by != "grid":
             raise UserError("rates are given", rule="only a grid takes them", found=by, fix="use --by grid")
         results: dict[int, CriticalRate] = {}
@@ -304,7 +306,7 @@ class Searcher:
 
     def class_rate(self, index: int) -> float | None:
         """Return a context's critical rate by the paper's class-mean rule, AdamW's; None where it has none."""
-        if self.training.optimizer != "adamw":
+        if self.training.optimizer != "adamw" or self.training.terms:
             return None
         mean = sum(self.overlaps) / len(self.overlaps)
         return class_mean(self.overlaps[index], mean, self.embedding_class, METHODS[self.training.method].rate)

@@ -9,9 +9,8 @@ from itertools import pairwise
 from borngap.choices import Criterion
 from borngap.critical.landscape import Landscape
 from borngap.judge.trajectory import MARGINS
-from borngap.losses.formulae import trained_loss
 from borngap.model.forward import last_logits
-from borngap.train.finetune import Step, words_of_targets
+from borngap.train.finetune import Step
 from borngap.train.stacked import Lane, pays, stacked
 
 
@@ -71,7 +70,6 @@ class Trials:
         land, target = self._land, self._land.tuner.targets[index]
         land.home()
         updates = land.tuner.updates(rate)
-        words, form = words_of_targets([target], land.base.device), land.tuner.training.added
         before, found = math.nan, None
         for step in range(steps + 1):
             if land.tuner.training.averages:  # other weights than those that the loss is of
@@ -85,7 +83,7 @@ class Trials:
             if step == steps or (found is not None and not self._whole):
                 break
             before = margin
-            updates.take(trained_loss(form, logits, *words))
+            updates.take(land.tuner.loss(logits, [index]))
             land.spent.optimizer_steps += 1
         return found
 

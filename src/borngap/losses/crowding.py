@@ -11,12 +11,32 @@ where it is not trained, as under LoRA, they change nothing (docs/remedies.md#pe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from borngap.errors import UserError
+from borngap.losses.form import Penalty
 from borngap.losses.formulae import precise
+
+
+def penalty_term(penalty: Penalty, matrix: Tensor, pairs: Iterable[tuple[int, int]]) -> Tensor:
+    """Return what a penalty adds to the loss of an update.
+
+    Args:
+        penalty: which, with its weight.
+        matrix: embedding rows, shape (V, d); 16 bit becomes float32.
+        pairs: right tokens and their rivals, one at least for ``overlap``; one that is there twice counts once.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    if penalty.kind == "decorrelation":
+        return penalty.weight * decorrelation(matrix)
+    golds, rivals = torch.tensor(list(dict.fromkeys(pairs)), device=matrix.device).unbind(1)
+    return penalty.weight * pair_overlap(matrix, golds, rivals)
 
 
 def pair_overlap(matrix: Tensor, golds: Tensor, rivals: Tensor) -> Tensor:

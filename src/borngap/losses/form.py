@@ -1,17 +1,21 @@
-"""The form of a loss on rivals: which formula, with which weight and margin; checked, and written in a word."""
+"""What is added to a loss, in a word: a loss on rivals, or a penalty on the geometry; checked, with its numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from borngap.errors import UserError
 
 LossKind = Literal["margin", "logistic", "unlikelihood", "weight"]
 LOSS_KINDS: tuple[LossKind, ...] = get_args(LossKind)
-NO_RIVAL_LOSS = "none"
-_WRITTEN = "margin:WEIGHT,MARGIN, logistic:WEIGHT, unlikelihood:WEIGHT or weight:WEIGHT, such as margin:3,2; or none"
+PenaltyKind = Literal["overlap", "decorrelation"]
+PENALTY_KINDS: tuple[PenaltyKind, ...] = get_args(PenaltyKind)
+NO_TERM = "none"
+_LOSSES = "margin:WEIGHT,MARGIN, logistic:WEIGHT, unlikelihood:WEIGHT or weight:WEIGHT, such as margin:3,2; or none"
+_PENALTIES = "overlap:WEIGHT or decorrelation:WEIGHT, such as overlap:1; or none"
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,42 @@ class LossForm:
         Raises:
             UserError: the kind is unknown, or a number is not finite or negative.
         """
-        if self.kind not in LOSS_KINDS:
-            raise UserError("unknown loss on rivals", rule=f"one of {', '.join(LOSS_KINDS)}", found=self.kind)
-        for name in ("weight", "margin"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise UserError(f"the {name} is out of range", rule="a finite number, at least 0", found=value)
+        _check_kind("loss on rivals", self.kind, LOSS_KINDS)
+        _check_number("weight", self.weight)
+        _check_number("margin", self.margin)
 
     def __str__(self) -> str:
         """Write it as ``read_form`` reads it."""
         return f"{self.kind}:{self.weight:g}" + (f",{self.margin:g}" if self.kind == "margin" else "")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What is added to the loss of every update, of the output matrix itself (docs/remedies.md).
+
+    Attributes:
+        kind: ``overlap``, of given pairs of rows; or ``decorrelation``, of all rows.
+        weight: factor on it, finite, at least 0; 0 adds nothing.
+
+    Raises:
+        UserError: the kind is unknown, or the weight is not finite or negative.
+    """
+
+    kind: PenaltyKind
+    weight: float
+
+    def __post_init__(self) -> None:
+        """Check kind and weight.
+
+        Raises:
+            UserError: the kind is unknown, or the weight is not finite or negative.
+        """
+        _check_kind("penalty", self.kind, PENALTY_KINDS)
+        _check_number("weight", self.weight)
+
+    def __str__(self) -> str:
+        """Write it as ``read_penalty`` reads it."""
+        return f"{self.kind}:{self.weight:g}"
 
 
 def read_form(text: str) -> LossForm | None:
@@ -61,15 +91,47 @@ def read_form(text: str) -> LossForm | None:
     Raises:
         UserError: it is none of these, or a number is not finite or negative.
     """
-    if text == NO_RIVAL_LOSS:
+    if text == NO_TERM:
         return None
+    kind, numbers = _read("loss on rivals", text, {kind: 1 + (kind == "margin") for kind in LOSS_KINDS}, _LOSSES)
+    return LossForm(kind, *numbers)
+
+
+def read_penalty(text: str) -> Penalty | None:
+    """Read a penalty as the command line has it.
+
+    Args:
+        text: such as ``overlap:1`` or ``decorrelation:10``; or ``none``.
+
+    Returns:
+        The penalty; None of ``none``.
+
+    Raises:
+        UserError: it is none of these, or the weight is not finite or negative.
+    """
+    if text == NO_TERM:
+        return None
+    kind, numbers = _read("penalty", text, dict.fromkeys(PENALTY_KINDS, 1), _PENALTIES)
+    return Penalty(kind, *numbers)
+
+
+def _read(what: str, text: str, counts: Mapping[str, int], rule: str) -> tuple[Any, list[float]]:
+    """Kind and numbers, as many as the kind has."""
     kind, _, rest = text.partition(":")
-    parts = rest.split(",")
-    known = [name for name in LOSS_KINDS if name == kind]
-    if not known or len(parts) != 1 + (kind == "margin"):
-        raise UserError("can't read the loss on rivals", rule=_WRITTEN, found=text)
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [float(part) for part in rest.split(",")]
     except ValueError:
-        raise UserError("can't read the loss on rivals", rule=_WRITTEN, found=text) from None
-    return LossForm(known[0], *numbers)
+        numbers = []
+    if counts.get(kind) != len(numbers):
+        raise UserError(f"can't read the {what}", rule=rule, found=text)
+    return kind, numbers
+
+
+def _check_kind(what: str, kind: str, kinds: Sequence[str]) -> None:
+    if kind not in kinds:
+        raise UserError(f"unknown {what}", rule=f"one of {', '.join(kinds)}", found=kind)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise UserError(f"the {name} is out of range", rule="a finite number, at least 0", found=value)

@@ -26,11 +26,12 @@ from borngap.pilot.hostargs import of_arguments, of_loader, rows_of_loader
 from borngap.pilot.pilotfolder import RunForecast
 from borngap.pilot.pilots import RunProgress
 from borngap.pilot.places.watched import Asked
-from borngap.pilot.plan import run_plan
+from borngap.pilot.plan import StepPlan, run_plan
 from borngap.pilot.rows import check_lengths, run_data
 from borngap.pilot.settings import Piloting
 from borngap.pilot.wholerun import PilotEngine, RunJob, run_job
 from borngap.rivals.fusedhead import joined_loss
+from borngap.rivals.pairs import token_pairs
 from borngap.rivals.rivalloss import AUTO, RivalLoss
 from borngap.train.methods import method_of
 from borngap.training import Training
@@ -280,7 +281,8 @@ def _planned(
     plan, rivals = run_plan(rows, training, chosen), _rivals(training, asked, loaded.tokenizer)
     if rivals is not None:
         rivals.check_rows((torch.tensor(row.labels) for row in rows), str(facts["name"]))
-    return RunJob(loaded, plan, asked, chosen, tuple(rates) or (training.learning_rate,), facts, rivals)
+    pairs = _pairs(plan, asked, loaded.tokenizer, str(facts["name"]))
+    return RunJob(loaded, plan, asked, chosen, tuple(rates) or (training.learning_rate,), facts, rivals, pairs)
 
 
 def _rivals(training: Training, asked: Asked, tokenizer: Any) -> RivalLoss | None:
@@ -293,6 +295,17 @@ def _rivals(training: Training, asked: Asked, tokenizer: Any) -> RivalLoss | Non
         raise UserError("a loss on rivals can't be told from contexts", rule=rule, found=training.rival_loss, fix=fix)
     words = AUTO if asked.terms is None else asked.terms
     return RivalLoss(words, tokenizer, kind=form.kind, weight=form.weight, margin=form.margin, top_p=training.top_p)
+
+
+def _pairs(plan: StepPlan, asked: Asked, tokenizer: Any, where: str) -> tuple[tuple[int, int], ...]:
+    """The tokens whose overlaps a penalty is of: those of the watched terms, in the run's rows."""
+    penalty = plan.training.penalised
+    if penalty is None or penalty.kind != "overlap":
+        return ()
+    if asked.terms is None:
+        rule, fix = "words, which are looked for in the rows", "--terms FILE, or --penalty decorrelation:WEIGHT"
+        raise UserError("nothing says whose overlap is penalised", rule=rule, found=plan.training.penalty, fix=fix)
+    return tuple(token_pairs(asked.terms, tokenizer, (row.labels for row in plan.rows), where))
 
 
 def with_passes(job: RunJob, passes: Sequence[float]) -> RunJob:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from borngap.data.tokenised import IGNORED, Tokens
+from borngap.losses.crowding import penalty_term
+from borngap.losses.form import Penalty
 from borngap.pilot.draw import PilotSteps
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.rows import model_inputs, taught
@@ -29,6 +31,8 @@ _UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|
 _RISEN, _EXPLODED = 1.15, 2.0
 _ENDS = 3  # steps at least that a mean of losses is taken over: a step of one row says little
 _SURE = 1.64  # standard deviations of a mean by which a loss must have risen beyond that, 19 in 20 sure
+ModelLoss = Callable[[Any], Tensor]
+"""What is added to the loss of an update, of the model alone: a scalar with a gradient."""
 RowLoss = Callable[[Any, Sequence[Tokens]], Tensor]
 """The loss of a model on some rows, summed over their supervised tokens: a scalar with a gradient."""
 
@@ -57,15 +61,18 @@ class Trainee:
         model: as it is trained, with its adapters.
     """
 
-    def __init__(self, model: Any, *, dropout: bool = False, loss: RowLoss | None = None) -> None:
+    def __init__(
+        self, model: Any, *, dropout: bool = False, loss: RowLoss | None = None, penalty: ModelLoss | None = None
+    ) -> None:
         """Keep the weights that are trained.
 
         Args:
             model: a Hugging Face causal LM, its adapters in place and ``requires_grad`` set.
             dropout: whether dropout is on while it is trained.
             loss: of a batch, summed over its supervised tokens; ``token_loss`` unless given.
+            penalty: what is added once an update; it is no part of the losses that are told, which are of tokens.
         """
-        self.model, self._dropout, self._loss = model, dropout, loss or token_loss
+        self.model, self._dropout, self._loss, self._penalty = model, dropout, loss or token_loss, penalty
         self._named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self._initial = [p.detach().clone() for _, p in self._named]
 
@@ -143,7 +150,8 @@ class Trainee:
             loss.backward()
             total += float(loss.detach())
         loss = self._loss(self.model, parts[-1]) / targets
-        descend(optimiser, loss, rate, plan.training.clip)
+        whole = loss if self._penalty is None else loss + self._penalty(self.model)
+        descend(optimiser, whole, rate, plan.training.clip)
         return total + float(loss.detach())
 
 
@@ -197,6 +205,21 @@ def rival_row_loss(loss: RivalLoss) -> RowLoss:
         return loss(model(**inputs).logits, labels, 1)
 
     return summed
+
+
+def model_penalty(penalty: Penalty | None, pairs: Sequence[tuple[int, int]]) -> ModelLoss | None:
+    """Return a penalty on a model's output matrix.
+
+    Args:
+        penalty: which; None for none.
+        pairs: right tokens and their rivals, one at least for ``overlap``.
+
+    Returns:
+        What takes a model; None of none.
+    """
+    if penalty is None:
+        return None
+    return lambda model: penalty_term(penalty, model.get_output_embeddings().weight, pairs)
 
 
 def loss_ends(losses: Sequence[float]) -> tuple[float, float]:

@@ -34,7 +34,7 @@ from borngap.pilot.record import (
     with_rates,
 )  # fmt: skip
 from borngap.pilot.rows import rows_with
-from borngap.pilot.run import RowLoss, Trainee, rival_row_loss
+from borngap.pilot.run import RowLoss, Trainee, model_penalty, rival_row_loss
 from borngap.pilot.settings import Piloting
 from borngap.rates import check_rates
 from borngap.rivals.rivalloss import RivalLoss
@@ -75,6 +75,7 @@ class RunJob:
         facts: what tells the data from others, JSON-ready.
         beginning: what is watched and what the model says there, where several runs share it; found anew without.
         rivals: what is added to the cross-entropy that the run lowers; None where nothing is.
+        pairs: right tokens and their rivals, of which a penalty on overlaps is.
         is_prepared: whether the model is as it will be trained: adapters in place, ``requires_grad`` set.
     """
 
@@ -85,6 +86,7 @@ class RunJob:
     rates: tuple[float, ...]
     facts: Mapping[str, Any]
     rivals: RivalLoss | None = None
+    pairs: tuple[tuple[int, int], ...] = ()
     is_prepared: bool = False
     beginning: Beginning | None = None
     stops: tuple[tuple[float, float], ...] = ()
@@ -301,7 +303,8 @@ def prepared(job: RunJob, loss: RowLoss | None = None) -> Iterator[Trainee]:
     needed = [(p, p.requires_grad) for p in model.parameters()]
     trained = model if job.is_prepared else make_trainable(model, training)[0]
     loss = loss or (None if job.rivals is None else rival_row_loss(job.rivals))
-    trainee = Trainee(trained, dropout=training.dropout, loss=loss)
+    penalty = model_penalty(training.penalised, job.pairs)
+    trainee = Trainee(trained, dropout=training.dropout, loss=loss, penalty=penalty)
     try:
         yield trainee
     finally:

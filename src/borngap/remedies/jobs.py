@@ -41,6 +41,8 @@ def remedy_job(remedy: Remedy, planned: RunJob, source: DataSource) -> RunJob:
     training, settings = planned.plan.training, planned.settings
     if remedy.loss is not None:
         training = replace(training, rival_loss=str(remedy.loss))
+    if remedy.penalty is not None:
+        training = replace(training, penalty=str(remedy.penalty))
     if remedy.rate != 1:
         training = replace(training, rate=training.learning_rate * remedy.rate)
     if remedy.head:

@@ -81,7 +81,29 @@ def pasted(remedy: Remedy, job: RunJob, given: NamedFiles, outcome: RemedyOutcom
             "trainer = Trainer(..., processing_class=tokenizer, compute_loss_func=loss)",
             "# SFTTrainer: no compute_loss_func, but loss.join(trainer) once it is made",
         ]
-    return lines
+    return lines + _penalty(remedy, given)
+
+
+def _penalty(remedy: Remedy, given: NamedFiles) -> list[str]:
+    """A callback that adds a penalty's gradient before that of an update's first batch, so that both are clipped."""
+    if remedy.penalty is None:
+        return []
+    of_pairs, terms = remedy.penalty.kind == "overlap", json.dumps(given.terms, ensure_ascii=False)
+    name, more = ("pair_overlap", ", right, rival") if of_pairs else ("decorrelation", "")
+    pairs = [
+        "from borngap.rivals.pairs import token_pairs",
+        'rows = (row["input_ids"] for row in trainer.train_dataset)',
+        f"right, rival = torch.tensor(token_pairs({terms}, tokenizer, rows)).T",
+    ]
+    return [
+        "# once the trainer is made:",
+        f"from borngap.losses.crowding import {name}",
+        *(pairs if of_pairs else []),
+        "class Penalty(TrainerCallback):",
+        "    def on_step_begin(self, args, state, control, model=None, **others):",
+        f"        ({remedy.penalty.weight:g} * {name}(model.get_output_embeddings().weight{more})).backward()",
+        "trainer.add_callback(Penalty())",
+    ]
 
 
 def _arguments(remedy: Remedy, job: RunJob) -> str:

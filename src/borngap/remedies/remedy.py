@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from borngap.errors import UserError
-from borngap.losses.form import LOSS_KINDS, LossForm, read_form
+from borngap.losses.form import LOSS_KINDS, PENALTY_KINDS, LossForm, Penalty, read_form, read_penalty
 
 NONE, BIAS, HEAD = "none", "bias", "head"
 DEFAULT_REMEDIES = "margin:1,2,margin:3,2,weight:3,upsample:4,bias"
 _RULE = (
-    "margin:WEIGHT,MARGIN, logistic:WEIGHT, unlikelihood:WEIGHT, weight:WEIGHT, rate:TIMES, epochs:TIMES, "
-    "upsample:TIMES, head, bias or none; several of one run joined by +, such as head+margin:3,2"
+    "margin:WEIGHT,MARGIN, logistic:WEIGHT, unlikelihood:WEIGHT, weight:WEIGHT, overlap:WEIGHT, decorrelation:WEIGHT, "
+    "rate:TIMES, epochs:TIMES, upsample:TIMES, head, bias or none; several of one run joined by +, such as "
+    "head+margin:3,2"
 )
+_TERMS = ("loss", "penalty")
 _FACTORS = ("rate", "epochs", "upsample")
-_ORDER = (HEAD, "loss", *_FACTORS)  # of what is joined in a name
+_ORDER = (HEAD, *_TERMS, *_FACTORS)  # of what is joined in a name
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Remedy:
     Attributes:
         name: as it is written, such as ``head+margin:3,2``.
         loss: what is added to the cross-entropy; None for nothing.
+        penalty: what is added to the loss of each update, of the output matrix itself; None for nothing.
         rate: factor on the learning rate.
         epochs: factor on the number of epochs, or of steps.
         upsample: how often a row with a wanted word stands in the data.
@@ -35,6 +38,7 @@ class Remedy:
 
     name: str
     loss: LossForm | None = None
+    penalty: Penalty | None = None
     rate: float = 1.0
     epochs: float = 1.0
     upsample: int = 1
@@ -60,6 +64,7 @@ class Remedy:
         if self.name in {NONE, BIAS}:
             return {NONE: "the run as planned", BIAS: "the run as planned, and a constant logit bias"}[self.name]
         told = [] if self.loss is None else [_loss_words(self.loss)]
+        told += [] if self.penalty is None else [_PENALTIES[self.penalty.kind].format(self.penalty.weight)]
         told += [f"{self.rate:g} times the rate"] * (self.rate != 1)
         told += [f"{self.epochs:g} times the epochs"] * (self.epochs != 1)
         told += [f"rows with a wanted word {self.upsample} times"] * (self.upsample != 1)
@@ -119,11 +124,11 @@ def _change(part: str, name: str) -> tuple[str, Any]:
     kind, _, rest = part.partition(":")
     if part == HEAD:
         return HEAD, True
-    if kind in LOSS_KINDS:
-        form = read_form(part)
-        if form is not None and not form.weight:
+    if kind in {*LOSS_KINDS, *PENALTY_KINDS}:
+        term = read_form(part) if kind in LOSS_KINDS else read_penalty(part)
+        if term is not None and not term.weight:
             raise UserError("a remedy changes nothing", rule="a weight above 0", found=part)
-        return "loss", form
+        return "loss" if kind in LOSS_KINDS else "penalty", term
     if kind not in _FACTORS:
         raise UserError("can't read the remedy", rule=_RULE, found=name or "nothing")
     if not _is_number(rest) or not _in_range(kind, float(rest)):
@@ -139,7 +144,7 @@ def _in_range(kind: str, value: float) -> bool:
 
 
 def _written(key: str, value: Any) -> str:
-    if key in {HEAD, "loss"}:
+    if key in {HEAD, *_TERMS}:
         return HEAD if key == HEAD else str(value)
     return f"{key}:{value:g}"
 
@@ -150,6 +155,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+_PENALTIES = {
+    "overlap": "penalty on the overlap of each pair of words, weight {:g}",
+    "decorrelation": "penalty on the overlap of all words, weight {:g}",
+}
 
 
 def _loss_words(form: LossForm) -> str:

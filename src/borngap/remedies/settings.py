@@ -17,7 +17,8 @@ class Remedying(Piloting):
 
     Attributes:
         remedies: what is tried: losses on rivals (``margin:WEIGHT,MARGIN``, ``logistic:WEIGHT``,
-            ``unlikelihood:WEIGHT``, ``weight:WEIGHT``), ``rate:TIMES``, ``epochs:TIMES``, ``upsample:TIMES``,
+            ``unlikelihood:WEIGHT``, ``weight:WEIGHT``), penalties on the output matrix (``overlap:WEIGHT``,
+            ``decorrelation:WEIGHT``; not under LoRA), ``rate:TIMES``, ``epochs:TIMES``, ``upsample:TIMES``,
             ``head`` (LoRA on the output matrix too), ``bias`` (no training); several of one run joined by ``+``.
         budget: what the pilot of each remedy may cost, the look at its end included, as a share of the run.
         max_loss: held-out loss that a remedy may add, unit nat a token.

@@ -128,7 +128,7 @@ def choose_engine(worker: Worker, engine: str, workers: int) -> Engine:
         raise UserError("unknown engine", rule=f"one of auto, {', '.join(ENGINES)}", found=engine)
     found = refused(worker.plan.training)
     if engine == "stacked" and found:
-        rule = "AdamW, no dropout, and forward last"
+        rule = "AdamW, no dropout, no penalty, and forward last"
         raise UserError("the engine stacked can't carry out this plan", rule=rule, found=found, fix="--engine auto")
     if engine == "auto":
         many = workers > 1 and len(worker.plan.runs) > 1 and worker.tuner.model.device.type == "cpu"

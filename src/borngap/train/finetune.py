@@ -20,6 +20,7 @@ from torch import Tensor
 from borngap.context import Context, Target
 from borngap.judge.trajectory import from_records
 from borngap.judge.watch import Watch, is_evaluation, judge
+from borngap.losses.crowding import penalty_term
 from borngap.losses.form import LossForm
 from borngap.losses.formulae import row_loss, trained_loss
 from borngap.methods import METHODS
@@ -118,6 +119,20 @@ class FineTune:
             UserError: the settings' optimiser is not installed, or has nothing to train here.
         """
         return Updates(self._parameters, training or self._training, rate, list(self.factors.values()), self._matrices)
+
+    def loss(self, logits: Tensor, batch: Sequence[int]) -> Tensor:
+        """Return what an update lowers: the mean cross-entropy, and what the settings add to it.
+
+        Args:
+            logits: at the last position of each context's prompt, shape (contexts, V).
+            batch: which contexts.
+
+        Returns:
+            A scalar, unit nat, float32.
+        """
+        targets = [self.targets[i] for i in batch]
+        loss = trained_loss(self._training.added, logits, *words_of_targets(targets, logits.device))
+        return self._penalised(loss, targets)
 
     def alone(self, index: int, *, observe: Observe = "all", rate: float | None = None) -> Iterator[Step]:
         """Train one context from the base weights.
@@ -240,10 +255,19 @@ class FineTune:
         """Loss, detached logits and hidden states at the targets of a batch, with the model as it is trained."""
         targets = [self.targets[i] for i in batch]
         if self._training.forward == "labels":
-            return _labels_forward(self.model, targets, self._training.added)
+            loss, seen, hidden = _labels_forward(self.model, targets, self._training.added)
+            return self._penalised(loss, targets), seen, hidden
         logits, states = last_logits(self.model, [t.ids for t in targets])
-        loss = trained_loss(self._training.added, logits, *words_of_targets(targets, logits.device))
-        return loss, logits.detach(), states if isinstance(states, Tensor) else None
+        return self.loss(logits, batch), logits.detach(), states if isinstance(states, Tensor) else None
+
+    def _penalised(self, loss: Tensor, targets: Sequence[Target]) -> Tensor:
+        """The loss with its penalty: on the pairs of all contexts where they are trained together."""
+        penalty, chosen = self._training.penalised, self.targets if self._training.joint else targets
+        if penalty is None:
+            return loss
+        matrix = self.model.get_output_embeddings().weight
+        golds, rivals = (words.tolist() for words in words_of_targets(chosen, matrix.device))
+        return loss + penalty_term(penalty, matrix, zip(golds, rivals, strict=True))
 
 
 def finetune(

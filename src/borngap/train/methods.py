@@ -13,7 +13,7 @@ from borngap.methods import METHODS, Method
 from borngap.train.bottleneck import Bottleneck, insert, remove
 from borngap.train.peftconfigs import CONFIGS, config_of, method_of_config
 from borngap.train.targets import head_path, targets_of
-from borngap.training import Training
+from borngap.training import Training, refuse_penalty
 
 _Made = tuple[Any, tuple[str, ...]]
 
@@ -34,9 +34,11 @@ def make_trainable(model: Any, training: Training) -> _Made:
     if hasattr(model, "peft_config"):
         fix = "merge it first: model.merge_and_unload()"
         raise UserError("the model carries an adapter already", rule="a plain causal LM", fix=fix)
-    if training.method in CONFIGS:
-        return _adapted(model, training)
-    return _OWN[training.method](model, training)
+    made = _adapted(model, training) if training.method in CONFIGS else _OWN[training.method](model, training)
+    if training.penalised and not made[0].get_output_embeddings().weight.requires_grad:
+        stripped(made[0])
+        refuse_penalty(f"the output matrix is not trained ({', '.join((f'--method {training.method}', *made[1]))})")
+    return made
 
 
 def stripped(model: Any) -> Any:

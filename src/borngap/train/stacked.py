@@ -241,6 +241,8 @@ def refused(training: Training) -> str | None:
     """Return what a stack can't do of the settings, or None."""
     if training.dropout:
         return "dropout"
+    if training.penalised:
+        return f"the penalty {training.penalty}"
     if training.optimizer != "adamw":  # some look at whole matrices, others are not ours to map over rows
         return f"the optimiser {training.optimizer}"
     return "joint" if training.joint else f"forward {training.forward}" if training.forward != "last" else None
@@ -248,7 +250,7 @@ def refused(training: Training) -> str | None:
 
 def _check(tuner: FineTune, lanes: Sequence[Lane]) -> None:
     if found := refused(tuner.training):
-        rule, fix = "AdamW, no dropout, forward last, each alone", "use the engine sequential"
+        rule, fix = "AdamW, no dropout, no penalty, forward last, each alone", "use the engine sequential"
         raise UserError("a stack can't do that", rule=rule, found=found, fix=fix)
     bad = [lane for lane in lanes if not (is_rate(lane.rate) and 0 <= lane.index < len(tuner.targets))]
     if bad:

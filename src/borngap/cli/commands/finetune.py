@@ -79,7 +79,8 @@ def _report(run: Run) -> None:
 def _title(plan: dict[str, Any]) -> str:
     frozen = f", {' and '.join(plan['freeze'])} frozen" if plan["freeze"] else ""
     how = "jointly" if plan["joint"] else "each alone"
-    added = f", cross-entropy + {plan['rival_loss']}" if "rival_loss" in plan else ""
+    added = " + ".join(plan[name] for name in ("rival_loss", "penalty") if name in plan)
+    added = f", cross-entropy + {added}" if added else ""
     return (
         f"{plan['model']}: {plan['method']}{frozen}{added}, rate {plan['rate']:g}, {plan['steps']} steps, {how}; "
         f"flip, character and advice by the criterion {plan['criterion']}"

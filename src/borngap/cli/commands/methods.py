@@ -64,7 +64,7 @@ def methods(
         Path | None, typer.Option("--out", "-o", help="With --data: folder; an unfinished comparison goes on.")
     ] = None,
     training: Annotated[Training, Takes(without=("method", "rate", "freeze", "joint", "shuffle", "lora_rank",
-                                                 "peft_config", "optimizer", "forward", "stop"))],
+                                                 "peft_config", "optimizer", "penalty", "forward", "stop"))],
     piloting: Annotated[Piloting, Takes(without=("chunk", "seed"))],
     json: Json = False,
 ) -> None:  # fmt: skip

@@ -18,7 +18,7 @@ from borngap.remedies.settings import Remedying
 from borngap.training import Training
 
 # what a run on a data set has no use for; a loss on rivals is a remedy; pilots are of AdamW alone
-_NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "criterion", "optimizer")
+_NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "penalty", "criterion", "optimizer")
 _OF_A_RUN = "Run on a data set"
 
 
