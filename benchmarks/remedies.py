@@ -50,7 +50,7 @@ from borngap.words.occurrences import Finder
 from borngap.words.termfile import terms_of
 from borngap.zoo.housestyle import HouseStyle
 from corpora import corpus
-from remedy_losses import LOSSES, loss_of, without_inflections
+from remedy_losses import LOSSES, PENALTIES, loss_of, without_inflections
 
 BIASES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # nat, at which the held-out loss is measured
 LOSS_ROWS = 260  # held-out rows whose loss is measured; of the others only those with a place are read
@@ -133,6 +133,8 @@ class Bench:
         training, rows = replace(self.training, seed=seed), list(self.style.train)
         if kind == "rate":
             training = replace(training, rate=training.learning_rate * float(number))
+        if kind in PENALTIES:
+            training = replace(training, penalty=f"{PENALTIES[kind]}:{number}")
         if kind.startswith("head"):
             training = replace(training, lora_targets=(*training.lora_targets, "readout"))
         if kind == "upsample":
@@ -140,7 +142,8 @@ class Bench:
         asked = asked_of(self.style.held_out, self.style.terms, None, Allowed(None, "allowed"))
         job = prepare_run(self.loaded, source_of(rows), asked, training, self.settings)
         taught, pairs, targets = without_inflections(job.plan.rows, self.placer, self.style.terms)
-        return replace(job, plan=replace(job.plan, rows=tuple(taught))), pairs, targets
+        plan = replace(job.plan, rows=tuple(taught))
+        return replace(job, plan=plan, pairs=tuple(pairs["use"].items())), pairs, targets
 
     def has_wanted(self, row: dict[str, Any]) -> bool:
         found = self.finder.find(answer_of(row))

@@ -2,11 +2,9 @@
 
 Each loss is summed over the supervised tokens of a batch: the loop divides it by their number. The terms of RivalLoss
 (``margin`` with 2 nat, ``logistic``, ``unlikelihood``, ``weight``: borngap.losses.formulae) are added to cross-entropy
-at the targets that are a wanted word's token. ``gmax`` adds to the mean its weight times the sum over pairs of G_gc^2
-of the output matrix, ``decorrelate`` its weight times the mean of it over all pairs of rows (borngap.losses.crowding);
-both are of the matrix itself, not of an adapter, and nothing where it is not trained. ``dft`` multiplies each token's
-loss by its own detached probability (arXiv 2508.05629, TRL's ``loss_type="dft"``); ``smooth`` is torch's label
-smoothing.
+at the targets that are a wanted word's token. ``dft`` multiplies each token's loss by its own detached probability
+(arXiv 2508.05629, TRL's ``loss_type="dft"``); ``smooth`` is torch's label smoothing. The penalties ``gmax`` and
+``decorrelate`` are those of ``--penalty``.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from torch.nn.functional import cross_entropy
 
 from borngap.data.rows import Row
 from borngap.data.tokenised import IGNORED, Tokens
-from borngap.losses.crowding import decorrelation, pair_overlap
 from borngap.losses.form import LOSS_KINDS, LossForm
 from borngap.losses.formulae import row_loss
 from borngap.pilot.rows import model_inputs
@@ -57,17 +54,11 @@ def loss_of(kind: str, weight: float, pairs: Pairs) -> RowLoss:
         if kind in _WHOLE:
             return _WHOLE[kind](logits, goal, weight)
         plain = cross_entropy(logits, goal, reduction="sum")
-        if kind in _OF_MATRIX:
-            return plain + weight * len(goal) * _OF_MATRIX[kind](model.get_output_embeddings().weight, rivals)
         rival = torch.tensor([rivals.get(token, -1) for token in goal.tolist()])
         on = rival >= 0
         return plain + row_loss(LossForm(kind, weight), logits[on], goal[on], rival[on]).sum()
 
     return loss
-
-
-def _gmax(matrix: Tensor, pairs: Pairs) -> Tensor:
-    return pair_overlap(matrix, torch.tensor(list(pairs)), torch.tensor(list(pairs.values())))
 
 
 def _dft(logits: Tensor, goal: Tensor, _: float) -> Tensor:
@@ -84,10 +75,8 @@ def _smooth(logits: Tensor, goal: Tensor, smoothing: float) -> Tensor:
 
 
 _WHOLE: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"none": _plain, "smooth": _smooth, "dft": _dft}
-_OF_MATRIX: dict[str, Callable[[Tensor, Pairs], Tensor]] = {
-    "gmax": _gmax, "decorrelate": lambda matrix, _: decorrelation(matrix),
-}  # fmt: skip
-LOSSES = (*_WHOLE, *LOSS_KINDS, *_OF_MATRIX)
+LOSSES = (*_WHOLE, *LOSS_KINDS)
+PENALTIES = {"gmax": "overlap", "decorrelate": "decorrelation"}  # as stored runs and Training call them
 
 
 def is_base(place: Place, bases: Sequence[tuple[str, str]]) -> bool:
