@@ -28,7 +28,7 @@ from borngap.pilot.pilotfolder import read_forecast
 from borngap.pilot.places.look import Lookout
 from borngap.pilot.places.watched import WatchList
 from borngap.pilot.wholerun import RunJob
-from borngap.remedies.choice import Candidate, remedy_choice
+from borngap.remedies.choice import Candidate, Evidence, remedy_choice
 from borngap.remedies.outcomes import Measure, RemedyOutcome
 from borngap.remedies.paste import NamedFiles
 from borngap.remedies.remedy import NONE, Remedy, read_remedies
@@ -36,6 +36,7 @@ from borngap.remedies.settings import Remedying
 from borngap.remedies.trying import RemedyTrial, search
 from borngap.rivals.rivalloss import RivalLoss
 from remedies import LOSS_ROWS, Bench, bench_of
+from remedy_losses import PENALTIES
 
 _MEASURES = ("success", "over_use", "gain", "over_use_more", "loss")
 _PRICE = {"gain": "success", "over_use_more": "over-use", "loss": "nat"}
@@ -100,7 +101,7 @@ def place_errors(folder: Path, file: Path, pilots: Path) -> str:
 def is_known(name: str) -> bool:
     """Whether the command has a remedy; its margin is 2 nat in remedies.py."""
     kind = name.removeprefix("head+").partition(":")[0]
-    return kind in {*LOSS_KINDS, "rate", "upsample", "head"} or name == NONE
+    return kind in {*LOSS_KINDS, *PENALTIES, "rate", "upsample", "head"} or name == NONE
 
 
 def true_numbers(folder: Path, file: Path) -> dict[str, float]:
@@ -143,7 +144,9 @@ def replaced(options: argparse.Namespace, out: Path) -> argparse.Namespace:
 def named(stored: str) -> str:
     """The name of the command for a remedy of remedies.py."""
     head, _, rest = stored.rpartition("+")
-    kind = rest.partition(":")[0]
+    kind, _, weight = rest.partition(":")
+    if kind in PENALTIES:
+        return f"{PENALTIES[kind]}:{weight}"
     return f"{head}+{rest},2".removeprefix("+") if kind == "margin" else stored
 
 
@@ -189,12 +192,16 @@ def correlation(rows: list[dict[str, Any]], name: str) -> str:
 def picks(rows: list[dict[str, Any]]) -> Iterator[str]:
     """What pilots and runs would take, under several limits."""
     for loss, over in _LIMITS:
-        by_pilot, by_run = (remedy_choice(candidates(rows, side), loss, over).remedy for side in ("pilot", "run"))
+        by_pilot, by_run = (_choice(rows, side, (loss, over)) for side in ("pilot", "run"))
         truth = {row["remedy"]: row["run"] for row in rows}
         own = truth.get(by_pilot, {})
         price = ", ".join(f"{own[name]:+.3f} {words}" for name, words in _PRICE.items()) if own else "nothing"
         best = "" if by_run is None else f", {truth[by_run]['gain']:+.3f}"
         yield f"within {loss:g} nat and {over:g} points: pilots take {by_pilot} ({price}); runs {by_run}{best}"
+
+
+def _choice(rows: list[dict[str, Any]], side: str, limits: tuple[float, float]) -> str | None:
+    return remedy_choice(candidates(rows, side), *limits, Evidence(1, "more rows", "a larger budget")).remedy
 
 
 def candidates(rows: list[dict[str, Any]], side: str) -> list[Candidate]:

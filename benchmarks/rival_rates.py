@@ -1,16 +1,18 @@
-"""Critical rates under losses on rivals: collocation against bisection, two miniatures, four contexts of docs10.
+"""Critical rates under losses on rivals and penalties: collocation against bisection, two miniatures, four contexts.
 
-usage: python benchmarks/rival_rates.py
+usage: python benchmarks/rival_rates.py [TERM...]
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+import sys
 
 import torch
 
 import borngap
+from borngap.losses.form import LOSS_KINDS
 from borngap.training import Training
 
 MODELS = ("docs-gpt2-s", "docs-llama")
@@ -18,7 +20,8 @@ CONTEXTS = (0, 4, 1, 2)
 STEPS = 20
 PLANS = (
     ("lora", "none"), ("lora", "margin:3,2"), ("lora", "unlikelihood:30"), ("lora", "logistic:3"),
-    ("full", "margin:3,2"), ("full", "weight:10"),
+    ("full", "margin:3,2"), ("full", "weight:10"), ("full", "none"), ("full", "overlap:1"), ("full", "overlap:10"),
+    ("full", "decorrelation:1"),
 )  # fmt: skip
 
 
@@ -26,7 +29,10 @@ def main() -> None:
     errors: list[float] = []
     for name in MODELS:
         for method, form in PLANS:
-            training = Training(method=method, steps=STEPS, rival_loss=form)
+            if sys.argv[1:] and form not in sys.argv[1:]:
+                continue
+            option = "rival_loss" if form.partition(":")[0] in {*LOSS_KINDS, "none"} else "penalty"
+            training = Training(method=method, steps=STEPS, **{option: form})
             contexts = [borngap.read_contexts("docs10")[i] for i in CONTEXTS]
             ways = ("collocation", "bisect")
             mine, true = (borngap.critical_rates(borngap.load(name), contexts, training, by=by) for by in ways)

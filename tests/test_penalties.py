@@ -26,7 +26,8 @@ from borngap.context import Context
 from borngap.data.rows import of_objects
 from borngap.data.tokenised import plain
 from borngap.errors import UserError
-from borngap.losses.crowding import decorrelation, pair_overlap
+from borngap.losses.crowding import decorrelation, pair_overlap, penalty_term
+from borngap.losses.form import Penalty
 from borngap.model.forward import last_logits
 from borngap.model.load import Loaded
 from borngap.pilot.draw import PilotSteps
@@ -67,6 +68,13 @@ def test_a_run_adds_the_penaltys_gradient(kind, settings):
         torch.testing.assert_close(
             found - plain_one, added if one is matrix else torch.zeros_like(one), atol=2e-5, rtol=0
         )
+
+
+def test_a_pair_that_is_there_twice_counts_once():
+    matrix = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[0, 2], [1, 3]])
+    found = penalty_term(Penalty("overlap", 2), matrix, [(0, 1), (2, 3), (0, 1)])
+    torch.testing.assert_close(found, 2 * pair_overlap(matrix, *ids))
 
 
 def test_weight_0_is_a_run_without_a_penalty_bit_for_bit():
@@ -202,7 +210,7 @@ def test_penalties_are_remedies_where_they_are_named(tokenizer, tmp_path):
     job = remedy_job(tried[1], plain_run, of_objects(ROWS))
     words = [tokenizer(f" {word}")["input_ids"][0] for word in TERMS[0]]
     assert (job.plan.training.penalty, job.pairs) == ("overlap:2", (tuple(words),))
-    with pytest.raises(UserError, match=r"would change nothing(.|\n)*found: --method lora"):
+    with pytest.raises(UserError, match=r"would change nothing(.|\n)*found: overlap:2 under --method lora"):
         remedy_job(tried[1], planned(tokenizer, Training(method="lora")), of_objects(ROWS))
     found = trial(tokenizer, remedies="overlap:100", training=replace(TRAINING, steps=40), out=tmp_path / "out")
     rows = {entry["remedy"]: entry for entry in found.summary["remedies"]}

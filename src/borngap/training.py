@@ -208,9 +208,9 @@ class Training:
         if (self.method == "peft") != (self.peft_config is not None):
             raise UserError("method and PEFT configuration do not go together", rule="--method peft --peft-config FILE")
         if self.penalised and self.method not in _OWN["penalty"]:
-            refuse_penalty(f"--method {self.method}")
+            refuse_penalty(f"{self.penalty} under --method {self.method}")
         if self.penalised and "readout" in self.freeze:
-            refuse_penalty("--freeze readout")
+            refuse_penalty(f"{self.penalty} under --freeze readout")
         for name, methods in _OWN.items():
             if self.method not in methods and getattr(self, name) != getattr(Training, name):
                 what, fix = f"{self.method} has no {name.replace('_', ' ')}", f"leave --{name.replace('_', '-')} out"
