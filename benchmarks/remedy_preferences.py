@@ -20,6 +20,7 @@ from borngap.usage.remedyfiles import RemedyFiles
 from borngap.usage.terms import terms
 
 _SLOWER = 0.1
+_PAIRS: dict[str, list[Any]] = {}  # of a corpus: a pass of the model over all training rows makes them
 _NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "dpo": ("DPO", {}),
     "orpo": ("ORPO", {}),
@@ -70,11 +71,15 @@ def preferring(kind: str, beta: float, model: Any, tokenizer: Any, job: RunJob, 
 
 
 def pairs_of_rows(model: Any, tokenizer: Any, rows: list[Any], words: Any, length: int, folder: Path) -> list[Any]:
-    """Return the preference pairs of training rows, of base forms, each with a number of its own."""
+    """Return the preference pairs of training rows, of base forms; they are the tokenizer's, whatever the model."""
+    known = str((tokenizer.name_or_path, words, len(rows), length))
+    if known in _PAIRS:
+        return _PAIRS[known]
     file = folder / "pairs.jsonl"
     plain = [{"use": use, "avoid": avoid, "inflected": False} for use, avoid in words]
     terms(
         model, tokenizer, rows, plain, leak=False, settings=Asking(max_length=length, leak=False),
         remedies=RemedyFiles(export_pairs=file),
     )  # fmt: skip
-    return [row.value for row in source_of(str(file)).rows()]
+    _PAIRS[known] = [row.value for row in source_of(str(file)).rows()]
+    return _PAIRS[known]
