@@ -1,6 +1,7 @@
 """Scores of forecasts of whole runs, from small records of each run: lines, and the tables of docs/forecast-runs.md.
 
     python benchmarks/whole_runs_table.py docs/runs
+    python benchmarks/whole_runs_table.py docs/runs/long docs/runs/warm  # of further runs the last table alone
 
 A record holds what the run ended at, the same run in another order, and each forecast, at the places that a forecast
 looked at: logit gaps in thousandths of a nat, a sign never rounded away. Intervals (90 %) draw the runs again.
@@ -180,12 +181,18 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
-def runs_table(records: Sequence[dict[str, Any]], budget: str) -> str:
-    """Return the table of runs at a budget."""
-    heads = ["run", "places", "change sides", "orders right", "nothing changes", "other order", "balanced",
-             "error, nat",
-             "floor", "in the interval", "slope", "ahead", "truth", "no better"]  # fmt: skip
-    return table(heads, [row(s) for s in scores(records, budget)])
+def runs_table(records: Sequence[dict[str, Any]], *budgets: str) -> str:
+    """Return the table of runs at a budget; with several budgets a column says which."""
+    heads = ["run", *["budget"][: len(budgets) > 1], "places", "change sides", "orders right", "nothing changes",
+             "other order", "balanced", "error, nat", "floor", "in the interval", "slope", "ahead", "truth",
+             "no better"]  # fmt: skip
+    rows = []
+    for record in records:
+        for budget in budgets:
+            for score in scores([record], budget):
+                name, *cells = row(score)
+                rows.append([name, *[budget][: len(budgets) > 1], *cells])
+    return table(heads, rows)
 
 
 def parts(found: Sequence[Score]) -> dict[str, list[Score]]:
@@ -292,7 +299,13 @@ _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
 
 
 def main() -> None:
-    print(markdown(Path(sys.argv[1])))
+    for folder in map(Path, sys.argv[1:]):
+        print(markdown(folder) if folder.name == "runs" else further(folder))
+
+
+def further(folder: Path) -> str:
+    """Return the table of runs that are not among those of the protocol."""
+    return runs_table(read(folder), "0.1", "0.2")
 
 
 def markdown(folder: Path) -> str:

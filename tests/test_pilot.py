@@ -311,7 +311,23 @@ def test_noise_grows_with_the_dose_of_an_adapter_and_falls_with_the_rows():
     assert noise(rate=1e-3, schedule="linear") == pytest.approx(290 * 10.5e-3 / 10, rel=0.06)
     assert noise(rate=1e-6) == 0.1
     assert noise(rate=1e-1) == 9 / 11
-    assert noise_of(plan, halves) == 9 / 11, "of all weights"
+    assert noise_of(replace(plan, training=replace(plan.training, method="ia3", steps=20)), halves) == 9 / 11
+
+
+def test_noise_of_all_weights_falls_with_the_rows_and_grows_as_the_root_of_the_dose():
+    plan = toy_plan([1] * 4000, 1000, 4)
+    assert plan.training.method == "full"
+
+    def noise(chosen, rate):
+        own = replace(plan, training=replace(plan.training, rate=rate, schedule="constant", warmup=0))
+        return noise_of(own, chosen)
+
+    assert noise(Design(1, 100, 0.5), 1e-5) == pytest.approx(620 * 0.1 / 200)
+    assert noise(Design(1, 100, 0.5), 4e-5) == pytest.approx(620 * 0.2 / 200)
+    assert noise(Design(2, 100, 0.5), 4e-5) == pytest.approx(620 * 0.2 / 400)
+    assert noise(Design(1, 30, 1.0), 1e-5) == pytest.approx(620 * 0.1 / 120)
+    assert noise(Design(1, 30, 1.0), 1e-3) == 9 / 11
+    assert noise(Design(1, 1000, 1.0), 1e-7) == 0.1
 
 
 def test_kinds_that_move_apart_have_a_mean_each():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ ADAPTER_RATE = 1e-2  # of a pilot's steps under LoRA, at a scale (alpha over ran
 LORA_SCALED: tuple[Method, ...] = ("lora", "dora", "pissa")  # whose scale is alpha over rank
 BATCH_POWER = 0.17  # by which what a run of AdamW changes grows with the rows of its batches (docs/forecast-runs.md)
 LORA_NOISE = 290.0  # rows a unit of dose: variance of a LoRA pilot's noise over that of what places do by themselves
+FULL_NOISE = 620.0  # rows a root of the dose: the same of full fine-tuning
 _LEAST_NOISE = 0.1
 _WATCHING = 1 / 3  # of the budget, at most, goes into looks at the watched places
 _FEWEST_ROWS = 2  # of all weights; of adapters 1
@@ -59,23 +61,27 @@ def lengthened(base: Sequence[float], gaps: Sequence[float], share: float) -> li
 def noise_of(plan: StepPlan, chosen: Design) -> float:
     """Return how much of what single places do in pilots is noise, as ``foretell`` takes it.
 
-    Under LoRA it grows with the dose, a walk of the weights that goes on while what the words gain comes to an end, and
-    falls with the rows; under other methods no such rule was found (docs/forecast-runs.md#how-it-works).
+    It falls as one over the rows that are read, and grows with the dose: a walk of the weights, which goes on while
+    what the words gain comes to an end; for other methods no rule was found (docs/forecast-runs.md#how-it-works).
 
     Args:
         plan: the run, at its rate.
         chosen: its pilots.
 
     Returns:
-        Variance of the noise over that of changes within pairs: under LoRA 290 times the dose (the sum of the rates, at
-        a scale of 2) over the rows of all pilots, in [0.1, 9/11]; else 9/11.
+        Variance of the noise over that of changes within pairs, in [0.1, 9/11], with the dose D, the sum of the rates:
+        under full fine-tuning 620 root(D) over the rows of all pilots; under LoRA 290 D over these (at a scale of 2);
+        else 9/11.
     """
-    training = plan.training
-    if training.method not in LORA_SCALED:
-        return NOISE
-    dose = sum(plan.rates) * _scale(training)
+    training, dose = plan.training, sum(plan.rates)
     rows = chosen.pilots * chosen.steps * chosen.share * plan.passes / len(plan.steps)
-    return min(NOISE, max(_LEAST_NOISE, LORA_NOISE * dose / rows))
+    if training.method == "full":
+        noise = FULL_NOISE * math.sqrt(dose) / rows
+    elif training.method in LORA_SCALED:
+        noise = LORA_NOISE * dose * _scale(training) / rows
+    else:
+        return NOISE
+    return min(NOISE, max(_LEAST_NOISE, noise))
 
 
 def look_tokens(plan: StepPlan, budget: float, looks: int) -> float:
