@@ -151,6 +151,7 @@ def test_a_hosts_arguments_are_read(files):
     ([*RUN, "--methods", "lora:1e-4:1e-3:3,full"], "can't read a method's rate"),
     ([*RUN, "--methods", "dura,full"], "unknown method"),
     ([*RUN, "--methods", "full,full"], "these methods can't be compared"),
+    ([*RUN, "--methods", "full,lora:1e-3", "--penalty", "overlap:1"], "overlap:1 under lora, of --methods"),
     ([*RUN, "--epochs", "5:1"], "can't read the epochs"),
     ([*RUN, "--epochs", "1:99999999"], "too many numbers of epochs"),
     ([*RUN, "--epochs", "3", "--steps", "50"], "--epochs and --steps are given"),

@@ -123,6 +123,20 @@ def test_a_peft_configuration_has_a_penalty_where_it_trains_the_head(tmp_path):
         with pytest.raises(UserError, match="the penalty would change nothing"):
             make_trainable(model, training)
         assert not any("lora" in name for name, _ in model.named_parameters()), "it is the plain model again"
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("kind", "settings"), [
+    ("llama-tied", {"freeze": ("embeddings",), "penalty": "overlap:1"}), ("llama-tied", {"method": "bitfit"}),
+    ("llama-tied", {"method": "lora", "lora_targets": ("nowhere",)}),
+])  # fmt: skip
+def test_a_refused_method_leaves_what_needs_gradients(kind, settings):
+    model = tiny(kind)
+    model.model.norm.weight.requires_grad_(False)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    with pytest.raises(UserError):
+        make_trainable(model, Training(**settings))
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
 
 
 @pytest.mark.parametrize("form", ["overlap:-1", "overlap:nan", "overlap", "foo:1", "overlap:1,2", "decorrelation:"])

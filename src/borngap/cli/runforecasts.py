@@ -18,7 +18,7 @@ from borngap.pilot.settings import Piloting, leads_at_half
 from borngap.rates import read_passes, read_rates
 from borngap.report.text import MISSING
 from borngap.shown import visible
-from borngap.training import Training
+from borngap.training import Training, refuse_penalty
 
 if TYPE_CHECKING:
     from borngap.pilot.pilots import RunProgress
@@ -212,6 +212,8 @@ def _each(
             raise UserError("a method has a rate of its own beside --lrs", rule="either of both", found=given.methods)
         chosen = _rate_of(part, rate) if told else standard
         own = training.under(cast("Method", name), chosen, rank)
+        if training.penalised != own.penalised:
+            refuse_penalty(f"{training.penalty} under {name}, of --methods")
         found.append((own, None if given.out is None else given.out / name))
     names = [own.method for own, _ in found]
     if len(set(names)) < len(names) or len(names) < 2:

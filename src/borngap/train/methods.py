@@ -29,8 +29,18 @@ def make_trainable(model: Any, training: Training) -> _Made:
         The model to train, wrapped by PEFT for its methods, and what the user must know.
 
     Raises:
-        UserError: the method and the model do not go together.
+        UserError: the method and the model do not go together; ``requires_grad`` is then as it was.
     """
+    needed = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        return _made(model, training)
+    except UserError:
+        for parameter, flag in needed:
+            parameter.requires_grad_(flag)
+        raise
+
+
+def _made(model: Any, training: Training) -> _Made:
     if hasattr(model, "peft_config"):
         fix = "merge it first: model.merge_and_unload()"
         raise UserError("the model carries an adapter already", rule="a plain causal LM", fix=fix)
