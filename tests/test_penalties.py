@@ -18,7 +18,6 @@ from tests.test_remedies import planned, trial
 from tests.test_rival_training import tuner
 from tests.test_rivalloss import Ordered, trained
 from tests.tiny import tiny
-from transformers import TrainerCallback
 
 import borngap
 from borngap.cli import main
@@ -39,11 +38,14 @@ from borngap.remedies.jobs import remedy_job
 from borngap.remedies.outcomes import RemedyOutcome
 from borngap.remedies.paste import NamedFiles, pasted
 from borngap.remedies.remedy import read_remedies
+from borngap.rivals.host import warn_of_missing
 from borngap.rivals.pairs import token_pairs
+from borngap.rivals.spots import TermSpots
 from borngap.train.methods import make_trainable
 from borngap.train.stacked import Lane, stacked
 from borngap.training import Training
 from borngap.usage.allowed import Allowed
+from borngap.words.termfile import terms_of
 
 
 @pytest.mark.parametrize(("kind", "settings"), [
@@ -70,10 +72,10 @@ def test_a_run_adds_the_penaltys_gradient(kind, settings):
         )
 
 
-def test_a_pair_that_is_there_twice_counts_once():
+def test_a_pair_that_is_there_twice_counts_once_in_whichever_order():
     matrix = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([[0, 2], [1, 3]])
-    found = penalty_term(Penalty("overlap", 2), matrix, [(0, 1), (2, 3), (0, 1)])
+    found = penalty_term(Penalty("overlap", 2), matrix, [(0, 1), (3, 2), (0, 1), (1, 0), (2, 3)])
     torch.testing.assert_close(found, 2 * pair_overlap(matrix, *ids))
 
 
@@ -140,13 +142,15 @@ def test_a_refused_method_leaves_what_needs_gradients(kind, settings):
 
 
 @pytest.mark.parametrize("form", ["overlap:-1", "overlap:nan", "overlap", "foo:1", "overlap:1,2", "decorrelation:"])
-def test_a_bad_penalty_is_one_error(form, tmp_path, capsys, monkeypatch):
+def test_a_bad_penalty_is_one_error_that_names_it(form, tmp_path, capsys, monkeypatch):
     command = ["borngap", "finetune", "-m", "docs-gpt2-s", "--penalty", form, "-o", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         main()
     told = capsys.readouterr().err
     assert (ended.value.code, told.count("error:"), "Traceback" in told) == (2, 1, False)
+    assert f"found: {form}\n" in told
+    assert "rule: overlap:WEIGHT or decorrelation:WEIGHT" in told
     assert not (tmp_path / "run").exists()
 
 
@@ -166,14 +170,50 @@ def test_pairs_are_those_of_a_loss_on_rivals_places():
     several = token_pairs([*PAIRS, ("argument", "setting")], tokenizer, rows)
     assert {(first(" argument"), first(f" {word}")) for word in ("parameter", "setting")} < set(several)
     assert len(several) == 6, "each once"
+    words = [("full exception", "full argument"), ("whole argument", "whole exception")]
+    both = token_pairs(words, tokenizer, [tokenizer("The full exception, the whole argument.")["input_ids"]])
+    assert [set(pair) for pair in both] == [{first(" exception"), first(" argument")}]
     with pytest.raises(UserError, match="none of the words to use stands in the rows"):
-        token_pairs([("zebra", "horse")], tokenizer, iter(rows))
+        token_pairs([("zebra", "horse")], tokenizer, rows)
+
+
+def test_pairs_are_of_what_prepared_rows_teach():
+    tokenizer, text = borngap.load(TIED).tokenizer, "Which folder? It raises an exception."
+    ids = tokenizer(text)["input_ids"]
+    answer = ids.index(tokenizer(" It")["input_ids"][0])
+    labels, mask = [-100] * answer + ids[answer:], [0] * answer + [1] * (len(ids) - answer)
+    taught = [{"input_ids": ids, "labels": labels}, {"input_ids": ids, "completion_mask": mask}, labels]
+    whole = [{"input_ids": ids}, ids]
+    assert [len(token_pairs(PAIRS, tokenizer, [row])) for row in (*taught, *whole)] == [1, 1, 1, 2, 2]
+    with pytest.raises(UserError, match=r"a row holds no tokens(.|\n)*found: \['text'\]"):
+        token_pairs(PAIRS, tokenizer, [{"text": text}])
+
+
+def test_pairs_are_looked_for_in_the_rows_that_a_loss_on_rivals_reads(monkeypatch):
+    monkeypatch.setattr("borngap.rivals.host._ROWS", 3)
+    tokenizer = borngap.load(TIED).tokenizer
+    read = []
+
+    class Rows(list):
+        def __getitem__(self, number):
+            read.append(number)
+            return super().__getitem__(number)
+
+    rows = Rows(rows_of(tokenizer, 1) * 4)
+    with pytest.raises(UserError, match="none of the words to use stands in 3 of the rows"):
+        token_pairs([("zebra", "horse")], tokenizer, rows)
+    host = SimpleNamespace(train_dataset=rows, processing_class=tokenizer)
+    with pytest.warns(UserWarning, match="3 random rows"):
+        warn_of_missing(host, TermSpots(terms_of([("zebra", "horse")]), tokenizer))
+    assert (len(set(read)), read[:3]) == (3, read[3:])
+    assert token_pairs(PAIRS, tokenizer, iter(rows)), "of a stream the first"
 
 
 @pytest.mark.parametrize("name", ["overlap:5", "decorrelation:500"])
 def test_a_pilot_as_long_as_the_run_is_a_trainers_run_with_the_pasted_lines(name, tmp_path):
     loaded = borngap.load(TIED)
     rows, (_, remedy) = rows_of(loaded.tokenizer, 1)[:4], read_remedies(name)
+    rows[3]["labels"][:6] = [-100] * 6  # its keyword argument is not taught
     training = Training(rate=RATE, eps=EPS, steps=3, batch_size=2, clip=0.5, penalty=name)
     plan = run_plan([plain(row["input_ids"], row["labels"]) for row in rows], training,
                     Piloting(accumulation=2, order="sequential"))  # fmt: skip
@@ -183,15 +223,13 @@ def test_a_pilot_as_long_as_the_run_is_a_trainers_run_with_the_pasted_lines(name
 
     class Pasted(Ordered):
         def train(self):
-            exec(
-                code,
-                {"torch": torch, "tokenizer": loaded.tokenizer, "trainer": self, "TrainerCallback": TrainerCallback},
-            )
+            exec(code, {"tokenizer": loaded.tokenizer, "trainer": self})
             return super().train()
 
     options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_grad_norm": 0.5}
     host = trained(tmp_path, loaded.tokenizer, None, rows, Pasted, **options).model
-    pairs = token_pairs(PAIRS, loaded.tokenizer, (row["input_ids"] for row in rows))
+    pairs = token_pairs(PAIRS, loaded.tokenizer, [row["labels"] for row in rows])
+    assert len(pairs) < len(token_pairs(PAIRS, loaded.tokenizer, [row["input_ids"] for row in rows]))
     whole, pilots = PilotSteps(plan.steps, tuple(plan.rates), 1.0), [loaded.model, borngap.load(TIED).model]
     penalties = [model_penalty(training.penalised, pairs), None]
     courses = [Trainee(one, penalty=p).train(plan, whole, 0) for one, p in zip(pilots, penalties, strict=True)]

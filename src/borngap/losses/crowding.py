@@ -28,14 +28,15 @@ def penalty_term(penalty: Penalty, matrix: Tensor, pairs: Iterable[tuple[int, in
     Args:
         penalty: which, with its weight.
         matrix: embedding rows, shape (V, d); 16 bit becomes float32.
-        pairs: right tokens and their rivals, one at least for ``overlap``; one that is there twice counts once.
+        pairs: right tokens and their rivals, one at least for ``overlap``; one that is there twice counts once, and so
+            do two that are each other's reverse.
 
     Returns:
         A scalar, at least 0.
     """
     if penalty.kind == "decorrelation":
         return penalty.weight * decorrelation(matrix)
-    golds, rivals = torch.tensor(list(dict.fromkeys(pairs)), device=matrix.device).unbind(1)
+    golds, rivals = torch.tensor(list({(min(pair), max(pair)): None for pair in pairs}), device=matrix.device).unbind(1)
     return penalty.weight * pair_overlap(matrix, golds, rivals)
 
 

@@ -16,6 +16,7 @@ PENALTY_KINDS: tuple[PenaltyKind, ...] = get_args(PenaltyKind)
 NO_TERM = "none"
 _LOSSES = "margin:WEIGHT,MARGIN, logistic:WEIGHT, unlikelihood:WEIGHT or weight:WEIGHT, such as margin:3,2; or none"
 _PENALTIES = "overlap:WEIGHT or decorrelation:WEIGHT, such as overlap:1; or none"
+_NUMBERS, _FINITE = ("weight", "margin"), "a finite number, at least 0"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def _read(what: str, text: str, counts: Mapping[str, int], rule: str) -> tuple[A
         numbers = []
     if counts.get(kind) != len(numbers):
         raise UserError(f"can't read the {what}", rule=rule, found=text)
+    for name, number in zip(_NUMBERS, numbers, strict=False):
+        _check_number(name, number, f"{rule}; the {name} is {_FINITE}", text)
     return kind, numbers
 
 
@@ -132,6 +135,6 @@ def _check_kind(what: str, kind: str, kinds: Sequence[str]) -> None:
         raise UserError(f"unknown {what}", rule=f"one of {', '.join(kinds)}", found=kind)
 
 
-def _check_number(name: str, value: Any) -> None:
+def _check_number(name: str, value: Any, rule: str = _FINITE, text: str | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise UserError(f"the {name} is out of range", rule="a finite number, at least 0", found=value)
+        raise UserError(f"the {name} is out of range", rule=rule, found=value if text is None else text)

@@ -305,7 +305,7 @@ def _pairs(plan: StepPlan, asked: Asked, tokenizer: Any, where: str) -> tuple[tu
     if asked.terms is None:
         rule, fix = "words, which are looked for in the rows", "--terms FILE, or --penalty decorrelation:WEIGHT"
         raise UserError("nothing says whose overlap is penalised", rule=rule, found=plan.training.penalty, fix=fix)
-    return tuple(token_pairs(asked.terms, tokenizer, (row.labels for row in plan.rows), where))
+    return tuple(token_pairs(asked.terms, tokenizer, [row.labels for row in plan.rows], where))
 
 
 def with_passes(job: RunJob, passes: Sequence[float]) -> RunJob:

@@ -92,11 +92,12 @@ def _penalty(remedy: Remedy, given: NamedFiles) -> list[str]:
     name, more = ("pair_overlap", ", right, rival") if of_pairs else ("decorrelation", "")
     pairs = [
         "from borngap.rivals.pairs import token_pairs",
-        'rows = (row["input_ids"] for row in trainer.train_dataset)',
-        f"right, rival = torch.tensor(token_pairs({terms}, tokenizer, rows)).T",
+        f"right, rival = torch.tensor(token_pairs({terms}, tokenizer, trainer.train_dataset)).T",
     ]
     return [
         "# once the trainer is made:",
+        *(["import torch"] if of_pairs else []),
+        "from transformers import TrainerCallback",
         f"from borngap.losses.crowding import {name}",
         *(pairs if of_pairs else []),
         "class Penalty(TrainerCallback):",

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import signature
+from itertools import islice
 from typing import Any, NoReturn
 
 import torch
@@ -139,15 +140,45 @@ def _of_transformers(trainer: Any) -> Any:
     return kinds[0]
 
 
+def looked_through(rows: Any) -> list[Any]:
+    """Return the rows of a data set in which words are looked for: 4,096 at most.
+
+    Args:
+        rows: rows, in memory or to be read one by one; of those that have a length random ones are read, always the
+            same; of others the first.
+    """
+    if not hasattr(rows, "__len__"):
+        return list(islice(rows, _ROWS))
+    return [rows[number] for number in _drawn(len(rows))]
+
+
+def labels_of(row: Any, padding: int | None) -> Tensor | None:
+    """Return the labels of a row that a trainer has prepared, as ``tokenised`` reads it; None where it has no tokens.
+
+    Args:
+        row: its columns.
+        padding: the tokenizer's padding token.
+
+    Returns:
+        Token ids, -100 where nothing is learnt, int64, shape (T,).
+    """
+    if not isinstance(row, Mapping) or "input_ids" not in row:
+        return None
+    names = [name for name in TOKEN_COLUMNS if row.get(name) is not None]
+    columns = {name: torch.as_tensor(row[name]).flatten().tolist() for name in names}
+    return torch.tensor(tokenised(columns, padding).labels)
+
+
+def _drawn(count: int) -> list[int]:
+    """Numbers of random rows, in random order."""
+    return random.Random(0).sample(range(count), min(count, _ROWS))  # noqa: S311  # no secret
+
+
 def _label_rows(dataset: Any, padding: int | None, read: list[int]) -> Iterator[Tensor]:
     """Labels of rows in random order, as long as they hold token ids; the numbers of those read are kept in a list."""
-    count = len(dataset)
-    order = random.Random(0).sample(range(count), min(count, _ROWS))  # noqa: S311  # no secret
-    for number in order:
-        row = dataset[number]
-        if not isinstance(row, Mapping) or "input_ids" not in row:
+    for number in _drawn(len(dataset)):
+        labels = labels_of(dataset[number], padding)
+        if labels is None:
             return
-        names = [name for name in TOKEN_COLUMNS if row.get(name) is not None]
-        columns = {name: torch.as_tensor(row[name]).flatten().tolist() for name in names}
         read.append(number)
-        yield torch.tensor(tokenised(columns, padding).labels)
+        yield labels
