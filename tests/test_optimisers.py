@@ -178,6 +178,25 @@ def test_the_dose_of_momentum_builds_up():
         way.append(-float(weight.detach()))
     assert shares == pytest.approx([x / way[-1] for x in way], rel=1e-5)
     assert dose_share(5, Training(steps=20)) == 0.25
+    free = Training(method="full", optimizer="schedule_free_adamw", steps=50)
+    assert [dose_share(n, free) for n in (1, 3, 50)] == pytest.approx([2 / 51, 4 / 51, 1])
+
+
+def test_the_dose_of_schedule_free_adamw_is_how_far_its_own_mean_goes():
+    """Under a constant gradient each update has one length: the mean of the weights is where the dose says."""
+    schedulefree = pytest.importorskip("schedulefree", reason="the extra `optimizers`")
+    training = Training(method="full", optimizer="schedule_free_adamw", steps=12, warmup=4)
+    weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    steps = schedulefree.AdamWScheduleFree([weight], lr=1e-3, weight_decay=0.0, eps=0.0, warmup_steps=training.warmup)
+    gone = []
+    for _ in range(training.steps):
+        steps.train()
+        weight.grad = torch.ones_like(weight)
+        steps.step()
+        steps.eval()
+        gone.append(-float(weight.detach()))
+    shares = [dose_share(n, training) for n in range(1, 13)]
+    assert [way / gone[-1] for way in gone] == pytest.approx(shares)
 
 
 def test_a_rate_that_is_adamws_is_noted():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from borngap.critical.calibration import around, half_width
@@ -54,7 +55,9 @@ def by_dose(land: Landscape, index: int, start: float, limit: float) -> Critical
 def dose_share(time: float, training: Training) -> float:
     """Return the share of a whole run's dose that is given by a time, unit 1.
 
-    Under SGD with momentum m update n, counted from 1, goes 1 - m^n times as far as those after many would.
+    Under SGD with momentum m update n, counted from 1, goes 1 - m^n times as far as those after many would. Of
+    schedule-free AdamW the mean of where its updates led is looked at, each weighted by its squared rate: without
+    warm-up that has gone (n + 1)/2 of an update's length after n of them.
 
     Args:
         time: steps, not necessarily whole.
@@ -63,7 +66,16 @@ def dose_share(time: float, training: Training) -> float:
     factors: Sequence[float] = training.factors
     if training.optimizer == "sgd":
         factors = [factor * (1 - training.beta1**n) for n, factor in enumerate(factors, 1)]
+    if training.optimizer == "schedule_free_adamw":
+        factors = _of_means(training)
     return share_of(time, factors)
+
+
+def _of_means(training: Training) -> list[float]:
+    """How far the mean of the weights goes in each update of schedule-free AdamW, in lengths of an update."""
+    rates = np.minimum(1.0, np.arange(1, training.steps + 1) / max(1, training.warmup))
+    means = np.cumsum(rates**2 * np.cumsum(rates)) / np.cumsum(rates**2)
+    return [float(step) for step in np.diff(means, prepend=0.0)]
 
 
 def first_step(land: Landscape) -> float:
