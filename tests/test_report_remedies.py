@@ -13,7 +13,7 @@ import borngap
 from borngap.errors import UserError
 from borngap.remedies.remedyfolder import RemedyFolder
 from borngap.report.report import comparison_of, report_of
-from borngap.report.tried.shown import bias_words, nat
+from borngap.report.tried.shown import bias_words, drawn_prices, nat
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -97,6 +97,9 @@ def test_page_markdown_json_and_charts_say_the_same(folder, tmp_path):
     assert "| observable |" not in made.markdown, "no table without rows"
     assert "the broken line the planned run" in made.html
     assert made.summary["limits"] == {"over_use": 0.42, "loss": 0.02}, "2 points above the planned run's 40 %"
+    assert drawn_prices(made.summary)["over_use"]["limit"] == [{"price": 0.42}]
+    far = made.summary | {"limits": {"over_use": 1.4, "loss": 0.5}}
+    assert [chart["limit"] for chart in drawn_prices(far).values()] == [[], []]
     drawn = json.loads(re.search(r'id="page-data">(.*?)</script>', made.html).group(1))["stills"]
     assert drawn.keys() == {"still-over_use", "still-loss"}
     rows = {row["remedy"]: row for row in drawn["still-loss"]["data"]["tried"]}

@@ -137,8 +137,15 @@ def drawn_prices(s: TriedSummary) -> dict[Price, dict[str, list[ChartRow]]]:
             curve: list[ChartRow] = [
                 {"price": point[price], "success": point["success"], "bias": point["bias"]} for point in s["bias_curve"]
             ]
-            found[price] = {"tried": rows, "bias": curve, "limit": [{"price": s["limits"][price]}]}
+            found[price] = {"tried": rows, "bias": curve, "limit": _limit(s["limits"][price], rows)}
     return found
+
+
+def _limit(limit: float | None, rows: Sequence[ChartRow]) -> list[ChartRow]:
+    """The limit, unless it lies so far off that drawing it would crowd the points."""
+    prices = [as_number(row["price"]) or 0.0 for row in rows]
+    is_near = limit is not None and limit <= max(prices) + max(prices) - min(prices)
+    return [{"price": limit}] if is_near else []
 
 
 def _sides(prices: Sequence[float]) -> list[str]:
