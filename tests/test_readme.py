@@ -49,12 +49,14 @@ def test_figures_of_jumps_and_of_forecasts_are_those_of_the_tables():
         assert f"{round(row['hold'] * row['contexts'])} of {row['contexts']} under {words}" in told["brackets"]
 
 
-def test_figures_of_the_house_style_are_those_of_the_benchmark():
-    rows = [line for line in (ROOT / "docs/terms.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    before, after = (next(row for row in rows if row.startswith(f"| {run}")) for run in ("SmolLM2", "LoRA, 1e-3, 60"))
-    told = " ".join(README.split())
-    shares = [re.search(r"(\d+ %) (\(\d+ to \d+\)) \| (\d+)", row).groups() for row in (before, after)]
-    assert f"leads at {shares[1][0]} {shares[1][1][:-1]}) of {shares[1][2]} places" in told
-    assert f"before at {shares[0][0]} {shares[0][1]}" in told
-    losses = [float(row.split("|")[2]) for row in (before, after)]
-    assert round(losses[0] - losses[1], 1) == 0.5, "half a nat"
+def test_figures_of_the_real_model_are_those_of_the_benchmark():
+    record = json.loads(
+        (ROOT / "docs/remedies/smollm2-135m-lora-1e-3-cosine-chat-60-0.json").read_text(encoding="utf-8")
+    )
+    base, after = (next(e for e in record["remedies"] if e["remedy"] == name) for name in ("base", "none"))
+    told, places = " ".join(README.split()), record["places"]["base"]
+    share, low, high = (f"{100 * part:.0f}" for part in after["success"])
+    assert f"lead at {share} % ({low} to {high}) of {places} places" in told
+    share, low, high = (f"{100 * part:.0f}" for part in base["success"])
+    assert f"before {share} % ({low} to {high})" in told
+    assert f"took {base['loss'][0]:.1f} nat off" in told
