@@ -134,14 +134,22 @@ def test_the_commands(tmp_path):
     assert first["critical_rate"] == pytest.approx(found["critical"][0]["critical_rate"], rel=1e-6)
     assert (first["will_resolve"], first["outcome"], second["prospect"]) == (True, "resolved", "pre-resolved")
     assert ahead["environment"]["versions"]["torch"]
-    text = run("forecast", *common, "--lr", "1e-5", "--by", "class-mean")
-    assert text.startswith(f"E{ALONE[1:]}.\n")
+    text = run("forecast", *common, "--lr", "1e-5", "--by", "class-mean", "--rival-loss", "logistic:0.1")
+    assert text.startswith(f"E{ALONE[1:]}.\ndocs-gpt2-s: lora, cross-entropy + logistic:0.1 at 1e-05")
     assert "Of 1 contexts to train (1 more are ahead already), each alone, 0 will resolve" in text
     assert "Rate to use if each is trained alone: " in text
     assert "class-mean" in text
     text = run("critical", *common, "--by", "grid", "--lrs", "1e-4:1e-3:4")
     assert text.startswith(f"E{ALONE[1:]}.\n")
+    assert "cross-entropy" not in text
     assert "cost: 46 optimiser steps" in text  # four runs of 12, the last ends at its flip
+
+
+def test_a_heading_names_what_is_added_to_the_cross_entropy(tmp_path):
+    options = ["--method", "readout-only", "--steps", "1", "--rival-loss", "logistic:3", "--penalty", "overlap:1"]
+    text = run("critical", "-m", "docs-gpt2-s", "-c", write(tmp_path / "c.jsonl", 1), *options)
+    told = "docs-gpt2-s: readout-only, cross-entropy + logistic:3 + overlap:1"
+    assert text.splitlines()[1].startswith(told)
 
 
 @pytest.mark.parametrize("command", ["forecast", "critical"])

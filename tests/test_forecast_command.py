@@ -73,9 +73,11 @@ def test_the_options_are_the_run(files):
 
 
 def test_rates_are_compared(files):
-    text = shown(*command(files, "--lrs", "1e-4,3e-4,50", "--epochs", 4))
+    text = shown(*command(files, "--lrs", "1e-4,3e-4,50", "--epochs", 4, "--penalty", "overlap:1"))
     lines = text.splitlines()
-    assert re.match(r"After this run at (0\.0001|0\.0003) your words will lead", lines[0])
+    assert re.match(
+        r"After this run \(cross-entropy \+ overlap:1\) at (0\.0001|0\.0003) your words will lead", lines[0]
+    )
     rows = {line.split()[0]: line for line in lines if line.startswith(("before", "0.0001", "0.0003", "50"))}
     assert rows.keys() == {"before", "0.0001", "0.0003", "50"}
     assert rows["50"].endswith("unstable")

@@ -163,6 +163,11 @@ class Training:
         """What is added to the cross-entropy, as it is written."""
         return tuple(str(term) for term in (self.added, self.penalised) if term is not None and term.weight)
 
+    @property
+    def loss_words(self) -> str:
+        """The loss where something is added to the cross-entropy, as in ``cross-entropy + overlap:1``; else nothing."""
+        return " + ".join(("cross-entropy", *self.terms)) if self.terms else ""
+
     def to_json(self) -> dict[str, Any]:
         """Return all settings, JSON-ready; those that came later are left out at their defaults."""
         return {name: v for name, v in asdict(self).items() if _LATER.get(name, ...) != v}

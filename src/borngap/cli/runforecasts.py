@@ -237,15 +237,11 @@ def _methods(summaries: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         [s["run"]["training"]["method"], f"{s['all']['rate']:g}", _percent(s["all"]["ahead_after"]),
          _between(s["all"]["low"], s["all"]["high"]), _percent(s["all"]["over_use_after"]), s["all"]["flips"],
-         s["all"]["undecided"], s["all"]["stays_behind"], _of_run(s)]
+         s["all"]["undecided"], s["all"]["stays_behind"], f"{s['cost']['of_run']:.1%}"]
         for s in summaries
     ]  # fmt: skip
     headings = ["method", "rate", "lead", "90 % interval", "over-use", "come ahead", "undecided", "stay behind", "cost"]
     print_table(fitted_table("\nBy method", headings, rows, 2, keys=1))
-
-
-def _of_run(summary: Mapping[str, Any]) -> str:
-    return f"{summary['cost']['of_run']:.1%}"
 
 
 def _seen(bar: Progress) -> Callable[[RunProgress], None]:
@@ -271,7 +267,8 @@ def _report(summary: Mapping[str, Any], folder: Path | None) -> None:
 
 def _headline(summary: Mapping[str, Any]) -> str:
     entry, words = summary["all"], _WATCHED[summary["run"]["watched"]]
-    at = f" at {entry['rate']:g}" if summary["rate_to_use"] else ""
+    loss = Training.from_json(summary["run"]["training"]).loss_words
+    at = f" ({loss})" * bool(loss) + (f" at {entry['rate']:g}" if summary["rate_to_use"] else "")
     at += f" of {entry['epochs']:g} epoch{'s' * (entry['epochs'] != 1)}" if summary["epochs_to_use"] else ""
     places = "places" if summary["run"]["watched"] == "contexts" else "held-out places"
     if entry["ahead_after"] is None:

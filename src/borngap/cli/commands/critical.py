@@ -68,7 +68,7 @@ def critical(
         return
     way = by or usual_way(training)
     say(opening(training))
-    say(f"{source.model}: {training.method}, {training.steps} steps, criterion {training.criterion}, by {way}")
+    say(f"{source.model}: {loss_told(training)}, {training.steps} steps, criterion {training.criterion}, by {way}")
     for note in precision_notes(loaded.model, loaded.stored):
         say(f"note: {note}")
     print_table(_table(found, way))
@@ -87,6 +87,11 @@ def critical(
 def opening(training: Training) -> str:
     """Return the first line of every output that names a rate: what it holds of."""
     return f"{training.scope[:1].upper()}{training.scope[1:]}."
+
+
+def loss_told(training: Training) -> str:
+    """Return method and, where it is not the cross-entropy alone, loss."""
+    return ", ".join(filter(None, (training.method, training.loss_words)))
 
 
 def _table(found: list[ContextRate], asked: str) -> Any:

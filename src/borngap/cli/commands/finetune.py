@@ -38,7 +38,7 @@ def finetune(
     if json:
         print_json({"schema": 1, "plan": run.plan, "environment": run.environment, "verdicts": run.verdicts})
     else:
-        _report(run)
+        _report(run, training)
 
 
 def _seen(progress: Progress, contexts: int, steps: int) -> Callable[[Step], None]:
@@ -59,9 +59,9 @@ def _seen(progress: Progress, contexts: int, steps: int) -> Callable[[Step], Non
     return see
 
 
-def _report(run: Run) -> None:
+def _report(run: Run, training: Training) -> None:
     plan, entries = run.plan, run.verdicts
-    say(_title(plan))
+    say(_title(plan, training.loss_words))
     say_notes(plan["notes"], (entry["notes"] for entry in entries))
     ways = ["", "gold", "rival", "by rank", "by top1", "by Born gap", "flip"]
     print_table(fitted_table("Outcome", ways, [_outcome(entry, plan["criterion"]) for entry in entries], 6, keys=2))
@@ -76,11 +76,10 @@ def _report(run: Run) -> None:
     say(f"written to {run.folder}")
 
 
-def _title(plan: dict[str, Any]) -> str:
+def _title(plan: dict[str, Any], loss: str) -> str:
     frozen = f", {' and '.join(plan['freeze'])} frozen" if plan["freeze"] else ""
     how = "jointly" if plan["joint"] else "each alone"
-    added = " + ".join(plan[name] for name in ("rival_loss", "penalty") if name in plan)
-    added = f", cross-entropy + {added}" if added else ""
+    added = f", {loss}" if loss else ""
     return (
         f"{plan['model']}: {plan['method']}{frozen}{added}, rate {plan['rate']:g}, {plan['steps']} steps, {how}; "
         f"flip, character and advice by the criterion {plan['criterion']}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from borngap.cli.arguments import Json, ModelPlace, RayAddress, bundled_contexts
-from borngap.cli.commands.critical import Largest, opening
+from borngap.cli.commands.critical import Largest, loss_told, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, paced
 from borngap.cli.runforecasts import RunOptions, check_contexts_alone, check_run_options, refuse_steps, run_forecast
@@ -172,8 +172,10 @@ def _alone(
         print_json(head | {"forecasts": entries, "environment": environment()})
         return
     say(opening(training))
-    how = f"{training.method} at {training.learning_rate:g} for {training.steps} steps"
+    how = f"{loss_told(training)} at {training.learning_rate:g} for {training.steps} steps"
     say(f"{source.model}: {how}, criterion {training.criterion}")
+    if training.penalised and training.method in WHOLE and not no_lora:
+        say("note: what LoRA takes is without the penalty, which would change nothing there")
     for note in precision_notes(loaded.model, loaded.stored):
         say(f"note: {note}")
     print_table(_table(found, lora=training.method in WHOLE, paper=by == "class-mean"))

@@ -101,7 +101,8 @@ def _alone(source: ModelPlace, contexts: str, methods: tuple[str, ...], training
         print_json(head | precision | {"methods": [methods_entry(e) for e in found], "environment": environment()})
         return
     say(opening(training))
-    say(f"{source.model}: {len(wanted)} contexts, {training.steps} steps, criterion {training.criterion}")
+    added = f"{training.loss_words}, " if training.loss_words else ""
+    say(f"{source.model}: {len(wanted)} contexts, {added}{training.steps} steps, criterion {training.criterion}")
     print_table(_table([entry for entry in found if not entry.refused]))
     for entry in found:
         if entry.refused:
