@@ -14,9 +14,10 @@ PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 def test_the_tables_are_those_of_the_stored_searches(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    for name in ("methods", "optimisers", "lora_ranks"):
+    for name in ("methods", "optimisers", "lora_ranks", "method_verdicts"):
         sys.modules.pop(name, None)
     import lora_ranks
+    import method_verdicts
     import methods
     import optimisers
 
@@ -24,6 +25,12 @@ def test_the_tables_are_those_of_the_stored_searches(monkeypatch):
     stored = ROOT / "docs" / "optimisers"
     assert optimisers.table(json.loads((stored / "docs-gpt2-s.json").read_text(encoding="utf-8"))) in PAGE
     assert lora_ranks.table(json.loads((stored / "ranks.json").read_text(encoding="utf-8"))) in PAGE
+    assert method_verdicts.table(ROOT / "docs" / "methods", stored / "ranks.json") in PAGE
+    question = "do bottleneck adapters lower the threshold against LoRA's?"
+    verdicts = [
+        method_verdicts.verdict(question, ratios) for ratios in ([0.5, 0.6, 0.7], [1.5, 1.6, 1.7], [0.5, 0.6, 2.0])
+    ]
+    assert verdicts == ["yes", "no", "open"]
 
 
 def test_every_method_is_listed_with_its_usual_rate():

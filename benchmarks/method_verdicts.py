@@ -1,0 +1,80 @@
+"""The paper's questions on other methods (its 7.2), judged on the stored searches: the table of docs/methods.md.
+
+    python benchmarks/method_verdicts.py docs/methods docs/optimisers/ranks.json
+
+Each context's rate over its rate under LoRA (rank 8 on attention), the median over contexts and its 95 % interval by
+resampling contexts. The verdict is yes or no where the interval lies wholly on one side of 1, else open; of fewer than
+three contexts it is open.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borngap.resample import percentile_interval
+
+_LOWER, _ROUND, _RANK = (
+    "do bottleneck adapters lower the threshold against LoRA's?",
+    "does prefix tuning get round the failure, at LoRA's rates?",
+    "does LoRA's rank matter at equal alpha over rank (32 over 8)?",
+)
+_FEWEST = 3
+
+
+def main() -> None:
+    print(table(Path(sys.argv[1]), Path(sys.argv[2])))
+
+
+def table(methods: Path, ranks: Path) -> str:
+    """The table of the docs."""
+    rows = [["question", "model", "rate over LoRA's (95 %)", "n", "verdict"], ["---"] * 5]
+    for question, model, ratios in asked(methods, ranks):
+        middle, low, high = told(ratios)
+        ends = f" ({low:.2g} to {high:.2g})" if len(ratios) >= _FEWEST else ""
+        rows.append([question, model, f"{middle:.2g}{ends}", str(len(ratios)), verdict(question, ratios)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def asked(methods: Path, ranks: Path) -> Iterator[tuple[str, str, list[float]]]:
+    """Yield question, model, and each context's rate over LoRA's."""
+    stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(methods.glob("*.json"))]
+    rates = {(r["model"], r["method"]): [c["rate"] for c in r["bisect"]["contexts"]] for r in stored if "bisect" in r}
+    for question, method in ((_LOWER, "adapter"), (_ROUND, "prefix")):
+        for model in sorted({model for model, own in rates if own == method}):
+            yield question, model, over(rates[model, method], rates[model, "lora"])
+    known = json.loads(ranks.read_text(encoding="utf-8"))
+    by_rank = {(row["model"], row["rank"]): row["rates"] for row in known if row["targets"] == "attention"}
+    for model in sorted({model for model, _ in by_rank}):
+        yield _RANK, model, over(by_rank[model, 32], by_rank[model, 8])
+
+
+def over(rates: Sequence[Any], plain: Sequence[Any]) -> list[float]:
+    """The ratios at contexts that have both."""
+    return [a / b for a, b in zip(rates, plain, strict=True) if a and b]
+
+
+def told(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and its interval."""
+    logs = np.log(ratios)
+    low, high = percentile_interval(lambda drawn: float(np.median(logs[drawn])), len(logs))
+    return float(np.exp(np.median(logs))), float(np.exp(low or 0.0)), float(np.exp(high or 0.0))
+
+
+def verdict(question: str, ratios: Sequence[float]) -> str:
+    """What follows."""
+    _, low, high = told(ratios)
+    if len(ratios) < _FEWEST or low <= 1 <= high:
+        return "open"
+    if question == _RANK:
+        return "yes"
+    return "yes" if high < 1 else "no"
+
+
+if __name__ == "__main__":
+    main()
