@@ -16,11 +16,10 @@ from typing import Any
 from borngap.data.source import source_of
 from borngap.pilot.wholerun import RunJob
 from borngap.usage.asking import Asking
-from borngap.usage.remedyfiles import RemedyFiles
-from borngap.usage.terms import terms
+from borngap.usage.exports.remedyfiles import RemedyFiles
+from borngap.usage.exports.rowfiles import row_files
 
 _SLOWER = 0.1
-_PAIRS: dict[str, list[Any]] = {}  # of a corpus: a pass of the model over all training rows makes them
 _NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "dpo": ("DPO", {}),
     "orpo": ("ORPO", {}),
@@ -60,7 +59,7 @@ def preferring(kind: str, beta: float, model: Any, tokenizer: Any, job: RunJob, 
             max_grad_norm=0.0, bf16=False, gradient_checkpointing=False, save_strategy="no", logging_strategy="no",
             report_to=[], disable_tqdm=True, **more,
         )  # fmt: skip
-        pairs = Dataset.from_list(pairs_of_rows(model, tokenizer, rows, words, job.settings.max_length, Path(folder)))
+        pairs = Dataset.from_list(pairs_of_rows(tokenizer, rows, words, job.settings.max_length, Path(folder)))
         padded = copy.deepcopy(tokenizer)
         padded.pad_token = padded.pad_token or padded.eos_token
         host = trainer(model, args=arguments, train_dataset=pairs, processing_class=padded)
@@ -70,16 +69,9 @@ def preferring(kind: str, beta: float, model: Any, tokenizer: Any, job: RunJob, 
     return model.eval()
 
 
-def pairs_of_rows(model: Any, tokenizer: Any, rows: list[Any], words: Any, length: int, folder: Path) -> list[Any]:
-    """Return the preference pairs of training rows, of base forms; they are the tokenizer's, whatever the model."""
-    known = str((tokenizer.name_or_path, words, len(rows), length))
-    if known in _PAIRS:
-        return _PAIRS[known]
+def pairs_of_rows(tokenizer: Any, rows: list[Any], words: Any, length: int, folder: Path) -> list[Any]:
+    """Return the preference pairs of training rows, of base forms."""
     file = folder / "pairs.jsonl"
     plain = [{"use": use, "avoid": avoid, "inflected": False} for use, avoid in words]
-    terms(
-        model, tokenizer, rows, plain, leak=False, settings=Asking(max_length=length, leak=False),
-        remedies=RemedyFiles(export_pairs=file),
-    )  # fmt: skip
-    _PAIRS[known] = [row.value for row in source_of(str(file)).rows()]
-    return _PAIRS[known]
+    row_files(tokenizer, rows, plain, RemedyFiles(export_pairs=file), settings=Asking(max_length=length))
+    return [row.value for row in source_of(str(file)).rows()]

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from borngap.cli import app
 from borngap.errors import UserError
 from borngap.model.readout import geometry_of
-from borngap.usage.remedyfiles import RemedyFiles
-from borngap.usage.remedywriting import fitted_bias
+from borngap.usage.exports.remedyfiles import RemedyFiles
+from borngap.usage.exports.remedywriting import fitted_bias
+from borngap.usage.exports.rowfiles import row_files
 from borngap.usage.terms import terms
 
 WORDS = [("guilt", "shame"), ("function", "method"), ("old man", "old mind")]
@@ -161,3 +162,53 @@ def test_the_command_says_what_it_wrote(tmp_path):
     assert done.exit_code == 0, done.output
     for said in ("2 preference pairs in", "to avoid (success", "4 rows, 1 of them several times, in"):
         assert said in done.output
+
+
+def commanded(tmp_path, *more):
+    data, words = tmp_path / "d.jsonl", tmp_path / "t.csv"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"text": 7}]))
+    words.write_text("use,avoid\nguilt,shame\n")
+    return CliRunner().invoke(app, ["terms", str(data), "-t", str(words), "-m", "docs-gpt2-s", *more])
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_without_a_model_the_files_are_the_same(tokenizer, tmp_path, both):
+    def files(name):
+        (tmp_path / name).mkdir()
+        return {
+            "export_pairs": tmp_path / name / "p", "export_rows": tmp_path / name / "r", "pairs_both_ways": both,
+        }  # fmt: skip
+
+    asked = looked(tokenizer, **files("asked"))
+    told = row_files(tokenizer, ROWS, WORDS, RemedyFiles(**files("alone")), allowed_field="allowed")
+    for name in "pr":
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "asked" / name).read_bytes()
+    assert told["remedies"]["pairs"]["written"] == (6 if both else 4)
+    known = ("layout", "supervised", "rows", "malformed", "tokens", "places", "hidden")
+    assert told["read"] == {name: asked.summary["asked"][name] for name in known}
+
+
+def test_the_command_asks_no_model_for_files_that_need_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("borngap.model.load.load", None)
+    done = commanded(tmp_path, "--export-pairs", str(tmp_path / "p"), "--export-rows", str(tmp_path / "r"))
+    assert done.exit_code == 0, done.output
+    for said in (
+        "2 preference pairs in",
+        "4 rows, 1 of them several",
+        "the model was not asked",
+        "malformed rows left",
+    ):
+        assert said in done.output
+    assert commanded(tmp_path, "--export-pairs", str(tmp_path / "q"), "--json").exit_code != 0  # asks it
+
+
+@pytest.mark.parametrize(("files", "words", "message"), [
+    ({}, WORDS, "found: no file"), ({"export_bias": "b"}, WORDS, "found: a bias"),
+    ({"export_pairs": "p"}, [("nowhere", "elsewhere")], "no word of the terms"),
+    ({"export_pairs": "p", "export_rows": "r"}, [("nowhere", "shame")], "no preference pairs to write"),
+])  # fmt: skip
+def test_what_cant_be_made_without_a_model(tokenizer, tmp_path, monkeypatch, files, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        row_files(tokenizer, ROWS, words, RemedyFiles(**files))
+    assert not list(tmp_path.iterdir())

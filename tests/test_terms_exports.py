@@ -17,8 +17,8 @@ from borngap.cli import app
 from borngap.context import read_contexts, tokenize
 from borngap.errors import UserError
 from borngap.model.probe import probe
-from borngap.usage.ask import PLACE_COLUMNS
-from borngap.usage.exports import Export, due_picks
+from borngap.usage.exports.contexts import Export, due_picks
+from borngap.usage.finding import PLACE_COLUMNS
 from borngap.usage.terms import terms
 
 PAIRS = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -65,6 +65,13 @@ class ModelPlace(Machine):
 
         quiet()
         return load(self.model, self.device, self.dtype)
+
+    def tokenizer(self) -> Any:
+        """Load its tokenizer alone."""
+        from borngap.model.load import load_tokenizer, quiet
+
+        quiet()
+        return load_tokenizer(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
 import torch
 from torch import Tensor
 
@@ -14,39 +12,16 @@ from borngap.data.rows import Row
 from borngap.errors import UserError
 from borngap.model.readout import geometry_of, observing
 from borngap.scanning.batches import Wanted, batched, logits_at, most_positions, span_of, split_at
-from borngap.scanning.supervised import Example, Supervision, example_of, examples_of
+from borngap.scanning.supervised import Example, Supervision
 from borngap.usage.allowed import Allowed
+from borngap.usage.finding import Answers, FoundPlaces, PlaceFinder
 from borngap.usage.places import Place, Placer, directed
 from borngap.words.term import Term
 
-PLACE_NUMBERS = ("logit_gap", "use_probability", "avoid_probability", "use_rank", "avoid_rank")
-PLACE_COLUMNS: dict[str, Any] = {
-    "data": pl.String, "row": pl.Int64, "where": pl.String, "term": pl.Int32, "use": pl.String, "avoid": pl.String,
-    "kind": pl.String, "allowed": pl.Boolean, "word": pl.String, "other": pl.String, "at": pl.Int64,
-    "offset": pl.Int64, "start": pl.Int64, "use_id": pl.Int32, "avoid_id": pl.Int32,
-    **{name: pl.Int32 if name.endswith("rank") else pl.Float64 for name in PLACE_NUMBERS}, "reason": pl.String,
-    "before": pl.String, "after": pl.String,
-}  # fmt: skip
 _BLOCK_ELEMENTS = 1 << 22  # logits that are worked on at once
-PLACE_COUNTS = ("rows", "malformed", "tokens", "places", "hidden")
 
 
-@dataclass
-class FoundPlaces:
-    """What some rows hold.
-
-    Attributes:
-        places: one row a place and term, in the order of the data.
-        counts: ``rows``, ``malformed``, ``tokens``, ``places``, ``hidden`` (words in what is not supervised).
-        malformed: place and reason of malformed rows.
-    """
-
-    places: pl.DataFrame
-    counts: dict[str, int]
-    malformed: list[tuple[str, str]] = field(default_factory=list)
-
-
-class Asker:
+class Asker(PlaceFinder):
     """Finds places in rows of one data set, and asks a model there."""
 
     def __init__(
@@ -70,24 +45,11 @@ class Asker:
             allowed: tells where words to avoid are right.
             window: tokens that the model reads at once.
         """
-        self._model, self._supervision, self._placer = model, supervision, placer
-        self._terms, self._allowed, self._window = terms, allowed, window
         self._geometry = geometry_of(model, tokenizer=tokenizer)
+        super().__init__(supervision, placer, terms, allowed, self._geometry.size)
+        self._model, self._window = model, window
         self._holes = torch.tensor(sorted(self._geometry.holes), dtype=torch.int64)
         self._most = most_positions(model)
-
-    @property
-    def supervised(self) -> str:
-        """What is supervised, in words."""
-        return self._supervision.supervised
-
-    def example(self, row: Row) -> Example:
-        """Return a row that could be read as token ids."""
-        return example_of(row, self._supervision, self._geometry.size)
-
-    def examples(self, rows: Sequence[Row], *, strict: bool) -> tuple[list[Example], list[tuple[str, str]]]:
-        """Return rows as token ids, and place and reason of the malformed ones."""
-        return examples_of(rows, self._supervision, self._geometry.size, strict=strict)
 
     def ask(self, rows: Sequence[Row], name: str, *, strict: bool = False, measure: bool = True) -> FoundPlaces:
         """Find the places in rows, and ask the model there.
@@ -101,37 +63,14 @@ class Asker:
         Returns:
             What they hold.
         """
-        examples, malformed = self.examples(rows, strict=strict)
-        found, hidden = self._placer.places(examples)
-        places = [[directed(place, self._geometry) for place in own] for own in found]
-        answers = self._answers(examples, places) if measure else {}
-        records = [
-            self._record(example, place, answers.get((id(example), place.measured, place.gold_id, place.rival_id)))
-            for example, own in zip(examples, places, strict=True)
-            for place in own
-        ]
-        table = pl.DataFrame(records, schema=PLACE_COLUMNS, orient="row").with_columns(data=pl.lit(name))
-        tokens = sum(len(example.ids) for example in examples)
-        counts = (len(rows), len(malformed), tokens, len(records), hidden)
-        return FoundPlaces(table, dict(zip(PLACE_COUNTS, counts, strict=True)), malformed)
+        return self._found(rows, name, strict=strict, answers=self._answers if measure else None)
 
-    def _record(self, example: Example, place: Place, answer: dict[str, Any] | None) -> dict[str, Any]:
-        term, found = self._terms[place.occurrence.term], place.occurrence
-        due = found.side == "use"
-        ids = (place.gold_id, place.rival_id) if due else (place.rival_id, place.gold_id)
-        right = not due and self._allowed.right(example.row, term, found.text, place.measured)
-        record = {
-            "data": "", "row": example.row.number, "where": example.row.where, "term": found.term, "use": term.use,
-            "avoid": term.avoid, "kind": "due" if due else "avoid", "allowed": None if due else right,
-            "word": found.text, "other": found.other, "at": place.at, "offset": place.measured,
-            "start": None if place.measured is None else place.document.start,
-            "use_id": ids[0], "avoid_id": ids[1], "reason": place.reason, "before": place.before, "after": place.after,
-        }  # fmt: skip
-        return dict.fromkeys(PLACE_COLUMNS) | record | _of_sides(answer, due=due)
+    def _places(self, examples: Sequence[Example]) -> tuple[list[list[Place]], int]:
+        """Find places; one of whose tokens has no direction is not measured."""
+        found, hidden = super()._places(examples)
+        return [[directed(place, self._geometry) for place in own] for own in found], hidden
 
-    def _answers(
-        self, examples: Sequence[Example], places: Sequence[Sequence[Place]]
-    ) -> dict[tuple[int, int | None, int | None, int | None], dict[str, Any]]:
+    def _answers(self, examples: Sequence[Example], places: Sequence[Sequence[Place]]) -> Answers:
         """What the model says at each position, of each pair of tokens."""
         wanted: dict[tuple[int, int], list[Place]] = {}
         items: list[Wanted] = []
@@ -180,18 +119,3 @@ class Asker:
         ranks = torch.stack([1 + (tokens > own[:, side, None]).sum(1) for side in (0, 1)], 1)
         chances = (own.double() - logits.double().logsumexp(1, keepdim=True)).exp()
         return (own[:, 0] - own[:, 1]).double(), chances, ranks
-
-
-def _of_sides(answer: dict[str, Any] | None, *, due: bool) -> dict[str, Any]:
-    """Numbers of gold and rival as numbers of the wanted word and the other."""
-    if answer is None:
-        return {}
-    first, second = (0, 1) if due else (1, 0)
-    return {
-        "start": answer["start"],
-        "logit_gap": answer["gap"] if due else -answer["gap"],
-        "use_probability": answer["probabilities"][first],
-        "avoid_probability": answer["probabilities"][second],
-        "use_rank": answer["ranks"][first],
-        "avoid_rank": answer["ranks"][second],
-    }

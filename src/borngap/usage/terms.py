@@ -21,13 +21,14 @@ from borngap.scanning.supervised import Supervision
 from borngap.train.finetune import weights_digest
 from borngap.usage.absent import refuse_empty
 from borngap.usage.allowed import Allowed, check_field, marks_of
-from borngap.usage.ask import PLACE_COUNTS, Asker
+from borngap.usage.ask import Asker
 from borngap.usage.asking import DATA, HELD_OUT, Asking, Which
-from borngap.usage.exports import Export, write_exports
+from borngap.usage.exports.contexts import Export, write_exports
+from borngap.usage.exports.remedyfiles import RemedyFiles
+from borngap.usage.exports.remedywriting import write_remedies
+from borngap.usage.finding import PLACE_COUNTS
 from borngap.usage.leak import Writer
 from borngap.usage.places import Placer
-from borngap.usage.remedyfiles import RemedyFiles
-from borngap.usage.remedywriting import write_remedies
 from borngap.usage.told import summary_of
 from borngap.usage.usagefolder import (
     LEAK_FILE,
@@ -209,7 +210,7 @@ def _exported(found: Usage, job: UsageJob, export: Export | None, remedies: Reme
         told["contexts"] = write_exports(found.asked, export, job.asked.source, job.asked.asker, tokenizer)
     if remedies is not None and remedies.wanted:
         texts = {text.name: (text.source, text.asker) for text in job.texts}
-        told["remedies"] = write_remedies(found, remedies, texts, tokenizer, job.settings.limit)
+        told["remedies"] = write_remedies(found.places, found.asked, remedies, texts, tokenizer, job.settings.limit)
     return replace(found, summary=found.summary | told)
 
 

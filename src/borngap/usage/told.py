@@ -57,7 +57,7 @@ def summary_of(
         "worst": due.head(_WORST).select(_SHOWN).to_dicts(),
         "worst_over_use": right.filter(LEADS).head(_WORST).select(_SHOWN).to_dicts(),
         "malformed": malformed,
-        "notes": _unfitting(job.allowed, asked),
+        "notes": unfitting_marks(job.allowed, asked),
         "places_file": PLACES_FILE,
         "continuations_file": LEAK_FILE if job.settings.leak else None,
     }
@@ -121,8 +121,16 @@ def _distinct(places: pl.DataFrame, by: str) -> pl.DataFrame:
     return ordered.unique(_PLACE, keep="first", maintain_order=True)
 
 
-def _unfitting(allowed: Allowed, asked: pl.DataFrame) -> list[str]:
-    """Say which marks mark nothing."""
+def unfitting_marks(allowed: Allowed, asked: pl.DataFrame) -> list[str]:
+    """Say which marks mark nothing.
+
+    Args:
+        allowed: the marks.
+        asked: places of the text that they are of.
+
+    Returns:
+        One note, or none.
+    """
     right = asked.filter(pl.col("kind") == "avoid").select("row", "avoid", "word", "offset").to_dicts()
     there: dict[int, list[dict[str, Any]]] = {}
     for place in right:

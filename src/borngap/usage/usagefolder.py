@@ -15,8 +15,8 @@ import polars as pl
 from borngap.files import read_table
 from borngap.folder import FolderKind, read_summary
 from borngap.scanning.parts import PartsFolder
-from borngap.usage.ask import PLACE_COLUMNS
 from borngap.usage.asking import DATA, HELD_OUT
+from borngap.usage.finding import PLACE_COLUMNS
 from borngap.usage.leak import LEAK_COLUMNS
 
 TERMS = FolderKind("TERMS", "terms.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from borngap.report.text import MISSING, count
 from borngap.scanning.settings import Order
 from borngap.shown import visible
 from borngap.usage.asking import Asking, Which
-from borngap.usage.remedyfiles import RemedyFiles
+from borngap.usage.exports.remedyfiles import RemedyFiles
 
 if TYPE_CHECKING:
     from borngap.usage.terms import UsageProgress
@@ -37,6 +37,7 @@ _REMEDIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "rows": lambda e: f"{count(e['written'], 'row')}, {e['repeated']} of them several times,",
 }
+_NOT_ASKED = "the model was not asked, which these files do not need; --out, --held-out or --json asks it too"
 _SPACES = re.compile(r"\s+")
 
 
@@ -88,6 +89,10 @@ def terms(
     if show < 0:
         raise UserError("show is out of range", rule="at least 0 places", found=show)
     wanted = read_terms(terms, language)
+    reported = (out, held_out, fail_under, export_contexts)
+    if remedies.wanted and not remedies.needs_model and not json and all(asked is None for asked in reported):
+        _write_rows(source, data, wanted, remedies, allowed=allowed, settings=asking, split=split)
+        return
     loaded = source.load()
     with Progress("rows") as bar:
         found = run(
@@ -106,6 +111,24 @@ def terms(
     if fail_under is not None and share < fail_under:
         typer.echo(f"the wanted word leads in {share:.4f} of its places, under {fail_under:g}", err=True)
         raise typer.Exit(1)
+
+
+def _write_rows(source: ModelPlace, data: str, terms: Any, files: RemedyFiles, **options: Any) -> None:
+    """Write files of rows; the model's tokenizer is enough, and takes seconds where the model takes minutes."""
+    from borngap.usage.exports.rowfiles import row_files
+
+    with Progress("rows") as bar:
+
+        def see(rows: int, total: int | None, places: int) -> None:
+            bar.show(rows, total, what="reading, rows", seen=f"{places} places")
+
+        told = row_files(source.tokenizer(), data, terms, files, on_progress=see, **options)
+    say_notes(told["notes"])
+    for line in (*_text_lines(told["data"], told["read"], told["malformed"]), *_left_out(told["left_out"])):
+        say(line)
+    for line in _remedy_lines(told["remedies"]):
+        say(line)
+    say(_NOT_ASKED)
 
 
 def _check_judged(summary: dict[str, Any]) -> None:
@@ -132,7 +155,8 @@ def _seen(bar: Progress) -> Callable[[UsageProgress], None]:
 def _report(summary: dict[str, Any], show: int, folder: Path | None) -> None:
     say(model_line(summary["model"]))
     say_notes([*summary["model"]["notes"], *summary["notes"]])
-    for line in (*_text_lines(summary), *_left_out(summary["left_out"])):
+    name = summary["held_out"] or summary["data"]
+    for line in (*_text_lines(name, summary["asked"], summary["malformed"]), *_left_out(summary["left_out"])):
         say(line)
     _table(summary)
     for line in (*_reasons(summary), *_compliance_lines(summary)):
@@ -167,14 +191,13 @@ def _left_out_pairs(told: Mapping[str, Any]) -> str:
     return f" ({told['left_out']} left out, since their text alone gives other tokens)" if told["left_out"] else ""
 
 
-def _text_lines(summary: dict[str, Any]) -> Iterator[str]:
-    asked, name = summary["asked"], summary["held_out"] or summary["data"]
-    counts = ", ".join(count(asked[f"{what}s"], what) for what in ("row", "token", "place"))
-    yield f"{name}: {asked['layout']}; {counts} of terms"
-    elsewhere = f"; {asked['hidden']} words of terms stand elsewhere" if asked["hidden"] else ""
-    yield f"supervised: {asked['supervised']}{elsewhere}"
-    if summary["malformed"]:
-        first = "; ".join(f"{row['where']}: {row['reason']}" for row in summary["malformed"][:3])
+def _text_lines(name: str, read: Mapping[str, Any], malformed: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    counts = ", ".join(count(read[f"{what}s"], what) for what in ("row", "token", "place"))
+    yield f"{name}: {read['layout']}; {counts} of terms"
+    elsewhere = f"; {read['hidden']} words of terms stand elsewhere" if read["hidden"] else ""
+    yield f"supervised: {read['supervised']}{elsewhere}"
+    if malformed:
+        first = "; ".join(f"{row['where']}: {row['reason']}" for row in malformed[:3])
         yield f"malformed rows left out: {visible(first)}"
 
 

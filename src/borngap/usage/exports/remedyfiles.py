@@ -55,3 +55,8 @@ class RemedyFiles:
     def wanted(self) -> bool:
         """Whether any file is."""
         return any(getattr(self, name) is not None for name in _KINDS)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether one of them is made of what a model says; the others are the tokenizer's alone."""
+        return self.export_bias is not None

@@ -16,8 +16,8 @@ from borngap.files import check_new_file, write_whole
 from borngap.scanning.exports import SPARE, Written, contexts_of_picks, written
 from borngap.scanning.pairs import ORDERS
 from borngap.scanning.settings import Order
-from borngap.usage.ask import Asker
 from borngap.usage.asking import Which
+from borngap.usage.finding import PlaceFinder
 from borngap.usage.shares import DUE, LEADS, RIGHT
 
 _WHICH: dict[str, pl.Expr] = {"behind": DUE & ~LEADS, "due": DUE, "over-used": RIGHT & LEADS}
@@ -65,7 +65,7 @@ class Export:
 
 
 def write_exports(
-    asked: pl.DataFrame, wanted: Export, source: DataSource, asker: Asker, tokenizer: Any
+    asked: pl.DataFrame, wanted: Export, source: DataSource, finder: PlaceFinder, tokenizer: Any
 ) -> dict[str, Any]:
     """Write places as contexts: a term after the other, then a second round, no prompt twice.
 
@@ -75,14 +75,14 @@ def write_exports(
         asked: places at which the model was asked.
         wanted: which of them.
         source: the data in which they stand.
-        asker: turns its rows into token ids.
+        finder: turns its rows into token ids.
         tokenizer: the tokenizer.
 
     Returns:
         What is told: ``file``, ``places``, ``by``, ``written``, ``with_ids``. Without contexts no file is written.
     """
     picks = due_picks(asked, wanted)
-    made = contexts_of_picks(picks, source, asker.example, _forms, _note, tokenizer)[: wanted.count]
+    made = contexts_of_picks(picks, source, finder.example, _forms, _note, tokenizer)[: wanted.count]
     if made:
         write_whole(wanted.file, write_contexts(made).encode())
     return {"file": str(wanted.file), "places": wanted.places, "by": wanted.by, **written(made)}

@@ -1,4 +1,4 @@
-"""Writing what remedies are made of: preference pairs, a logit bias, up-sampled rows; out of the places of a look.
+"""Writing what remedies are made of: preference pairs, a logit bias, up-sampled rows; out of the places of terms.
 
 A bias of -b on the words to avoid adds b to every logit gap of a wanted word over its rival, so its effect on success
 and over-use follows from the gaps that were measured; what it does elsewhere is not measured.
@@ -18,11 +18,10 @@ from borngap.data.rows import DataSource, Row
 from borngap.errors import UserError
 from borngap.files import json_bytes, write_whole
 from borngap.scanning.exports import Written, contexts_of_picks, read_again
-from borngap.usage.ask import Asker
 from borngap.usage.asking import DATA
-from borngap.usage.remedyfiles import RemedyFiles
+from borngap.usage.exports.remedyfiles import RemedyFiles
+from borngap.usage.finding import PlaceFinder
 from borngap.usage.shares import DUE, RIGHT
-from borngap.usage.usagefolder import Usage
 
 _KNOWN = pl.col("offset").is_not_null()
 _WANTED = pl.col("kind") == "due"  # of the data the model need not have been asked
@@ -31,12 +30,14 @@ _IDS = ("use_id", "avoid_id")
 
 
 def write_remedies(
-    found: Usage, wanted: RemedyFiles, texts: Mapping[str, tuple[DataSource, Asker]], tokenizer: Any, limit: int | None
-) -> dict[str, Any]:
+    places: pl.DataFrame, asked: pl.DataFrame, wanted: RemedyFiles, texts: Mapping[str, tuple[DataSource, PlaceFinder]],
+    tokenizer: Any, limit: int | None,
+) -> dict[str, Any]:  # fmt: skip
     """Write the files that are wanted; none where one of them can't be made.
 
     Args:
-        found: a look at terms.
+        places: of all texts; what the model says there counts for nothing.
+        asked: places at which the model was asked; a bias is made of them.
         wanted: which files.
         texts: name of a text, ``data`` and perhaps ``held-out`` -> its rows, and what turns them into token ids.
         tokenizer: the tokenizer.
@@ -50,7 +51,7 @@ def write_remedies(
     """
     told: dict[str, Any] = {}
     files: dict[Any, bytes] = {}
-    own, asked = found.places.filter(pl.col("data") == DATA), found.asked
+    own = places.filter(pl.col("data") == DATA)
     if wanted.export_pairs is not None:
         pairs, left_out = preference_pairs(own, wanted, *texts[DATA], tokenizer)
         _refuse_none(pairs, "preference pairs", "no place of a wanted word in the data is measured")
@@ -63,7 +64,7 @@ def write_remedies(
         files[wanted.export_bias] = json_bytes({"sequence_bias": entries})
         told["bias"] = {"file": str(wanted.export_bias), "sequences": len(entries), **fitted}
     if wanted.export_rows is not None:
-        rows, more = repeated(own, wanted.rows_times, texts[DATA][0], limit)
+        rows, more = repeated(own, wanted.rows_times, *texts[DATA], limit)
         _refuse_none(more, "up-sampled rows", "no row of the data has a wanted word")
         files[wanted.export_rows] = b"".join(map(_line, rows))
         told["rows"] = {"file": str(wanted.export_rows), "written": len(rows), "repeated": len(more)}
@@ -73,7 +74,7 @@ def write_remedies(
 
 
 def preference_pairs(
-    places: pl.DataFrame, wanted: RemedyFiles, source: DataSource, asker: Asker, tokenizer: Any
+    places: pl.DataFrame, wanted: RemedyFiles, source: DataSource, finder: PlaceFinder, tokenizer: Any
 ) -> tuple[list[dict[str, str]], int]:
     """Return places as preference pairs, no prompt with the same two words twice.
 
@@ -81,7 +82,7 @@ def preference_pairs(
         places: of the data.
         wanted: whether places count too where the word to avoid is right.
         source: the data.
-        asker: turns its rows into token ids.
+        finder: turns its rows into token ids.
         tokenizer: the tokenizer.
 
     Returns:
@@ -91,7 +92,7 @@ def preference_pairs(
     chosen = (_WANTED | _RIGHT) if wanted.pairs_both_ways else _WANTED
     gold, rival = (pl.when(_WANTED).then(pl.col(a)).otherwise(pl.col(b)) for a, b in (_IDS, _IDS[::-1]))
     picks = places.filter(chosen & _KNOWN).with_columns(gold_id=gold, rival_id=rival).to_dicts()
-    found = contexts_of_picks(picks, source, asker.example, _whole_words, _no_note, tokenizer)
+    found = contexts_of_picks(picks, source, finder.example, _whole_words, _no_note, tokenizer)
     pairs = [
         {"prompt": context.prompt, "chosen": context.gold, "rejected": str(context.rival)}
         for context in found
@@ -138,7 +139,7 @@ def _enough(due: Any) -> float:
     return max(0.0, float(np.nextafter(-due[0], math.inf))) if len(due) else 0.0
 
 
-def avoided(asked: pl.DataFrame, texts: Mapping[str, tuple[DataSource, Asker]]) -> list[tuple[int, ...]]:
+def avoided(asked: pl.DataFrame, texts: Mapping[str, tuple[DataSource, PlaceFinder]]) -> list[tuple[int, ...]]:
     """Return the tokens of the words to avoid at places, as far as the one that tells both words apart.
 
     Args:
@@ -150,23 +151,26 @@ def avoided(asked: pl.DataFrame, texts: Mapping[str, tuple[DataSource, Asker]]) 
     """
     found: set[tuple[int, ...]] = set()
     for (name,), own in asked.filter(_KNOWN).partition_by("data", as_dict=True).items():
-        source, asker = texts[str(name)]
+        source, finder = texts[str(name)]
         found |= {(row["avoid_id"],) for row in own.filter(pl.col("offset") == pl.col("at")).to_dicts()}
         longer = own.filter(pl.col("offset") > pl.col("at")).to_dicts()
         found |= {
             (*ids[pick["at"] : pick["offset"]], pick["avoid_id"])
-            for pick, ids, _ in read_again(longer, source, asker.example)
+            for pick, ids, _ in read_again(longer, source, finder.example)
         }
     return sorted(found)
 
 
-def repeated(places: pl.DataFrame, times: int, source: DataSource, limit: int | None) -> tuple[list[Any], set[int]]:
+def repeated(
+    places: pl.DataFrame, times: int, source: DataSource, finder: PlaceFinder, limit: int | None
+) -> tuple[list[Any], set[int]]:
     """Return rows, those in which a wanted word stands several times.
 
     Args:
         places: of the data.
         times: how often such a row stands there.
         source: the data.
+        finder: tells which of its rows are malformed.
         limit: rows that count; None for all.
 
     Returns:
@@ -175,7 +179,7 @@ def repeated(places: pl.DataFrame, times: int, source: DataSource, limit: int | 
     more = set(places.filter(_WANTED)["row"].to_list())
     rows: list[Any] = []
     for row in source.rows(0, limit):
-        if row.error is None:
+        if finder.examples([row], strict=False)[0]:
             rows += [_value(row)] * (times if row.number in more else 1)
     return rows, more
 
