@@ -1,7 +1,7 @@
 """Scores of forecasts of whole runs, from small records of each run: lines, and the tables of docs/forecast-runs.md.
 
     python benchmarks/whole_runs_table.py docs/runs
-    python benchmarks/whole_runs_table.py docs/runs/long docs/runs/warm  # of further runs the last table alone
+    python benchmarks/whole_runs_table.py --further docs/runs/long docs/runs/warm  # of others the last table alone
 
 A record holds what the run ended at, the same run in another order, and each forecast, at the places that a forecast
 looked at: logit gaps in thousandths of a nat, a sign never rounded away. Intervals (90 %) draw the runs again.
@@ -9,8 +9,8 @@ looked at: logit gaps in thousandths of a nat, a sign never rounded away. Interv
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -299,8 +299,12 @@ _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
 
 
 def main() -> None:
-    for folder in map(Path, sys.argv[1:]):
-        print(markdown(folder) if folder.name == "runs" else further(folder))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--further", action="store_true", help="they are not among the runs of the protocol")
+    options = parser.parse_args()
+    for folder in options.folders:
+        print(further(folder) if options.further else markdown(folder))
 
 
 def further(folder: Path) -> str:

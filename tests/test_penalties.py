@@ -199,14 +199,26 @@ def test_pairs_are_looked_for_in_the_rows_that_a_loss_on_rivals_reads(monkeypatc
             read.append(number)
             return super().__getitem__(number)
 
-    rows = Rows(rows_of(tokenizer, 1) * 4)
-    with pytest.raises(UserError, match="none of the words to use stands in 3 of the rows"):
-        token_pairs([("zebra", "horse")], tokenizer, rows)
+    rows, zebra = Rows(rows_of(tokenizer, 1) * 4), [("zebra", "horse")]
     host = SimpleNamespace(train_dataset=rows, processing_class=tokenizer)
-    with pytest.warns(UserWarning, match="3 random rows"):
-        warn_of_missing(host, TermSpots(terms_of([("zebra", "horse")]), tokenizer))
+    finder, count = TermSpots(terms_of([*zebra, *PAIRS]), tokenizer), len(rows)
+    token_pairs(PAIRS, tokenizer, rows)
+    with pytest.warns(UserWarning, match="3 random rows.*zebra"):
+        warn_of_missing(host, finder)
     assert (len(set(read)), read[:3]) == (3, read[3:])
     assert token_pairs(PAIRS, tokenizer, iter(rows)), "of a stream the first"
+    with pytest.raises(UserError, match="none of the words to use stands in the first 3 of the rows"):
+        token_pairs(zebra, tokenizer, iter(rows))
+    # both look further before they say that a word stands nowhere
+    with pytest.raises(UserError, match="none of the words to use stands in the rows"):
+        token_pairs(zebra, tokenizer, rows)
+    with pytest.raises(UserError, match="none of the words to use stands in the training data"):
+        warn_of_missing(host, TermSpots(terms_of(zebra), tokenizer))
+    unread = next(number for number in range(count) if number not in read[:3])
+    rows[unread] = {"input_ids": tokenizer("It is a zebra.")["input_ids"]}
+    assert len(token_pairs(zebra, tokenizer, rows)) == 1
+    with pytest.warns(UserWarning, match="3 random rows.*zebra"):
+        warn_of_missing(host, TermSpots(terms_of(zebra), tokenizer))
 
 
 @pytest.mark.parametrize("name", ["overlap:5", "decorrelation:500"])

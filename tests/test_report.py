@@ -287,3 +287,13 @@ def test_line_breaks_of_a_prompt_are_no_escapes(tmp_path):
     run = make_run(tmp_path / "run", ["resolved"], words=[("def f():\n\treturn a\r\n", " list", " dict")])
     for text in (of(run).markdown, of(run).html, of(run).json):
         assert "def f():↵⇥return a↵" in text
+
+
+def test_a_run_says_what_is_added_to_the_cross_entropy(tmp_path):
+    plan = {"rival_loss": "margin:3,2", "penalty": "overlap:1"}
+    told = of(make_run(tmp_path / "run", ["unresolved"], **plan)).summary["runs"][0]
+    assert "50 steps of cross-entropy + margin:3,2 + overlap:1 at learning rate 2e−4" in told["verdict"]
+    assert "; cross-entropy + margin:3,2 + overlap:1; rate" in told["made"]
+    assert ", margin:3,2 + overlap:1, rate" in told["label"]
+    damaged = of(make_run(tmp_path / "damaged", ["unresolved"], rival_loss="?", penalty=3)).summary["runs"][0]
+    assert "cross-entropy" not in damaged["verdict"] + damaged["made"] + damaged["label"]

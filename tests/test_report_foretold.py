@@ -1,6 +1,7 @@
 """Reports of FORECAST folders, and of live forecasts held against what happened."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -98,3 +99,15 @@ def test_where_nothing_changes_is_as_good_all_say_so_first(tmp_path, tokenizer, 
     assert "By the pilot alone: Over-use" in text
     assert "own estimate" not in text
     assert made.markdown.index("is as good a forecast of this run") < made.markdown.index("too little moves")
+
+
+def test_it_says_what_is_added_to_the_cross_entropy(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    told = json.loads((copy / "summary.json").read_text())
+    told["run"]["training"] |= {"rival_loss": "margin:3,2", "penalty": "overlap:1"}
+    (copy / "summary.json").write_text(json.dumps(told))
+    made = report_of(copy)
+    assert made.summary["verdict"].startswith("After this run (cross-entropy + margin:3,2 + overlap:1) the wanted")
+    assert "steps (cross-entropy + margin:3,2 + overlap:1) over" in made.summary["runs"][0]["made"]
+    assert "cross-entropy" not in report_of(folder).summary["verdict"]

@@ -27,7 +27,7 @@ def test_the_tables_are_those_of_the_stored_runs(made):
     for table in tables:
         assert table in PAGE, "python benchmarks/whole_runs_table.py docs/runs makes them"
     for name in ("long", "warm"):
-        assert made.further(RUNS / name) in PAGE, f"python benchmarks/whole_runs_table.py docs/runs/{name}"
+        assert made.further(RUNS / name) in PAGE, f"python benchmarks/whole_runs_table.py --further docs/runs/{name}"
 
 
 def test_a_score_is_that_of_the_record_counted_by_hand(made):

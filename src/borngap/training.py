@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 from borngap.choices import CRITERIA, KINDS, Criterion, Kind, Stop
 from borngap.errors import UserError
-from borngap.losses.form import NO_TERM, LossForm, Penalty, read_form, read_penalty
+from borngap.losses.form import NO_TERM, LossForm, Penalty, loss_words, read_form, read_penalty
 from borngap.methods import METHODS, NAMES, WHOLE, Method
 from borngap.optimisers import FACTS_OF, OPTIMISERS, TUNED, Optimiser
 from borngap.rates import RULE, is_rate
@@ -166,7 +166,7 @@ class Training:
     @property
     def loss_words(self) -> str:
         """The loss where something is added to the cross-entropy, as in ``cross-entropy + overlap:1``; else nothing."""
-        return " + ".join(("cross-entropy", *self.terms)) if self.terms else ""
+        return loss_words(self.added, self.penalised)
 
     def to_json(self) -> dict[str, Any]:
         """Return all settings, JSON-ready; those that came later are left out at their defaults."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,5 +110,12 @@ Contexts = Annotated[
         autocompletion=bundled_contexts,
     ),
 ]  # fmt: skip
+OF_A_RUN = "Run on a data set"  # panel of the help
+AllowedRows = Annotated[
+    Path | None, typer.Option(help="Rows in which words to avoid are right, as for `terms`.", rich_help_panel=OF_A_RUN)
+]
+TermLanguage = Annotated[
+    str | None, typer.Option(help="Language of TBX with several, such as `en`.", rich_help_panel=OF_A_RUN)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 RayAddress = Annotated[str | None, typer.Option(help="A running Ray cluster, such as ray://host:10001.")]

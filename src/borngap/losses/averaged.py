@@ -1,4 +1,4 @@
-"""Cross-entropy as transformers' models have it, and by what a host divides."""
+"""By what a host divides the losses of a batch, and which label each position predicts."""
 
 from __future__ import annotations
 
@@ -11,32 +11,13 @@ Items = Tensor | int | None
 """Supervised tokens of all batches whose gradients add up to one update; None where a host averages each batch."""
 
 
-def host_cross_entropy(logits: Tensor, labels: Tensor, items: Items = None) -> Tensor:
-    """Return the mean cross-entropy of a causal LM, bit for bit as transformers' own.
-
-    Args:
-        logits: shape (..., T, V); token t is predicted at t - 1.
-        labels: token ids, -100 where nothing is learnt, shape (..., T).
-        items: by what the sum is divided; the batch's own supervised tokens unless given.
-
-    Returns:
-        A scalar, unit nat; NaN without supervised tokens, as transformers has it.
-    """
-    targets = shifted(labels).reshape(-1).to(logits.device)
-    rows = logits.float().view(-1, logits.shape[-1])
-    loss = functional.cross_entropy(
-        rows, targets, ignore_index=IGNORED_LABEL, reduction="mean" if items is None else "sum"
-    )
-    return loss if items is None else loss / _on(items, loss)
-
-
 def per_item(values: Tensor, labels: Tensor, items: Items = None) -> Tensor:
     """Return a sum over targets divided as the host divides.
 
     Args:
         values: shape (n,).
-        labels: of the batch, as above.
-        items: as above.
+        labels: token ids, -100 where nothing is learnt, shape (..., T); token t is predicted at t - 1.
+        items: by what the sum is divided; the batch's own supervised tokens unless given.
 
     Returns:
         A scalar; 0 where there is no target at all.

@@ -116,6 +116,19 @@ def read_penalty(text: str) -> Penalty | None:
     return Penalty(kind, *numbers)
 
 
+def loss_words(*terms: LossForm | Penalty | None) -> str:
+    """Return a loss in words where something is added to the cross-entropy, as in ``cross-entropy + overlap:1``.
+
+    Args:
+        terms: what is added.
+
+    Returns:
+        The words; none of the cross-entropy alone.
+    """
+    added = [str(term) for term in terms if term is not None and term.weight]
+    return " + ".join(("cross-entropy", *added)) if added else ""
+
+
 def _read(what: str, text: str, counts: Mapping[str, int], rule: str) -> tuple[Any, list[float]]:
     """Kind and numbers, as many as the kind has."""
     kind, _, rest = text.partition(":")

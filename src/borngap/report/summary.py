@@ -133,13 +133,14 @@ def definitions(glossary: Mapping[str, str] = GLOSSARY, only: Collection[str] = 
 
 
 def run_label(plan: RunPlan, folder: Path) -> str:
-    """Return a short name of a run: method and rate, or its folder where those are not known."""
+    """Return a short name of a run: method, what is added to its loss, rate; or its folder where they are not known."""
     if plan.method is None or plan.rate is None:
         return visible(folder.name)
     frozen = "".join(f", {part} frozen" for part in plan.freeze)
     targets = [target for target in plan.lora_targets if target != "attention"]
     extra = f" + {' + '.join(targets)}" if plan.method == "lora" and targets else ""
-    return visible(f"{plan.method}{extra}{frozen}, rate {rate(plan.rate)}")
+    added = plan.loss.replace("cross-entropy + ", ", ")
+    return visible(f"{plan.method}{extra}{frozen}{added}, rate {rate(plan.rate)}")
 
 
 def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> RunRecord:
@@ -167,10 +168,10 @@ def _run(number: int, source: RunFacts, contexts: Sequence[ContextRecord]) -> Ru
 
 
 def _dose(plan: RunPlan) -> str:
-    """Steps and rate, as far as they are known."""
+    """Steps, loss and rate, as far as they are known."""
     if plan.steps is None:
         return ""
-    steps = count(plan.steps, "step")
+    steps = count(plan.steps, "step") + (f" of {plan.loss}" if plan.loss else "")
     if plan.rate is None:
         return steps if plan.tracked else ""
     changing = "" if plan.schedule in {None, "constant"} else f" ({visible(str(plan.schedule))} schedule)"

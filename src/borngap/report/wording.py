@@ -209,6 +209,7 @@ def made_sentence(plan: RunPlan, environment: Mapping[str, object]) -> str:
     parts = [
         None if plan.model is None else public(plan.model),
         plan.method,
+        plan.loss,
         None if plan.rate is None else f"rate {rate(plan.rate)} ({plan.schedule or 'schedule not known'})",
         None if plan.host is None else f"watched in {plan.host}",
         None if plan.steps is None else f"{plan.steps} steps",

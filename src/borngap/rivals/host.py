@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import islice
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from borngap.data.tokenised import TOKEN_COLUMNS, tokenised
 from borngap.errors import UserError
 from borngap.rivals.spots import SpotFinder
 
-_ROWS = 4096  # of the training data that are looked through for words before the first step
+_ROWS = 4096  # of the training data that are looked through first for words, before the first step
 _FRAMES = 12
 _SHOWN = 8
 
@@ -77,23 +77,29 @@ def check_trainer(trainer: Any, loss: Any) -> None:
 def warn_of_missing(trainer: Any, finder: SpotFinder) -> None:
     """Say which words stand nowhere in the training data, before the first step.
 
+    4,096 random rows are looked through; where none of the words stands there, the others too, as far as the first one
+    with a word.
+
     Args:
         trainer: the Trainer.
         finder: finds the words.
 
     Raises:
-        UserError: none stands in any row, and all rows were looked through.
+        UserError: none stands in any row.
     """
     dataset, tokenizer = trainer.train_dataset, getattr(trainer, "processing_class", None)
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__") or not len(dataset):
         return
-    read: list[int] = []
-    missing = finder.missing(_label_rows(dataset, getattr(tokenizer, "pad_token_id", None), read))
+    read, padding = list[int](), getattr(tokenizer, "pad_token_id", None)
+    missing = finder.missing(_label_rows(dataset, _drawn(len(dataset)), padding, read))
     if not missing or not read:
         return
     where = "the training data" if len(read) == len(dataset) else f"{len(read)} random rows of the training data"
-    if len(missing) == finder.count and len(read) == len(dataset):
-        refuse_missing(missing, where)
+    if len(missing) == finder.count:
+        others = _label_rows(dataset, _undrawn(len(dataset)), padding, read)
+        stands = any(len(finder.missing([row])) < finder.count for row in others)
+        if not stands and len(read) == len(dataset):
+            refuse_missing(missing, "the training data")
     warnings.warn(f"RivalLoss finds no place of these in {where}: {_told(missing)}", stacklevel=4)
 
 
@@ -152,6 +158,19 @@ def looked_through(rows: Any) -> list[Any]:
     return [rows[number] for number in _drawn(len(rows))]
 
 
+def rest_of(rows: Any) -> Iterator[Any]:
+    """Yield the rows of a data set that are not among those that are looked through first.
+
+    Args:
+        rows: rows; of those without a length, which can be gone through but once, none is left.
+
+    Yields:
+        The rows.
+    """
+    for number in _undrawn(len(rows)) if hasattr(rows, "__len__") else ():
+        yield rows[number]
+
+
 def labels_of(row: Any, padding: int | None) -> Tensor | None:
     """Return the labels of a row that a trainer has prepared, as ``tokenised`` reads it; None where it has no tokens.
 
@@ -174,9 +193,14 @@ def _drawn(count: int) -> list[int]:
     return random.Random(0).sample(range(count), min(count, _ROWS))  # noqa: S311  # no secret
 
 
-def _label_rows(dataset: Any, padding: int | None, read: list[int]) -> Iterator[Tensor]:
-    """Labels of rows in random order, as long as they hold token ids; the numbers of those read are kept in a list."""
-    for number in _drawn(len(dataset)):
+def _undrawn(count: int) -> list[int]:
+    """Numbers of the other rows, ascending."""
+    return sorted(set(range(count)) - set(_drawn(count)))
+
+
+def _label_rows(dataset: Any, numbers: Iterable[int], padding: int | None, read: list[int]) -> Iterator[Tensor]:
+    """Labels of rows, as long as they hold token ids; the numbers of those read are put into a list."""
+    for number in numbers:
         labels = labels_of(dataset[number], padding)
         if labels is None:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from borngap.errors import UserError
 from borngap.model.vocabulary import tokenizer_of
-from borngap.rivals.host import labels_of, looked_through, refuse_missing
+from borngap.rivals.host import labels_of, looked_through, refuse_missing, rest_of
 from borngap.rivals.spots import TermSpots
 from borngap.words.termfile import terms_of
 
@@ -23,7 +23,7 @@ def token_pairs(terms: Any, tokenizer: Any, rows: Any, where: str = "the rows") 
         tokenizer: the model's tokenizer.
         rows: a data set that a trainer has prepared, as ``RivalLoss`` reads it: labels where it has them, else all ids
             that its masks leave; or the labels of each row: token ids, -100 where nothing is learnt, shape (T,). Of
-            more than 4,096 rows as many random ones are read, always the same.
+            more than 4,096 rows as many random ones are read, always the same; where none of them has a word, all.
         where: what the rows are, for the message.
 
     Returns:
@@ -35,19 +35,22 @@ def token_pairs(terms: Any, tokenizer: Any, rows: Any, where: str = "the rows") 
             any row.
     """
     finder, padding = TermSpots(terms_of(terms), tokenizer_of(tokenizer)), getattr(tokenizer, "pad_token_id", None)
-    labels = [_labels(row, padding) for row in looked_through(rows)]
-    found = set[tuple[int, int]]()
-    for row in labels:
-        spots = finder.find(row[None])
-        every = zip(spots.golds.tolist(), spots.rivals.tolist(), strict=True)
-        found |= {(gold, rival) for gold, rivals in every for rival in rivals if rival >= 0}
+    first = looked_through(rows)
+    found = _pairs(finder, (_labels(row, padding) for row in first))
+    found = found or _pairs(finder, (_labels(row, padding) for row in rest_of(rows)))
     if not found:
-        refuse_missing(finder.missing(labels), where if len(labels) == _count(rows) else f"{len(labels)} of {where}")
+        missing = finder.missing(_labels(row, padding) for row in first)
+        refuse_missing(missing, where if hasattr(rows, "__len__") else f"the first {len(first)} of {where}")
     return sorted((a, b) for a, b in found if a < b or (b, a) not in found)
 
 
-def _count(rows: Any) -> int | None:
-    return len(rows) if hasattr(rows, "__len__") else None
+def _pairs(finder: TermSpots, rows: Iterable[Tensor]) -> set[tuple[int, int]]:
+    found = set[tuple[int, int]]()
+    for row in rows:
+        spots = finder.find(row[None])
+        every = zip(spots.golds.tolist(), spots.rivals.tolist(), strict=True)
+        found |= {(gold, rival) for gold, rivals in every for rival in rivals if rival >= 0}
+    return found
 
 
 def _labels(row: Any, padding: int | None) -> Tensor:

@@ -13,10 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from borngap.choices import DEFAULT_TOP_P
 from borngap.errors import UserError
-from borngap.losses.averaged import IGNORED_LABEL, Items, host_cross_entropy, per_item, shifted
+from borngap.losses.averaged import IGNORED_LABEL, Items, per_item, shifted
 from borngap.losses.form import LossForm, LossKind
 from borngap.losses.formulae import WHOLE_ROWS, gap_loss, precise, row_loss, strongest
 from borngap.losses.passthrough import picked
+from borngap.model.hostloss import host_cross_entropy
 from borngap.model.vocabulary import tokenizer_of
 from borngap.rivals.fusedhead import join_fused_head
 from borngap.rivals.host import (

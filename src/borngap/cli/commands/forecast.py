@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from borngap.cli.arguments import Json, ModelPlace, RayAddress, bundled_contexts
+from borngap.cli.arguments import OF_A_RUN, AllowedRows, Json, ModelPlace, RayAddress, TermLanguage, bundled_contexts
 from borngap.cli.commands.critical import Largest, loss_told, opening
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, paced
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # what a forecast of single contexts has no use for; seeds are given as a list
 _NOT_FORECAST = ("forward", "stop", "seed", "joint", "shuffle")
-_OF_A_RUN = "Run on a data set"
 _PROSPECTS = {
     "will resolve": "resolves",
     "at risk": "at risk",
@@ -61,45 +60,40 @@ def forecast(
     piloting: Annotated[Piloting, Takes(without=("chunk", "seed", "epochs"))],
     lrs: Annotated[
         str | None,
-        typer.Option(help="Rates to compare, such as 5e-5:2e-3:6; they share the budget.", rich_help_panel=_OF_A_RUN),
+        typer.Option(help="Rates to compare, such as 5e-5:2e-3:6; they share the budget.", rich_help_panel=OF_A_RUN),
     ] = None,
     epochs: Annotated[
         str | None,
         typer.Option(
             help="Passes over the rows, in place of the steps; several, such as 1:5 or 1,2,4, are told by one pilot.",
-            rich_help_panel=_OF_A_RUN,
+            rich_help_panel=OF_A_RUN,
         ),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
             help="Methods to compare, with rates of their own, such as lora:2e-4,full:2e-5; they share the budget.",
-            rich_help_panel=_OF_A_RUN,
+            rich_help_panel=OF_A_RUN,
         ),
     ] = None,
     from_args: Annotated[
         Path | None,
         typer.Option(help="JSON of TrainingArguments or SFTConfig, in place of the options for them."),
     ] = None,
-    allowed: Annotated[
-        Path | None,
-        typer.Option(help="Rows in which words to avoid are right, as for `terms`.", rich_help_panel=_OF_A_RUN),
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Language of TBX with several, such as `en`.", rich_help_panel=_OF_A_RUN)
-    ] = None,
+    allowed: AllowedRows = None,
+    language: TermLanguage = None,
     split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder; an unfinished forecast there goes on.", rich_help_panel=_OF_A_RUN),
+        typer.Option("--out", "-o", help="Folder; an unfinished forecast there goes on.", rich_help_panel=OF_A_RUN),
     ] = None,
     engine: Annotated[
         Literal["process", "ray"],
-        typer.Option(help="`ray` trains the pilots of several rates on a Ray cluster.", rich_help_panel=_OF_A_RUN),
+        typer.Option(help="`ray` trains the pilots of several rates on a Ray cluster.", rich_help_panel=OF_A_RUN),
     ] = "process",
     workers: Annotated[
         int | None,
-        typer.Option(help="Rates at work at once, with --engine ray; one a processor.", rich_help_panel=_OF_A_RUN),
+        typer.Option(help="Rates at work at once, with --engine ray; one a processor.", rich_help_panel=OF_A_RUN),
     ] = None,
     ray_address: RayAddress = None,
     by: Annotated[
@@ -128,9 +122,9 @@ def forecast(
         data, watch, terms, contexts, allowed, lrs, epochs, methods, from_args, language, split, out, engine, workers,
         ray_address,
     )  # fmt: skip
-    if data is not None and epochs is not None:
-        refuse_steps(context)
     if data is not None:
+        if epochs is not None:
+            refuse_steps(context)
         check_run_options(seeds, by, max_lr, no_lora=no_lora)
         run_forecast(source, given, training, piloting, json=json)
     else:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from borngap.choices import CRITERIA, Criterion
+from borngap.errors import UserError
 from borngap.judge.verdicts import NEVER
+from borngap.losses.form import NO_TERM, loss_words, read_form, read_penalty
 from borngap.report.facts.typed import as_flag, as_items, as_number, as_table, as_text, as_texts, as_whole
 from borngap.report.records import Number, Stops
 from borngap.shown import visible
@@ -98,6 +100,7 @@ class RunPlan:
         tracked: whether somebody else's training was watched.
         model: its name.
         method: how it is trained.
+        loss: what it lowers, in words, where something is added to the cross-entropy; else empty.
         rate: learning rate, at its highest.
         steps: optimiser steps.
         schedule: of the learning rate.
@@ -118,6 +121,7 @@ class RunPlan:
     tracked: bool
     model: str | None
     method: str | None
+    loss: str
     rate: Number
     steps: int | None
     schedule: str | None
@@ -149,6 +153,7 @@ def parsed_plan(stored: Mapping[str, object]) -> RunPlan:
         tracked=get("command") == "track",
         model=as_text(get("model")) or None,
         method=as_text(get("method")),
+        loss=loss_of_training(stored),
         rate=as_number(get("rate")),
         steps=as_whole(get("steps")),
         schedule=as_text(get("schedule")),
@@ -165,6 +170,19 @@ def parsed_plan(stored: Mapping[str, object]) -> RunPlan:
         notes=[str(note) for note in as_items(get("notes"))],
         contexts=[as_table(context) for context in as_items(get("contexts"))],
     )
+
+
+def loss_of_training(stored: Mapping[str, object]) -> str:
+    """Return what a stored training lowers, in words, where something is added to the cross-entropy; else nothing.
+
+    Args:
+        stored: its settings, whatever is left of them.
+    """
+    terms = (as_text(stored.get(name)) or NO_TERM for name in ("rival_loss", "penalty"))
+    try:
+        return loss_words(read_form(next(terms)), read_penalty(next(terms)))
+    except UserError:
+        return ""
 
 
 def _stop(saving: Mapping[str, object]) -> Stops:

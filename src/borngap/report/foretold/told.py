@@ -8,6 +8,7 @@ from borngap.methods import METHODS
 from borngap.pilot.estimates import PROSPECTS
 from borngap.pilot.pilotfolder import read_forecast
 from borngap.report.charts.series import rounded
+from borngap.report.facts.entries import loss_of_training
 from borngap.report.facts.typed import as_items, as_number, as_table, as_text, as_whole
 from borngap.report.foretold.records import CurvePoint, ForetoldPlace, ForetoldShares, ForetoldSummary
 from borngap.report.records import Made, Number
@@ -54,10 +55,11 @@ def foretold_summary(folder: Path) -> ForetoldSummary:
     worst = sorted(places, key=lambda p: as_number(p["forecast_gap"]) or 0.0)
     over_used = [p for p in worst if p["kind"] == "right" and (as_number(p["forecast_gap"]) or 0.0) < 0]
     method = METHODS[as_table(run["training"])["method"]].words  # type: ignore[index]
+    verdict = _verdict(whole, str(run["watched"]), _loss(run))
     named = f"{method} at {rate(as_number(whole['rate']))} of {public(str(told['model']))}"
     return {
         "schema": SCHEMA, "kind": "forecast", "title": f"Forecast of {named} on {_data(run)}",
-        "runs": [_made(folder, told)], "verdict": _verdict(whole, str(run["watched"])), "all": _shares(whole),
+        "runs": [_made(folder, told)], "verdict": verdict, "all": _shares(whole),
         "terms": sorted((_shares(as_table(term)) for term in as_items(told["terms"])), key=_rank),
         "curve": _curve(whole, [as_table(entry) for entry in as_items(told["curve"])]),
         "counts": {name: _count(whole, name.replace(" ", "_")) for name in PROSPECTS},
@@ -72,7 +74,13 @@ def _data(run: Stored) -> str:
     return public(str(as_table(run["data"])["name"]))
 
 
-def _verdict(told: Stored, watched: str) -> str:
+def _loss(run: Stored) -> str:
+    """What the run lowers, where that is not the cross-entropy alone."""
+    loss = loss_of_training(as_table(run["training"]))
+    return f" ({loss})" if loss else ""
+
+
+def _verdict(told: Stored, watched: str, loss: str) -> str:
     words, before, places = _WATCHED[watched], percent(_share(told, "ahead_before")), _count(told, "places")
     if _share(told, "ahead_after") is None:
         led = f"Before the run {words} lead at {before} of {places} places."
@@ -84,8 +92,9 @@ def _verdict(told: Stored, watched: str) -> str:
     )  # fmt: skip
     if told.get("no_better"):
         alone = f"before it {words} lead at {before} of {places} places, by the pilot alone after it at {after}"
-        return f'"Nothing changes" is as good a forecast of this run: {alone}.{over and f" By the pilot alone:{over}"}'
-    return f"After this run {words} will lead at {after} of {places} places; before at {before}.{over}"
+        by_pilot = over and f" By the pilot alone:{over}"
+        return f'"Nothing changes" is as good a forecast of this run{loss}: {alone}.{by_pilot}'
+    return f"After this run{loss} {words} will lead at {after} of {places} places; before at {before}.{over}"
 
 
 def _shares(told: Stored) -> ForetoldShares:
@@ -159,7 +168,7 @@ def _made(folder: Path, told: Stored) -> Made:
     run, cost, whole = as_table(told["run"]), as_table(told["cost"]), as_table(told["all"])
     pilot = as_table(whole["pilot"])
     made = (
-        f"a run of {count(_count(run, 'steps'), 'step')} over {rows_words(run)} of {_data(run)}; "
+        f"a run of {count(_count(run, 'steps'), 'step')}{_loss(run)} over {rows_words(run)} of {_data(run)}; "
         f"{count(_count(pilot, 'pilots'), 'pilot')} of {count(_count(pilot, 'steps'), 'step')}, "
         f"{percent(as_number(cost['of_run']))} of the run's cost, {as_number(cost['seconds']) or 0:.0f} s; "
         f"{_count(whole, 'places')} of {_count(run, 'there')} places watched"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from borngap.cli.arguments import Json, ModelPlace
+from borngap.cli.arguments import AllowedRows, Json, ModelPlace, TermLanguage
 from borngap.cli.options import Takes
 from borngap.cli.progress import Progress, spoken
 from borngap.cli.runforecasts import refuse_steps
@@ -19,7 +19,6 @@ from borngap.training import Training
 
 # what a run on a data set has no use for; a loss on rivals is a remedy; pilots are of AdamW alone
 _NO_OPTIONS = ("forward", "stop", "joint", "shuffle", "rival_loss", "penalty", "criterion", "optimizer")
-_OF_A_RUN = "Run on a data set"
 
 
 def remedy(
@@ -35,12 +34,8 @@ def remedy(
         Path | None,
         typer.Option(help="JSON of TrainingArguments or SFTConfig, in place of the options for them."),
     ] = None,
-    allowed: Annotated[
-        Path | None, typer.Option(help="Rows in which words to avoid are right, as for `terms`.")
-    ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Language of TBX with several, such as `en`.", rich_help_panel=_OF_A_RUN)
-    ] = None,
+    allowed: AllowedRows = None,
+    language: TermLanguage = None,
     split: Annotated[str, typer.Option(help="Split of a hub data set, or key of a JSON object's rows.")] = "train",
     out: Annotated[
         Path | None,
