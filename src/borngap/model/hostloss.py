@@ -20,5 +20,10 @@ def host_cross_entropy(logits: Tensor, labels: Tensor, items: Items = None) -> T
     """
     from transformers.loss.loss_utils import ForCausalLMLoss  # loads the losses of all its models
 
-    loss: Tensor = ForCausalLMLoss(logits, labels, logits.shape[-1], num_items_in_batch=items)
+    loss: Tensor = ForCausalLMLoss(
+        logits,
+        labels,
+        logits.shape[-1],
+        num_items_in_batch=items,  # type: ignore[arg-type]  # a number does too
+    )
     return loss
