@@ -1,7 +1,8 @@
-"""The tables and the picture of docs/remedies-measured.md from the stored runs of remedies.py.
+"""The tables and the pictures of docs/remedies-measured.md from the stored runs of remedies.py.
 
-    python benchmarks/remedy_table.py FOLDER SEEDS [PICTURE.svg]  # records docs/remedies/*.json, tables and picture
-    python benchmarks/remedy_table.py                             # the tables again, from the records
+    python benchmarks/remedy_table.py FOLDER SEEDS             # records docs/remedies/*.json, and their tables
+    python benchmarks/remedy_table.py                          # the tables again, from the records
+    python benchmarks/remedy_table.py --pictures docs/images   # the pictures, from the records of seed 0
 
 Of the seeds named (0,1,2), of remedies that have been run with each. Success: the wanted word leads where it stands, in
 its base form, which was trained. Carried over: the same where it stands in another form, which nothing trained.
@@ -9,14 +10,15 @@ Over-use: it leads where the other word is right. Tells apart: the chance that t
 place where it stands than at one where the other word is right (1/2: it can't tell; no bias changes it). Loss: of a
 held-out token, less cross-entropy's. log p: median change of the wanted word's, against cross-entropy's run. Bias:
 success of cross-entropy's run with the constant logit bias that gives the same over-use, and what that bias adds to the
-loss. Brackets: 95 % intervals over rows, places of all seeds of a row together; of differences paired.
+loss; in the pictures a line. Brackets: 95 % intervals over rows, places of all seeds of a row together; of differences
+paired.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,12 +40,15 @@ HEADINGS = (
     "remedy", "success", "carried over", "over-use", "tells apart", "loss", "log p", "bias at this over-use",
 )  # fmt: skip
 _RESAMPLES = 400
-_DEAR = 0.4  # nat; what costs more is left out of the picture, which it would squeeze
+_DEAR = 0.4  # nat; what costs more is left out of the pictures, which it would squeeze
+_BIAS, _OTHERS = "a logit bias on cross-entropy alone", "other"
 _FAMILIES = {
     "no training": (BASE,), "cross-entropy alone": (CE,), "margin, logistic": ("margin", "logistic"),
-    "weight": ("weight",), "up-sampled": ("upsample",),
+    "weight": ("weight",), "LoRA with the head": ("head",), "up-sampled": ("upsample",),
+    "preferences after it": ("dpo", "orpo", "simpo"),
 }  # fmt: skip
-_OTHERS = "other"
+_OVER_USE, _LOSS = "over-use, share of places", "held-out loss added, nat a token"
+_REAL = "smollm2"  # part of a run's name: such runs have a picture of their own, with what they cost in loss
 _NAMES = {
     BASE: "no training", CE: "cross-entropy alone", "dft": "DFT", "smooth": "label smoothing", "gmax": "Gmax penalty",
     "decorrelate": "decorrelation",
@@ -72,14 +77,20 @@ class Stored:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        seeds = [int(seed) for seed in sys.argv[2].split(",")]
-        points = [point for record in recorded(Path(sys.argv[1]), seeds) for point in points_of(record)]
-        if len(sys.argv) > 3:
-            picture(pareto([p for p in points if p["loss"] is not None and p["loss"] < _DEAR])).save(sys.argv[3])
-        return
-    for name, table in tables(RECORDS).items():
-        print(f"\n{name}\n\n{table}", end="")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="of remedies.py; without it the tables of the records")
+    parser.add_argument("seeds", nargs="?", default="0")
+    parser.add_argument("--pictures", type=Path, help="folder for the pictures")
+    options = parser.parse_args()
+    if options.folder is not None:
+        written = list(recorded(options.folder, [int(seed) for seed in options.seeds.split(",")]))
+        print(f"\n{len(written)} records written to {RECORDS}")
+    elif options.pictures is None:
+        for name, table in tables(RECORDS).items():
+            print(f"\n{name}\n\n{table}", end="")
+    if options.pictures is not None:
+        for figure in figures(RECORDS):
+            print(picture(figure).save(options.pictures / f"{figure.id}.svg"))
 
 
 def recorded(root: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -258,24 +269,48 @@ def percent(value: Sequence[float | None]) -> str:
     return f"{100 * value[0]:.0f} %{between}"
 
 
-def points_of(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return [point(record["run"], entry) for entry in record["remedies"]]
+def figures(folder: Path) -> list[Figure]:
+    """The pictures: of the miniatures, and of the real model."""
+    every = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    records = [record for record in every if record["seeds"] == [0]]
+    small, real = ([r for r in records if (_REAL in r["run"]) == is_real] for is_real in (False, True))
+    return [
+        pareto("remedies", "two miniatures", [point for r in small for point in points_of(r, {_OVER_USE: "over_use"})]),
+        pareto("remedies-smollm2", "SmolLM2-135M", [
+            point | {"panel": f"{point['panel'].rpartition(', ')[2]}: {name}"}
+            for name, column in ((_OVER_USE, "over_use"), (_LOSS, "loss"))
+            for r in real for point in points_of(r, {name: column})
+        ], columns=len(real), free=("x",)),
+    ]  # fmt: skip
 
 
-def point(name: str, e: dict[str, Any]) -> dict[str, Any]:
-    loss = 0.0 if e["remedy"] == CE else None if e["loss"] is None else e["loss"][0]
-    kind = e["remedy"].partition(":")[0]
-    family = next((words for words, kinds in _FAMILIES.items() if kind in kinds), _OTHERS)
-    where = ", ".join(re.fullmatch(r"(.+)-(full|lora)-.+-(\w+)-\d+", name).groups())
-    return {"where": where, "loss": loss, "over_use": e["over_use"][0], "success": e["success"][0], "family": family}
+def points_of(record: dict[str, Any], price: dict[str, str]) -> list[dict[str, Any]]:
+    """A point a remedy, and one a bias that has its over-use: success against over-use or loss."""
+    (column,) = price.values()
+    panel = ", ".join(re.fullmatch(r"(.+)-(full|lora)-.+-(\w+)-\d+", record["run"]).groups())
+    rows = []
+    for e in record["remedies"]:
+        kind, loss = e["remedy"].partition(":")[0], 0.0 if e["remedy"] == CE else e["loss"] and e["loss"][0]
+        if loss is None or (loss >= _DEAR and (e["remedy"] != BASE or column == "loss")):
+            continue
+        family = next((words for words, kinds in _FAMILIES.items() if kind.partition("+")[0] in kinds), _OTHERS)
+        cost = {"over_use": e["over_use"][0], "loss": loss}[column]
+        rows.append({"panel": panel, "price": cost, "success": e["success"][0], "family": family})
+        bias = (0.0, e["success"][0], 0.0) if e["remedy"] == CE else e["bias"]
+        if bias[2] is not None or column != "loss":
+            beside = {"over_use": e["over_use"][0], "loss": bias[2]}[column]
+            rows.append({"panel": panel, "price": beside, "success": bias[1], "family": _BIAS})
+    return rows
 
 
-def pareto(rows: list[dict[str, Any]]) -> Figure:
-    order = [*_FAMILIES, _OTHERS]
+def pareto(name: str, of: str, rows: list[dict[str, Any]], columns: int = 3, free: tuple[str, ...] = ()) -> Figure:
+    order = [_BIAS, *_FAMILIES, _OTHERS]
+    first = list(dict.fromkeys(row["panel"] for row in rows))
     return Figure(
-        "remedies", "What each remedy gains and what it costs", "Up is better, left is cheaper.", "point",
-        ("over_use", "over-use, share of places"), ("success", "wanted word leads, share of places"),
-        sorted(rows, key=lambda row: order.index(row["family"])), colour="family", facet="where", columns=2,
+        name, f"What each remedy gains and what it costs: {of}", "Up is better, left is cheaper.", "point",
+        ("price", "" if free else _OVER_USE), ("success", "wanted word leads, share of places"),
+        sorted(rows, key=lambda row: (order.index(row["family"]), first.index(row["panel"]))),
+        colour="family", facet="panel", free=free, columns=columns, joined=(_BIAS,),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from borngap.model.load import load, new_model
 from borngap.model.probe import probe
 from borngap.report.charts.drawing import picture
 from borngap.report.reproduction import write_report
-from borngap.results.figures import Figure
+from borngap.results.figures import Figure, figure_json, stored_figure
 from borngap.results.tables import Table, cell, table_markdown
 from borngap.train.methods import is_tied, make_trainable
 from borngap.training import Training
@@ -256,6 +256,16 @@ def test_a_panel_shows_its_own_rows_only():
     svg = picture(figure).svg
     assert svg.count('aria-label="x axis:') == 3
     assert all(f">panel {i}<" in svg for i in range(3))
+
+
+def test_joined_series_are_lines_among_points():
+    rows = [{"x": float(x), "y": 0.1 * x, "c": name} for x in range(4) for name in ("curve", "other")]
+    figure = Figure("f", "F", "n", "point", ("x", "x"), ("y", "y"), rows, "c", joined=("curve",))
+    svg = picture(figure).svg
+    assert svg.count('aria-roledescription="point"') == 4, "of the other series"
+    assert svg.count('aria-roledescription="line mark"') == 1
+    assert stored_figure(figure_json(figure)) == figure
+    assert "joined" not in figure_json(replace(figure, joined=()))
 
 
 def test_a_figure_escapes_what_it_shows():

@@ -84,7 +84,7 @@ def pareto(summary: Mapping[str, Any]) -> Figure:
         summary: of a search.
 
     Returns:
-        Two panels: over-use, and held-out loss above the planned run's; the bias is a series of points.
+        Two panels: over-use, and held-out loss above the planned run's; the bias is a line.
     """
     sides = {"over-use, share of places": "over_use", "held-out loss, nat a token": "loss"}
     rows = []
@@ -99,7 +99,7 @@ def pareto(summary: Mapping[str, Any]) -> Figure:
     return Figure(
         "remedies", "What each remedy gains and what it costs", "Up is better, left is cheaper.", "point",
         ("price", ""), ("success", "wanted word leads, share of places"), known, colour="remedy", facet="panel",
-        columns=2, free=("x",),
+        columns=2, free=("x",), joined=("logit bias",),
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class Figure:
         free: axes on which each panel has a scale of its own: ``x``, ``y``.
         zero: whether a line is drawn at y = 0.
         columns: panels in a row.
+        joined: series whose points are drawn as a line, in a figure of points.
     """
 
     id: str
@@ -42,16 +43,17 @@ class Figure:
     free: tuple[str, ...] = ()
     zero: bool = False
     columns: int = 4
+    joined: tuple[str, ...] = ()
 
 
 def figure_json(figure: Figure) -> dict[str, Any]:
-    """Return a figure JSON-ready: ``schema`` and its attributes."""
+    """Return a figure JSON-ready: ``schema`` and its attributes; ``joined``, which came later, where there is any."""
     told: dict[str, Any] = clean({"schema": 1} | asdict(figure))
-    return told
+    return told if figure.joined else {name: value for name, value in told.items() if name != "joined"}
 
 
 def stored_figure(stored: Mapping[str, Any]) -> Figure:
     """Return the figure that ``as_json`` told."""
-    pairs = {"x", "y", "log", "free"}
+    pairs = {"x", "y", "log", "free", "joined"}
     told: dict[str, Any] = {key: tuple(v) if key in pairs else v for key, v in stored.items() if key != "schema"}
     return Figure(**told)

@@ -30,7 +30,7 @@ def picture(figure: Figure) -> Picture:
     if not rows:
         return Picture(_finished(_absent(), figure))
     width, height = (_WIDTH, _HEIGHT) if figure.facet else _SINGLE
-    layers = [_mark(figure, rows)]
+    layers = [_mark(figure, rows)] if not figure.joined else _points_and_lines(figure, rows)
     if figure.zero:
         layers.insert(0, alt.Chart().mark_rule(color=LIGHT["muted"]).encode(y=alt.datum(0)))
     # only the whole has data: a layer with its own would show all of it in every panel
@@ -64,11 +64,22 @@ def _mark(figure: Figure, rows: list[ChartRow]) -> charts.Chart:
             dash = alt.Scale(domain=names, range=[dashes[i % len(dashes)] for i in range(len(names))])
             encoded["strokeDash"] = alt.StrokeDash(f"{figure.colour}:N", scale=dash, legend=legend)
         else:
-            shape = alt.Scale(domain=names, range=[_SHAPES[i % len(_SHAPES)] for i in range(len(names))])
+            shapes = ["stroke" if name in figure.joined else _SHAPES[i % len(_SHAPES)] for i, name in enumerate(names)]
+            shape = alt.Scale(domain=names, range=shapes)
             encoded["shape"] = alt.Shape(f"{figure.colour}:N", scale=shape, legend=legend)
     bare = alt.Chart()
     drawn = bare.mark_line(strokeWidth=2) if figure.mark == "line" else bare.mark_point(size=45, strokeWidth=1.6)
     return drawn.encode(**encoded)
+
+
+def _points_and_lines(figure: Figure, rows: list[ChartRow]) -> list[charts.Chart]:
+    """Lines of the joined series, from the lowest point up, below the points of the others."""
+    joined = alt.FieldOneOfPredicate(field=str(figure.colour), oneOf=list(figure.joined))
+    points = _mark(figure, rows).transform_filter(alt.LogicalNotPredicate(**{"not": joined}))
+    line = _mark(figure, rows).mark_line(strokeWidth=1.6).transform_filter(joined)
+    without = {name: value for name, value in line.encoding.to_dict().items() if name != "shape"}
+    line.encoding = alt.FacetedEncoding(**without, order=alt.Order(f"{figure.y[0]}:Q"))
+    return [line, points]
 
 
 def _axis(kind: type[Axis], figure: Figure, side: str) -> Axis:
