@@ -150,4 +150,4 @@ def _check_kind(what: str, kind: str, kinds: Sequence[str]) -> None:
 
 def _check_number(name: str, value: Any, rule: str = _FINITE, text: str | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise UserError(f"the {name} is out of range", rule=rule, found=value if text is None else text)
+        raise UserError(f"the {name} is out of range", rule=rule, found=repr(value) if text is None else text)
