@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stored", type=Path)
     parser.add_argument("--budgets", default="0.1")
-    parser.add_argument("--only", default="", help="part of a folder's name")
+    parser.add_argument("--only", default="", help="expression that is found in a folder's name")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--limit", type=int)
@@ -66,7 +66,7 @@ def main() -> None:
     quiet()
     pooled: dict[float, dict[str, list[dict[str, Any]]]] = {}
     for folder in sorted(f for f in options.stored.iterdir() if (f / "places.json").exists()):
-        if options.only in folder.name:
+        if re.search(options.only, folder.name):
             for budget in map(float, options.budgets.split(",")):
                 rows = list(held(folder, budget, options))
                 print(f"\n{folder.name}, budget {budget:g}\n{told(rows)}", flush=True)
@@ -107,8 +107,7 @@ def held(folder: Path, budget: float, options: argparse.Namespace) -> Iterator[d
     files = {named(name): file for file, name in names.items() if name in known}
     there = {name: true_numbers(folder, file, **watched) for name, file in files.items()}
     everywhere = {name: true_numbers(folder, file) for name, file in files.items()}
-    looked = {"places": len(watched["places"]), "due": summary["places"] - summary["right_avoid"],
-              "right": summary["right_avoid"], "rows": len(watched["rows"])}  # fmt: skip
+    looked = {"due": summary["places"], "right": summary["right_avoid"], "rows": len(watched["rows"])}
     for entry in summary["remedies"]:
         if (name := entry["remedy"]) in files:
             foretold = {one: None if entry[one] is None else Measure(**entry[one]) for one in _MEASURES}

@@ -86,7 +86,7 @@ def main() -> None:
         written = list(recorded(options.folder, [int(seed) for seed in options.seeds.split(",")]))
         print(f"\n{len(written)} records written to {RECORDS}")
     elif options.pictures is None:
-        for name, table in tables(RECORDS).items():
+        for name, table in (tables(RECORDS) | pilot_tables(RECORDS / "pilots")).items():
             print(f"\n{name}\n\n{table}", end="")
     if options.pictures is not None:
         for figure in figures(RECORDS):
@@ -132,6 +132,25 @@ def tables(folder: Path) -> dict[str, str]:
         kept = {"remedies": [entry for entry in record["remedies"] if entry["remedy"] not in done]}
         found[name] = markdown(record | kept, [h for h in HEADINGS if h not in left_out])
     return found
+
+
+def pilot_tables(folder: Path) -> dict[str, str]:
+    """The tables of pilots held against runs, from the records of remedy_pilots.py, by their name."""
+    return {file.stem: pilot_table(json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))}
+
+
+def pilot_table(record: dict[str, Any]) -> str:
+    headings = ("corpus", "remedy", "success, pilot", "run", "over-use, pilot", "run", "loss, pilot", "run")
+    lines = [f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}"]
+    for held in record["held"]:
+        corpus = held["run"].split("-")[-2]
+        for e in held["remedies"]:
+            pilot, run, name = e["pilot"], e["run"], e["remedy"].removesuffix(",2")
+            loss = "" if pilot["loss"] is None else "{} ({} to {})".format(*map(signed, pilot["loss"]))
+            told = [percent(pilot["success"]), f"{100 * run['success']:.0f} %", percent(pilot["over_use"])]
+            told += [f"{100 * run['over_use']:.0f} %", loss, "" if name == CE else signed(run["loss"])]
+            lines.append(f"| {' | '.join((corpus, shown(name), *told))} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(record: dict[str, Any], headings: Sequence[str]) -> str:

@@ -30,6 +30,12 @@ def test_the_tables_are_those_of_the_records(remedy_table):
     assert len(heads) == len(made), "no table without a record"
 
 
+def test_the_tables_of_pilots_are_those_of_their_records(remedy_table):
+    made = remedy_table.pilot_tables(ROOT / "docs" / "remedies" / "pilots")
+    assert set(made) == {"smollm2-135m"}
+    assert all(table in PAGE for table in made.values())
+
+
 @pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
 def test_a_record_says_of_how_many_places_and_seeds_it_is(file):
     record = json.loads(file.read_text(encoding="utf-8"))
