@@ -15,11 +15,12 @@ class RemedyFiles:
     """Which files are written, and what goes into them.
 
     Attributes:
-        export_pairs: file for DATA's places as preference pairs in TRL's format: the text before, the word, its rival.
+        export_pairs: file for DATA's places as preference pairs in TRL's format: the text before, the word, its rival;
+            by itself it asks no model.
         pairs_both_ways: make pairs of places too where the word to avoid is right, the other way round.
         export_bias: file for a bias against the words to avoid, as transformers' `generate` takes it.
         bias_over_use: over-use that the bias may add to the model's own, as a share in [0, 1].
-        export_rows: file for DATA's rows, those with a wanted word several times.
+        export_rows: file for DATA's rows, those with a wanted word several times; by itself it asks no model.
         rows_times: how often such a row stands there.
 
     Raises:
