@@ -15,14 +15,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from borngap.context import read_contexts
 from borngap.critical.search import Searcher
 from borngap.files import write_whole
 from borngap.model.load import load, quiet
-from borngap.resample import percentile_interval
 from borngap.training import Training
+from methods import against, typical
 
 MODELS, RANKS = ("docs-gpt2-s", "docs-llama"), (1, 4, 8, 32)
 PLAN = [(rank, "attention") for rank in RANKS] + [(8, "all-linear")]
@@ -63,15 +61,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     heads = ["model", "rank", "targets", "trained", "half take", "over rank 8 on attention (95 %)", "n"]
     lines = [heads, ["---"] * len(heads)]
     for row in rows:
-        pairs = [(a, b) for a, b in zip(row["rates"], plain[row["model"]], strict=True) if a and b]
-        logs = np.log([a / b for a, b in pairs])
-        low, high = percentile_interval(lambda drawn, logs=logs: float(np.median(logs[drawn])), len(logs))
-        ratio = (
-            f"{np.exp(np.median(logs)):.2g} ({np.exp(low or 0):.2g} to {np.exp(high or 0):.2g})" if logs.any() else ""
-        )
-        half = sorted(rate for rate in row["rates"] if rate)[(len(pairs) + 1) // 2 - 1]
+        ratios = against(row["rates"], plain[row["model"]])
+        ratio = "" if set(ratios) == {1.0} else str(typical(ratios))
+        half = sorted(rate for rate in row["rates"] if rate)[(len(ratios) + 1) // 2 - 1]
         head = [row["model"], str(row["rank"]), row["targets"], f"{row['parameters']:,}"]
-        lines.append([*head, f"{half:.1e}", ratio, str(len(pairs))])
+        lines.append([*head, f"{half:.1e}", ratio, str(len(ratios))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -13,11 +13,8 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from borngap.resample import percentile_interval
+from methods import against, typical
 
 _LOWER, _ROUND, _RANK = (
     "do bottleneck adapters lower the threshold against LoRA's?",
@@ -35,9 +32,9 @@ def table(methods: Path, ranks: Path) -> str:
     """The table of the docs."""
     rows = [["question", "model", "rate over LoRA's (95 %)", "n", "verdict"], ["---"] * 5]
     for question, model, ratios in asked(methods, ranks):
-        middle, low, high = told(ratios)
-        ends = f" ({low:.2g} to {high:.2g})" if len(ratios) >= _FEWEST else ""
-        rows.append([question, model, f"{middle:.2g}{ends}", str(len(ratios)), verdict(question, ratios)])
+        known = typical(ratios)
+        told = str(known) if len(ratios) >= _FEWEST else f"{known.middle:.2g}"
+        rows.append([question, model, told, str(len(ratios)), verdict(question, ratios)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -47,33 +44,21 @@ def asked(methods: Path, ranks: Path) -> Iterator[tuple[str, str, list[float]]]:
     rates = {(r["model"], r["method"]): [c["rate"] for c in r["bisect"]["contexts"]] for r in stored if "bisect" in r}
     for question, method in ((_LOWER, "adapter"), (_ROUND, "prefix")):
         for model in sorted({model for model, own in rates if own == method}):
-            yield question, model, over(rates[model, method], rates[model, "lora"])
+            yield question, model, against(rates[model, method], rates[model, "lora"])
     known = json.loads(ranks.read_text(encoding="utf-8"))
     by_rank = {(row["model"], row["rank"]): row["rates"] for row in known if row["targets"] == "attention"}
     for model in sorted({model for model, _ in by_rank}):
-        yield _RANK, model, over(by_rank[model, 32], by_rank[model, 8])
-
-
-def over(rates: Sequence[Any], plain: Sequence[Any]) -> list[float]:
-    """The ratios at contexts that have both."""
-    return [a / b for a, b in zip(rates, plain, strict=True) if a and b]
-
-
-def told(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """The median, and its interval."""
-    logs = np.log(ratios)
-    low, high = percentile_interval(lambda drawn: float(np.median(logs[drawn])), len(logs))
-    return float(np.exp(np.median(logs))), float(np.exp(low or 0.0)), float(np.exp(high or 0.0))
+        yield _RANK, model, against(by_rank[model, 32], by_rank[model, 8])
 
 
 def verdict(question: str, ratios: Sequence[float]) -> str:
     """What follows."""
-    _, low, high = told(ratios)
-    if len(ratios) < _FEWEST or low <= 1 <= high:
+    known = typical(ratios)
+    if len(ratios) < _FEWEST or known.low is None or known.high is None or known.low <= 1 <= known.high:
         return "open"
     if question == _RANK:
         return "yes"
-    return "yes" if high < 1 else "no"
+    return "yes" if known.high < 1 else "no"
 
 
 if __name__ == "__main__":

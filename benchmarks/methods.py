@@ -3,6 +3,7 @@
     python benchmarks/methods.py --models docs-gpt2-s,docs-llama --contexts docs10 --out FOLDER
     python benchmarks/methods.py --models smollm2-135m --contexts paper10 --most 3 --methods lora,ia3 --out FOLDER
 
+    python benchmarks/methods.py --solve FOLDER        # collocation anew, for what is stored; bisected rates stay
     python benchmarks/methods.py --truths FOLDER       # adds to each bisected rate the rate by secants, to 0.1 %
     python benchmarks/methods.py --table docs/methods  # the table of docs/methods.md, of what is stored there
     python benchmarks/methods.py --coverage docs/methods  # how often collocation's 90 % intervals hold the true rate
@@ -19,7 +20,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--out", type=Path, default=Path("methods"))
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--solve", type=Path)
     parser.add_argument("--truths", type=Path)
     parser.add_argument("--coverage", type=Path)
     options = parser.parse_args()
@@ -61,6 +63,9 @@ def main() -> None:
         print(markdown(options.table))
         return
     quiet()
+    if options.solve is not None:
+        solve_anew(options)
+        return
     if options.truths is not None:
         add_truths(options)
         return
@@ -92,6 +97,20 @@ def searched(model: str, contexts: Sequence[Any], training: Training, by: Any) -
     rows = [{"status": rate.status, "rate": rate.rate, "low": rate.low, "high": rate.high, "why": rate.why}
             for rate in rates]  # fmt: skip
     return {"parameters": len(searcher.land.base), "seconds": seconds, "contexts": rows}
+
+
+def solve_anew(options: argparse.Namespace) -> None:
+    """Solve by collocation again what is stored of the models and methods given."""
+    models, methods = options.models.split(","), options.methods.split(",")
+    for path in sorted(options.solve.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "refused" in record or record["model"] not in models or record["method"] not in methods:
+            continue
+        contexts = read_contexts(options.contexts)[: len(record["bisect"]["contexts"])]
+        training = Training(method=record["method"], steps=record["steps"])
+        record["collocation"] = searched(record["model"], contexts, training, "collocation")
+        write_whole(path, json.dumps(record, indent=1).encode())
+        print(line(record), flush=True)
 
 
 def add_truths(options: argparse.Namespace) -> None:
@@ -175,14 +194,36 @@ def cells(record: dict[str, Any]) -> list[str]:
 
 
 def over(record: dict[str, Any], plain: dict[str, Any]) -> str:
-    """Median over contexts of the bisected rate over LoRA's, 95 % by resampling contexts, and how many are smaller."""
+    """Median over contexts of the bisected rate over LoRA's, with its interval, and how many are smaller."""
     if "refused" in record or record["method"] == "lora":
         return ""
-    pairs = zip(*(r["bisect"]["contexts"] for r in (record, plain)), strict=True)
-    logs = np.log([a["rate"] / b["rate"] for a, b in pairs if a["rate"] and b["rate"]])
-    low, high = percentile_interval(lambda drawn: float(np.median(logs[drawn])), len(logs))
-    ends = f"{np.exp(low):.2g} to {np.exp(high):.2g}" if low is not None and high is not None else ""
-    return f"{np.exp(np.median(logs)):.2g} ({ends}); smaller at {int((logs < 0).sum())} of {len(logs)}"
+    ratios = against(*([row["rate"] for row in r["bisect"]["contexts"]] for r in (record, plain)))
+    return f"{typical(ratios)}; smaller at {sum(ratio < 1 for ratio in ratios)} of {len(ratios)}"
+
+
+def against(rates: Sequence[float | None], plain: Sequence[float | None]) -> list[float]:
+    """Each context's rate over another, of contexts that have both."""
+    return [a / b for a, b in zip(rates, plain, strict=True) if a and b]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median of ratios over contexts, and its 95 % interval by resampling contexts; None of a single one."""
+
+    middle: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        return f"{self.middle:.2g}{f' ({self.low:.2g} to {self.high:.2g})' if self.low and self.high else ''}"
+
+
+def typical(ratios: Sequence[float]) -> Ratio:
+    """The median of ratios, on their logarithms."""
+    logs = np.log(ratios)
+    ends = percentile_interval(lambda drawn: float(np.median(logs[drawn])), len(logs))
+    low, high = (None if end is None else float(np.exp(end)) for end in ends)
+    return Ratio(float(np.exp(np.median(logs))), low, high)
 
 
 def markdown(folder: Path) -> str:

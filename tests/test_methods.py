@@ -153,6 +153,7 @@ def test_a_peft_configuration_is_applied(tmp_path):
 @pytest.mark.parametrize(("settings", "model", "words"), [
     ({"method": "bitfit"}, LLAMA, "no biases to tune"),
     ({"method": "oft"}, GPT, "PEFT can't apply OFT here"),
+    ({"method": "oft", "lora_rank": 7}, LLAMA, "OFT's blocks do not fit"),
     ({"method": "dora", "lora_rank": 200}, GPT, "the rank of DoRA is above a layer's"),
     ({"method": "ia3", "lora_targets": ("nowhere",)}, GPT, "no such module"),
     ({"method": "vera", "lora_targets": ("wte",)}, GPT, "PEFT can't apply VeRA here"),
@@ -162,17 +163,28 @@ def test_what_does_not_fit_a_model_is_one_error(settings, model, words):
         make_trainable(borngap.load(model).model, Training(**settings))
 
 
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+def test_virtual_tokens_take_room_in_the_context(method):
+    with pytest.raises(UserError, match="at most 6 tokens, the model's context less 250 virtual tokens"):
+        FineTune(borngap.load(GPT), CONTEXTS, Training(method=method, virtual_tokens=250))
+
+
 @pytest.mark.parametrize(("content", "words"), [
     (None, "can't be read"),
     ("{", "can't be read"),
     ('{"peft_type": "NONSENSE"}', "can't be read"),
     (json.dumps({"peft_type": "LORA", "task_type": "SEQ_CLS"}), "made for another task"),
+    (json.dumps({"peft_type": "LORA", "target_modules": ["to_q"]}), "to_q.*its target_modules may be .*c_attn, c_fc"),
+    (json.dumps({"peft_type": "LORA", "target_modules": ["c_attn"], "r": 129}), "above a layer's.*at most 128.*129"),
+    (json.dumps({"peft_type": "MULTITASK_PROMPT_TUNING", "num_virtual_tokens": 2}), "can't apply.*task_ids"),
 ])  # fmt: skip
 def test_a_bad_peft_configuration_is_one_error(content, words, tmp_path):
     if content is not None:
         (tmp_path / "adapter_config.json").write_text(content)
-    with pytest.raises(UserError, match=words):
-        make_trainable(borngap.load(GPT).model, Training(method="peft", peft_config=str(tmp_path)))
+    model = borngap.load(GPT).model
+    with pytest.raises(UserError, match=f"(?s){words}"):
+        make_trainable(model, Training(method="peft", peft_config=str(tmp_path)))
+    assert not any("lora" in name for name, _ in model.named_parameters())
 
 
 def test_a_configuration_goes_with_its_method():
@@ -237,10 +249,12 @@ def test_the_table_of_methods(run, tmp_path):
     code, out, _ = run(*arguments)
     assert code == 0
     assert "bitfit: left out: no biases to tune (model type 'llama' has none)" in out
-    code, out, _ = run(*arguments, "--json")
+    assert sorted(len(line.split()) for line in out.splitlines() if line.startswith(("lora ", "adapter "))) == [14, 14]
+    code, out, _ = run(*arguments, "--rival-loss", "margin:1,2", "--json")
+    assert json.loads(out)["added"] == ["margin:1,2"]
     lora, bitfit, adapter = sorted(json.loads(out)["methods"], key=lambda entry: -NAMES.index(entry["method"]))[::-1]
     assert (lora["method"], bitfit["method"], adapter["method"]) == ("lora", "bitfit", "adapter")
-    plain = critical_rates(borngap.load(LLAMA), contexts, Training(method="adapter", steps=5))
+    plain = critical_rates(borngap.load(LLAMA), contexts, Training(method="adapter", steps=5, rival_loss="margin:1,2"))
     assert [r["rate"] for r in adapter["critical_rates"]] == pytest.approx([entry.critical.rate for entry in plain])
     assert adapter["trained_parameters"] == 66304
     assert lora["training_bytes"] == 16 * lora["trained_parameters"]
@@ -250,12 +264,13 @@ def test_the_table_of_methods(run, tmp_path):
 
 def test_contexts_without_a_rate_are_told(run, monkeypatch):
     plain = Searcher._by_collocation
-    lost = CriticalRate(None, None, None, "abstained", "collocation", "the iteration did not converge")
+    lost = CriticalRate(None, None, None, "abstained", "collocation", "it does not settle")
     monkeypatch.setattr(Searcher, "_by_collocation", lambda self, i: plain(self, i) if i else lost)
     code, out, _ = run("methods", "-m", LLAMA, "-c", "docs10", "--methods", "adapter", "--steps", "5")
     assert code == 0
     assert "of 6*" in out
-    assert "* adapter: 1 of 7 contexts left out, no rate was found: the iteration did not converge" in out
+    assert "* adapter: 1 of 7 contexts left out, no rate was found: it does not settle; real runs find one: " in out
+    assert "borngap critical --method adapter --by bisect" in out
 
 
 def test_no_method_is_an_error(run):

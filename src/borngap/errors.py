@@ -25,6 +25,12 @@ class UserError(ValueError):
         super().__init__("\n  ".join(str(part) for part in parts if part))
         self.what, self.rule, self.found, self.fix = what, rule, found, fix
 
+    @property
+    def line(self) -> str:
+        """What is wrong, what was found and how to fix it, in a line."""
+        found = f" ({self.found})" if self.found else ""
+        return f"{self.what}{found}{f'; {self.fix}' if self.fix else ''}"
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """Return a question that names what is spelt most nearly like a name; None if nothing is near.

@@ -129,8 +129,7 @@ def _forecast(
     try:
         trained = make_trainable(loaded.model, training)[0]
     except UserError as error:
-        reason = f"{error.what} ({error.found})" if error.found else error.what
-        return head | {"refused": reason, "forecast": None}
+        return head | {"refused": error.line, "forecast": None}
     sizes = [(p.numel(), p.element_size()) for p in trained.parameters() if p.requires_grad]
     stripped(trained)
     with Progress(f"{training.method}: reading rows") as bar:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from borngap.critical.course import TRUSTED, Course
 from borngap.critical.record import RateStatus
-from borngap.critical.roots import WIDE
 
 _ROUNDS = 12
 _RATE_TOLERANCE = 2e-3
 _GRID_ERROR = 1e-2
+_WORST = 5e-2  # the largest error that a rate is given with
 _NEAR_CROSSING = 2e-2
 _SETTLED_END = 0.1
 _AT_THE_END = 0.95  # of the dose: a criterion met before it was met by a smaller rate
@@ -61,8 +61,8 @@ def solve(course: Course, start: float, limit: float) -> Solution:
     if found > limit:
         return Solution(None, 0.0, "beyond", f"not met up to the rate {limit:.3g}")
     error = max(abs(change), abs(shift) / 2)
-    if not error < WIDE:
-        return Solution(None, error, "abstained", "the iteration did not converge")
+    if not error < _WORST:
+        return Solution(None, error, "abstained", f"sweeps at rates near {found:.3g} do not settle")
     if max(course.margins[:-1]) > 0 and (course.share or 1.0) < _AT_THE_END:
         why = f"at the rate {found:.3g} gold comes ahead on the way and falls back: a smaller rate may do"
         return Solution(None, error, "abstained", why)
@@ -160,12 +160,13 @@ def _secant(seen: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _grid_shift(course: Course, rate: float) -> float:
-    """Estimate the grid's error of log rate: a third of what leaving out every second node changes (order 2)."""
-    displacement = course.coarser()
-    if displacement is None:
+    """Estimate the grid's error of log rate by what leaving out every second node changes (order 2)."""
+    left = course.coarser()
+    if left is None:
         return 0.0
+    displacement, share = left
     found = course.crossing(rate, displacement)
-    return math.inf if found is None or _is_far(found, rate) else math.log(found / rate) / 3
+    return math.inf if found is None or _is_far(found, rate) else math.log(found / rate) * share
 
 
 def _is_far(found: float, rate: float) -> bool:

@@ -30,8 +30,9 @@ from borngap.model.precision import total_memory
 from borngap.train.observe import Record
 
 Seen = Callable[[int, Tensor, Tensor | None], None]
-_PIECES_OF_WHOLE, _PIECES_OF_ADDED = 4, 6
+_PIECES_OF_WHOLE, _PIECES_OF_ADDED, _PIECES_OF_PROMPT = 4, 6, 12
 _FINEST = 48
+_NEARLY_ALL = 0.75
 _VECTORS = 12  # of the trained parameters' size besides the gradients, as measured on Gemma-3-270M
 _OF_MEMORY = 0.8
 TRUSTED = math.log(1.5)
@@ -71,10 +72,10 @@ class Course:
     def finest(self) -> bool:
         """Whether the grid is as fine as it gets: that of single steps, or as fine as the machine's memory holds."""
         base = self._land.base
-        vectors = 2 * self.pieces + 1 + _VECTORS
+        vectors = self._finer + 1 + _VECTORS
         if vectors * base.numel() * base.element_size() > _OF_MEMORY * total_memory(base.device):
             return True
-        return 2 * self.pieces > min(_FINEST, self.nodes[-1])
+        return self.pieces == self.nodes[-1] or 2 * self.pieces > _FINEST
 
     @property
     def first(self) -> Record:
@@ -146,25 +147,28 @@ class Course:
         met = float(doses[number] - margins[number] * run / rise) if rise > 0 else math.inf
         return met if met < math.exp(TRUSTED) else None
 
-    def coarser(self) -> Tensor | None:
-        """Return the end's displacement with every second node left out; None where all pieces are single steps.
+    def coarser(self) -> tuple[Tensor, float] | None:
+        """Leave every second node out; None where all pieces that move are single steps: the run, without an error.
 
-        Such a grid is the run itself, and has no error.
+        Returns:
+            The end's displacement on what is left, and this grid's error as a share of what leaving out adds to it:
+            a third where pieces are long, and less the nearer they come to single steps.
         """
-        if self.pieces == self.nodes[-1]:
+        own = self._bent(self.nodes)
+        if not own:
             return None
         # the moments of the last sweep are not needed any more
         state, kept = replace(self._state, displacement=self._ahead), [*range(0, self.pieces, 2), self.pieces]
         state.reset()
-        parts = self._pieces_between([self.nodes[k] for k in kept])
-        for pair, part in zip(pairwise([self.gradients[k] for k in kept]), parts, strict=True):
+        left = [self.nodes[k] for k in kept]
+        for pair, part in zip(pairwise([self.gradients[k] for k in kept]), self._pieces_between(left), strict=True):
             advance(state, pair, part, self._land.tuner.training.eps, state)
-        return state.displacement
+        return state.displacement, own / (self._bent(left) - own)
 
     def refine(self) -> None:
-        """Double the number of pieces; gradients and margins at the new nodes are interpolated."""
+        """Double the number of pieces, or go on to single steps; what is at the new nodes is interpolated."""
         old = self._doses[self.nodes]
-        self._grid(2 * self.pieces)
+        self._grid(self._finer)
         self._resample(np.interp(self._doses[self.nodes], old, range(len(old))))
 
     def shrink(self, ratio: float) -> None:
@@ -177,6 +181,21 @@ class Course:
         inner = abs(self._doses - wanted[:, None]).argmin(1).tolist()
         self.nodes = sorted({0, *inner, len(self._factors)})
         self._parts = self._pieces_between(self.nodes)
+
+    @property
+    def _finer(self) -> int:
+        """Pieces of the next grid: twice as many, or a piece a step where that is not many more."""
+        double, steps = 2 * self.pieces, self.nodes[-1]
+        return steps if double >= _NEARLY_ALL * steps else double
+
+    def _bent(self, nodes: Sequence[int]) -> float:
+        """Straight lines' error in the sum of rate times gradient, unit half of its second derivative by the dose."""
+        missed = 0.0
+        for a, b in pairwise(nodes):
+            doses = self._doses[a:b]
+            # at an update a line is off by the product of its distances from both ends
+            missed += float(np.diff(self._doses[a : b + 1]) @ ((doses - self._doses[a]) * (self._doses[b] - doses)))
+        return missed
 
     def _pieces_between(self, nodes: Sequence[int]) -> list[Piece]:
         settings = self._land.tuner.training
@@ -204,5 +223,10 @@ class Course:
 
 
 def pieces_for(method: Method) -> int:
-    """Return how many pieces a course is cut into at first; adapters' gradients start at zero and change faster."""
+    """Return how many pieces a course is cut into at first.
+
+    Adapters' gradients start at zero and change faster; a prompt's change within few steps all through the run.
+    """
+    if method == "prompt":
+        return _PIECES_OF_PROMPT
     return _PIECES_OF_WHOLE if method in WHOLE else _PIECES_OF_ADDED

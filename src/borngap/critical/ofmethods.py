@@ -154,8 +154,7 @@ def _one(
     try:
         searcher = Searcher(loaded, contexts, settings)
     except UserError as error:
-        reason = f"{error.what} ({error.found})" if error.found else error.what
-        return MethodRates(settings.method, settings.learning_rate, refused=reason), loaded
+        return MethodRates(settings.method, settings.learning_rate, refused=error.line), loaded
     rates = tuple(entry.critical for entry in searcher.search(on_context=on_context))
     base, seconds = searcher.land.base, _step_seconds(searcher)
     size = _A_NUMBER * base.numel() * base.element_size()

@@ -21,6 +21,25 @@ _PROMPT_TOKENS = 1 << 14
 _PADDING = 512  # tokens of a batch
 
 
+def check_room(model: Any, targets: Sequence[Target], taken: int = 0) -> None:
+    """Refuse prompts that are longer than a model's context.
+
+    Args:
+        model: a Hugging Face causal LM, possibly with virtual tokens, which take room.
+        targets: tokenised contexts.
+        taken: positions that virtual tokens will take which are not there yet.
+
+    Raises:
+        UserError: one is.
+    """
+    limit = context_length(model)
+    for target in targets:
+        if limit is not None and len(target.ids) > limit - taken:
+            behind = f" less {taken} virtual tokens" if taken else ""
+            rule = f"at most {max(0, limit - taken)} tokens, the model's context{behind}"
+            raise UserError("prompt too long", rule=rule, found=f"{len(target.ids)} tokens: {_short(target)}")
+
+
 def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tuple[Tensor, Tensor | None]:
     """Run the model on prompts, right-padded, and keep the last position of each.
 
@@ -36,11 +55,7 @@ def forward(model: Any, targets: Sequence[Target], *, finite: bool = True) -> tu
     Raises:
         UserError: a prompt is longer than the model's context, or logits are NaN (the contexts are named).
     """
-    limit = context_length(model)
-    for target in targets:
-        if limit is not None and len(target.ids) > limit:
-            rule = f"at most {limit} tokens, the model's context"
-            raise UserError("prompt too long", rule=rule, found=f"{len(target.ids)} tokens: {_short(target)}")
+    check_room(model, targets)
     order = sorted(range(len(targets)), key=lambda i: len(targets[i].ids))
     logits: list[Any] = [None] * len(targets)
     hidden: list[Any] = [None] * len(targets)

@@ -24,7 +24,7 @@ from borngap.losses.crowding import penalty_term
 from borngap.losses.form import LossForm
 from borngap.losses.formulae import row_loss, trained_loss
 from borngap.methods import METHODS
-from borngap.model.forward import forward, last_logits
+from borngap.model.forward import check_room, forward, last_logits
 from borngap.model.length import virtual_tokens
 from borngap.model.load import Loaded
 from borngap.model.precision import LOW, name_of, precision_notes, precision_of, settle
@@ -84,6 +84,7 @@ class FineTune:
         matrix = geometry_of(base, training.geometry, loaded.tokenizer)
         tokenised = [named(context, loaded.tokenizer) for context in contexts]
         self.targets, _, _ = with_rivals(base, loaded.tokenizer, tokenised, matrix, training.top_p)
+        check_room(base, self.targets, training.virtual_tokens if training.method in {"prompt", "prefix"} else 0)
         self.model, notes = make_trainable(base, training)
         self.notes = (*precision_notes(base, stored), *notes, *_rate_notes(training))
         # eval mode is what "dropout off" means; nothing else in these models depends on it

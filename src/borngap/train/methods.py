@@ -11,8 +11,8 @@ import torch
 from borngap.errors import UserError
 from borngap.methods import METHODS, Method
 from borngap.train.bottleneck import Bottleneck, insert, remove
-from borngap.train.peftconfigs import CONFIGS, config_of, method_of_config
-from borngap.train.targets import head_path, targets_of
+from borngap.train.peftconfigs import CONFIGS, check_ranks, config_of, method_of_config
+from borngap.train.targets import head_path, layer_names, targets_of
 from borngap.training import Training, refuse_penalty
 
 _Made = tuple[Any, tuple[str, ...]]
@@ -167,10 +167,42 @@ def _adapted(model: Any, training: Training) -> _Made:
         try:
             wrapped = get_peft_model(model, config)
         except (ValueError, TypeError, NotImplementedError, AttributeError) as error:  # what it can't do
-            what = f"PEFT can't apply {METHODS[training.method].words} here"
-            fix = "choose --lora-targets" if targets else "choose another --method"
-            raise UserError(what, found=" ".join(str(error).split()), fix=fix) from None
+            raise _not_applied(model, training, error) from None
+    if training.method == "peft":
+        _check_given(wrapped, training)
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
         raise UserError("nothing would be trained", rule="an adapter with weights of its own", found=config.peft_type)
     note = "the head is tied: an adapter on it sets output and input matrix apart"
     return wrapped, (note,) if apart else ()
+
+
+def _not_applied(model: Any, training: Training, error: Exception) -> UserError:
+    """What PEFT can't do, and where to choose anew."""
+    fix = "choose --lora-targets" if METHODS[training.method].layers else "choose another --method"
+    if training.method == "peft":
+        fix = f"change {training.peft_config}; its target_modules may be {layer_names(model)}"
+    found = " ".join(str(error).split())
+    return UserError(f"PEFT can't apply {METHODS[training.method].words} here", found=found, fix=fix)
+
+
+def _check_given(wrapped: Any, training: Training) -> None:
+    """Refuse a configuration of a file with ranks above a layer's, or under which the model can't be called alone.
+
+    Args:
+        wrapped: the model by PEFT; the plain model again where it is refused.
+        training: the settings.
+
+    Raises:
+        UserError: it can't be trained.
+    """
+    try:
+        check_ranks(wrapped)
+        device = next(wrapped.parameters()).device
+        with torch.no_grad():
+            wrapped(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device))
+    except UserError:
+        stripped(wrapped)
+        raise
+    except (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError, LookupError) as error:
+        told = _not_applied(stripped(wrapped), training, error)
+        raise told from None

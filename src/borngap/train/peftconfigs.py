@@ -35,6 +35,20 @@ def config_of(model: Any, training: Training, targets: Sequence[str]) -> Any:
     return CONFIGS[training.method](model, training, list(targets))
 
 
+def check_ranks(wrapped: Any) -> None:
+    """Refuse LoRA whose ranks are above its layers', which adds weights that change nothing.
+
+    Args:
+        wrapped: a model by PEFT.
+
+    Raises:
+        UserError: a rank is.
+    """
+    for path, module in wrapped.named_modules():
+        for rank in getattr(module, "r", {}).values() if hasattr(module, "lora_A") else ():
+            _check_side(path, min(module.get_base_layer().weight.shape), rank, "LoRA", "a smaller r in the file")
+
+
 def method_of_config(config: Any) -> Method:
     """Return the method that a PEFT configuration stands for; ``peft`` where none has a name here.
 
@@ -88,9 +102,15 @@ def _ia3(model: Any, training: Training, targets: list[str]) -> Any:
     return IA3Config(target_modules=targets, feedforward_modules=[], fan_in_fan_out=transposed, task_type=_TASK)
 
 
-def _oft(_: Any, training: Training, targets: list[str]) -> Any:
+def _oft(model: Any, training: Training, targets: list[str]) -> Any:
     from peft import OFTConfig
 
+    if training.lora_rank is not None:  # PEFT would take another one that fits
+        for path in targets:
+            inputs = getattr(model.get_submodule(path), "in_features", training.rank)
+            if inputs % training.rank:
+                rule = f"it divides the {inputs} inputs of {path}"
+                raise UserError("OFT's blocks do not fit", rule=rule, found=training.rank, fix="another --lora-rank")
     return OFTConfig(r=0, oft_block_size=training.rank, target_modules=targets, task_type=_TASK)
 
 
@@ -150,13 +170,13 @@ def _check_rank(model: Any, training: Training, targets: Sequence[str]) -> None:
     """A rank beyond a layer's smaller side adds weights that change nothing."""
     sides = {path: min(model.get_submodule(path).weight.shape) for path in targets}
     path = min(sides, key=lambda name: sides[name])
-    if training.rank > sides[path]:
-        raise UserError(
-            f"the rank of {METHODS[training.method].words} is above a layer's",
-            rule=f"at most {sides[path]}, the smaller side of {path}",
-            found=training.rank,
-            fix="a smaller --lora-rank",
-        )
+    _check_side(path, sides[path], training.rank, METHODS[training.method].words, "a smaller --lora-rank")
+
+
+def _check_side(path: str, side: int, rank: int, words: str, fix: str) -> None:
+    if rank > side:
+        rule = f"at most {side}, the smaller side of {path}"
+        raise UserError(f"the rank of {words} is above a layer's", rule=rule, found=rank, fix=fix)
 
 
 def _transposed(model: Any, targets: Sequence[str]) -> bool:

@@ -45,6 +45,11 @@ def targets_of(model: Any, names: Sequence[str]) -> list[str]:
     return [path for path in layers if path in chosen]
 
 
+def layer_names(model: Any) -> str:
+    """Return the names of a model's layers that can be adapted, a name for all blocks, in a line."""
+    return ", ".join(sorted({_short(path) for path in _layers(model)}))
+
+
 def head_path(model: Any) -> str:
     """Return the path of the module that holds the output matrix."""
     head = model.get_output_embeddings()

@@ -64,6 +64,7 @@ def critical(
     if json:
         head = {"schema": 1, "scope": training.scope, "model": source.model, "method": training.method}
         head |= {"steps": training.steps, "criterion": training.criterion, "seed": training.seed}
+        head["added"] = list(training.terms)
         print_json(head | precision_of(loaded.model) | {"critical": entries, "environment": environment()})
         return
     way = by or usual_way(training)

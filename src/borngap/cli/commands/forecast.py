@@ -161,7 +161,7 @@ def _alone(
     if json:
         head = {"schema": 1, "scope": training.scope, "model": source.model, "method": training.method}
         head |= {"planned_rate": training.learning_rate, "steps": training.steps, "criterion": training.criterion}
-        head |= {"seeds": list(seeds), "rate_to_use": use, **precision_of(loaded.model)}
+        head |= {"seeds": list(seeds), "added": list(training.terms), "rate_to_use": use, **precision_of(loaded.model)}
         entries = [forecast_entry(i, entry) for i, entry in enumerate(found)]
         print_json(head | {"forecasts": entries, "environment": environment()})
         return

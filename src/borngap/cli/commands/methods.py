@@ -97,7 +97,7 @@ def _alone(source: ModelPlace, contexts: str, methods: tuple[str, ...], training
         found = methods_of(loaded, wanted, chosen, training, lambda name, _: progress.show(next(done), what=name))
     if json:
         head = {"schema": 1, "scope": training.scope, "model": source.model, "steps": training.steps}
-        head |= {"criterion": training.criterion, "seed": training.seed}
+        head |= {"criterion": training.criterion, "seed": training.seed, "added": list(training.terms)}
         print_json(head | precision | {"methods": [methods_entry(e) for e in found], "environment": environment()})
         return
     say(opening(training))
@@ -110,7 +110,9 @@ def _alone(source: ModelPlace, contexts: str, methods: tuple[str, ...], training
     for entry in found:
         if lost := len(entry.open) - len(entry.known):
             why = next(rate.why for rate in entry.open if rate.rate is None and rate.status != "beyond")
-            say(f"* {entry.method}: {lost} of {len(entry.open)} contexts left out, no rate was found: {why}")
+            how = f"real runs find one: borngap critical --method {entry.method} --by bisect"
+            counts = f"{lost} of {len(entry.open)} contexts left out"
+            say(f"* {entry.method}: {counts}, no rate was found: {why}; {how}")
     for entry in found:
         if entry.known and not entry.at_usual:
             say(f"{entry.method}: at its usual rate, {entry.usual:g}, {METHODS[entry.method].words} turns no context")
@@ -127,19 +129,23 @@ def _chosen(names: tuple[str, ...]) -> list[Method]:
 def _table(found: list[MethodRates]) -> Any:
     from borngap.critical.ofmethods import SHARES
 
-    headings = ["method", "trained", "usual rate", "resolves", "half take", "", "90 % take", "", "step", "memory"]
+    rates = ["half take", "low", "high", "90 % take", "low", "high"]
+    headings = ["method", "trained", "usual rate", "resolves", *rates, "step, ms", "MiB"]
     rows = []
     for entry in found:
         half, most = (_of(entry.quantile(share)) for share in SHARES)
         counts = f"{entry.at_usual} of {len(entry.known)}{'*' * (len(entry.known) < len(entry.open))}"
-        step = f"{1000 * (entry.step_seconds or 0):.0f} ms"
-        head = [entry.method, f"{entry.parameters:,}", f"{entry.usual:g}", counts]
-        rows.append([*head, *half, *most, step, f"{entry.training_bytes / 2**20:.3g} MiB"])
-    title = "\nRates that resolve contexts in which the rival leads (95 % interval over contexts)"
+        costs = [f"{1000 * (entry.step_seconds or 0):.0f}", f"{entry.training_bytes / 2**20:.3g}"]
+        rows.append([entry.method, f"{entry.parameters:,}", f"{entry.usual:g}", counts, *half, *most, *costs])
+    title = "\nRates that resolve contexts in which the rival leads (low and high: 95 % interval over contexts)"
     return fitted_table(title, headings, rows)
 
 
-def _of(quantile: Quantile) -> tuple[str, str]:
-    rate = "beyond" if quantile.rate is None else f"{quantile.rate:.2g}"
-    low, high = (f"{end:.2g}" if end is not None else "" for end in quantile.interval)
-    return rate, f"{low} to {high or 'beyond'}" if low else ""
+def _of(quantile: Quantile) -> tuple[str, str, str]:
+    low, high = quantile.interval
+    return _rate(quantile.rate), "" if low is None else _rate(low), "" if low is None else _rate(high)
+
+
+def _rate(value: float | None) -> str:
+    """A rate in at most six characters."""
+    return "beyond" if value is None else f"{value:.1e}".replace("e-0", "e-")
