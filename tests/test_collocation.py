@@ -294,11 +294,12 @@ def test_the_last_grid_is_the_run_where_that_is_not_much_finer():
 
 
 def test_a_rate_of_which_sweeps_do_not_settle_is_not_given():
-    """Each crossing is 6 % from the rate before, up and down by turns."""
-    course, ends = Swinging(lambda dose: dose - 1.0), [1.06, 1 / 1.06]
-    course.crossing = lambda near, displacement=None: near * ends[round(near > 1.0)]
+    """The second crossing is near enough for the grid's error to be known; the others go up and down by 6 % in turn."""
+    course, turns = Swinging(lambda dose: dose - 1.0), iter([1.05, 1.01, *[1.06, 1 / 1.06] * 20])
+    course.crossing = lambda near, displacement=None: near * next(turns)
     found = solve(course, 0.95, 10.0)
     assert (found.rate, found.status) == (None, "abstained")
+    assert 0.05 < found.error < 0.1
     assert "do not settle" in found.why
 
 
