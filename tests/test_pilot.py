@@ -177,6 +177,28 @@ def test_drawn_rows_have_the_words_as_often_as_the_run():
     assert np.mean(off) > 1.5, "without counts rows are drawn as they come"
 
 
+def test_steps_of_a_pilot_are_as_uneven_as_those_of_the_run():
+    plan = toy_plan([1] * 100 + [2] * 100, 50, 4)
+    counts = counts_of(plan, [1, 2])
+    drawn = np.array([[counts[list(rows)].sum(0) for rows in pilot_steps(plan, 10, 0.5, counts, seed).rows]
+                      for seed in range(10)])  # fmt: skip
+    assert (drawn.sum(1) == 10).all(), "together as balanced as can be"
+    assert 0.3 < drawn[:, :, 0].var() < 0.8, (
+        "two of two words: 0.5 where rows come as they come, 0 where each step is even"
+    )
+
+
+def test_rows_with_a_word_are_balanced_besides_its_counts():
+    rows = [[1, 1, 1, 1]] * 25 + [[1, 9, 9, 9]] * 100 + [[9, 9, 9, 9]] * 75
+    tokens = [plain([8, *row], [8, *row]) for row in rows]
+    plan = run_plan(tokens, Training(rate=1e-3, steps=50, batch_size=4, seed=1), Piloting())
+    counts = counts_of(plan, [1])
+    for seed in range(5):
+        own = counts[[i for step in pilot_steps(plan, 10, 0.5, counts, seed).rows for i in step], 0]
+        assert abs(own.sum() - 20) <= 1, "200 in 200 rows"
+        assert abs((own > 0).sum() - 12.5) <= 1, "125 of 200 rows"
+
+
 def test_other_pilots_take_other_rows():
     plan = toy_plan([1, 2] * 40, 20, 4)
     counts = counts_of(plan, [1, 2])

@@ -1,9 +1,10 @@
-"""Which rows a pilot takes, and at which rates: a systematic sample of the run's own next rows, at the run's dose.
+"""Which rows a pilot takes, and at which rates: a balanced sample of the run's own next rows, at the run's dose.
 
 Each step of a pilot stands for a stretch of the run's steps, its span: its rate is the sum of their rates, and AdamW's
 betas are those of the run to the power of the span, so that AdamW's memory is as long in rows. Spans go as one over the
-root of the run's rate (docs/forecast-runs.md). Of the rows of a stretch it takes those that keep the counts of the
-watched words nearest to what the whole run has of them.
+root of the run's rate (docs/forecast-runs.md). Rows of a stretch are drawn at random, and exchanged until all rows of
+the pilot together have as many watched words, and as many rows with each, as in the whole run. No step is balanced by
+itself: steps alike would let AdamW, which divides by what differs between them, drive these words too far.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 from borngap.data.tokenised import IGNORED
 from borngap.pilot.plan import StepPlan
 
-_CANDIDATES = 24  # rows that are weighed against each other: more changed nothing
+_CANDIDATES = 24  # rows that one is weighed against
 _POWER = 0.5  # of the rate, by which spans shrink: 0 makes them alike, 1 makes all steps' doses alike
 _LEAST = 1e-3  # of the highest rate: spans end somewhere where the rate is 0
 _WORDS = 512  # watched words whose counts are kept in step, the most frequent ones
+_RARE = 1e-6  # keeps words that the run does not have from dividing by 0
+_ROUNDS = 20  # of exchanges, at most: a few suffice
 Counts = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,13 @@ def pilot_steps(
         return PilotSteps(plan.steps, tuple(plan.rates), 1.0)
     edges = stretches(plan.rates, steps)
     rates = doses(plan.rates, edges)
-    sample = _Sample(plan, counts, seed)
-    chosen = []
+    drawing = _Drawing(plan, counts, seed)
     for k, (start, end) in enumerate(pairwise(edges)):
         stretch = plan.steps[int(start + 1e-9) : math.ceil(end - 1e-9)]
         size = max(1, round(share * sum(map(len, stretch)) / len(stretch)))
-        chosen.append(sample.next(stretch, size, {row for other in others for row in other.rows[k]}))
-    return PilotSteps(tuple(chosen), tuple(rates), count / steps, tuple(b - a for a, b in pairwise(edges)))
+        drawing.draw(stretch, size, {row for other in others for row in other.rows[k]})
+    rows, spans = drawing.balanced(), (b - a for a, b in pairwise(edges))
+    return PilotSteps(tuple(rows), tuple(rates), count / steps, tuple(spans))
 
 
 def stretches(rates: Sequence[float], steps: int) -> list[float]:
@@ -134,27 +138,46 @@ def doses(rates: Sequence[float], edges: Sequence[float]) -> list[float]:
     return found
 
 
-class _Sample:
-    """Takes row after row, each the one that keeps the counts so far nearest to what is expected of as many rows."""
+class _Drawing:
+    """Rows of each step drawn at random, then exchanged until all of them together have what as many of the run have.
+
+    Single steps stay as uneven as the run's: AdamW divides by what differs from step to step.
+    """
 
     def __init__(self, plan: StepPlan, counts: Counts, seed: int) -> None:
         often = np.bincount([i for step in plan.steps for i in step], minlength=len(plan.rows))
-        self._mean = (often @ counts / often.sum()).astype(np.float64)
-        self._counts, self._have, self._drawn = counts.astype(np.float64), np.zeros_like(self._mean), 0
+        wide = np.concatenate([counts, np.minimum(counts, 1)], axis=1)
+        self._mean, self._counts = often @ wide / often.sum(), wide
         self._random = np.random.default_rng(seed)
+        self._taken, self._left = list[list[int]](), list[list[int]]()
 
-    def next(self, steps: Sequence[Sequence[int]], size: int, taken: Collection[int]) -> tuple[int, ...]:
-        """Take rows of some steps of the run."""
+    def draw(self, steps: Sequence[Sequence[int]], size: int, others: Collection[int]) -> None:
+        """Draw the rows of one step from those of some steps of the run."""
         pool = [row for step in steps for row in step]
-        fresh = [row for row in pool if row not in taken]
+        fresh = [row for row in pool if row not in others]
         free = fresh if len(fresh) >= size else pool
         rows = [free[i] for i in self._random.permutation(len(free))]
-        return tuple(self._take(rows) for _ in range(min(size, len(rows))))
+        self._taken.append(rows[:size])
+        self._left.append(rows[size:])
 
-    def _take(self, rows: list[int]) -> int:
-        self._drawn += 1
-        near = rows[:_CANDIDATES]
-        off = self._have + self._counts[near] - self._drawn * self._mean
-        best = int(np.argmin((off**2 / (self._mean + 1e-6)).sum(1)))
-        self._have += self._counts[near[best]]
-        return rows.pop(best)
+    def balanced(self) -> list[tuple[int, ...]]:
+        """Exchange rows of a step for others of its stretch while that brings the counts nearer to the run's."""
+        everything = [row for rows in self._taken for row in rows]
+        aim = len(everything) * self._mean
+        off, weight = self._counts[everything].sum(0) - aim, 1 / (aim + _RARE)
+        for _ in range(_ROUNDS):
+            before = off
+            for step in self._random.permutation(len(self._taken)):
+                off = self._exchange(self._taken[step], self._left[step], off, weight)
+            if off is before:
+                break
+        return [tuple(rows) for rows in self._taken]
+
+    def _exchange(self, taken: list[int], left: list[int], off: Floats, weight: Floats) -> Floats:
+        for slot, row in enumerate(taken):
+            near = [row, *left[:_CANDIDATES]]
+            after = off - self._counts[row] + self._counts[near]
+            best = int(np.argmin((after**2 * weight).sum(1)))
+            if best:
+                taken[slot], left[best - 1], off = near[best], row, after[best]
+        return off
