@@ -129,8 +129,9 @@ def tables(folder: Path) -> dict[str, str]:
         left_out = {"carried over"} if done else set()
         for part, columns in _LEFT_OUT.items():
             left_out |= set(columns) if part in name else set()
-        kept = {"remedies": [entry for entry in record["remedies"] if entry["remedy"] not in done]}
-        found[name] = markdown(record | kept, [h for h in HEADINGS if h not in left_out])
+        kept = [entry for entry in record["remedies"] if entry["remedy"] not in done]
+        if {entry["remedy"] for entry in kept} > {CE}:
+            found[name] = markdown(record | {"remedies": kept}, [h for h in HEADINGS if h not in left_out])
     return found
 
 

@@ -23,7 +23,9 @@ def remedy_table(monkeypatch):
 
 def test_the_tables_are_those_of_the_records(remedy_table):
     made = remedy_table.tables(ROOT / "docs" / "remedies")
-    assert set(made) == {record.stem for record in RECORDS}
+    several = {record.stem[:-6] for record in RECORDS if record.stem.endswith("-0-1-2")}
+    left = {record.stem for record in RECORDS} - set(made)
+    assert {name[:-2] for name in left} <= several, "all in it is in the table of three seeds"
     for name, table in made.items():
         assert table in PAGE, name
     heads = [line for line in PAGE.splitlines() if line.startswith("| remedy | success |")]
