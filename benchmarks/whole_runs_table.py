@@ -157,10 +157,12 @@ def scores(records: Sequence[dict[str, Any]], budget: str) -> list[Score]:
 
 def named(run: str) -> str:
     """Return a run's name as the docs have it."""
-    model, method, rate, schedule, corpus = run.split(":")
+    model, method, rate, schedule, *corpus = run.split(":")
     schedule, _, warm = schedule.partition("+")
     shape = f"{schedule} after {warm} steps of warm-up" if warm else schedule
-    return f"{model}, {'LoRA' if method == 'lora' else method} {rate}, {shape}, {_NAMES[corpus]}"
+    return ", ".join(
+        [model, f"{'LoRA' if method == 'lora' else method} {rate}", shape, *(_NAMES[one] for one in corpus)]
+    )
 
 
 def percent(value: float) -> str:
