@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from borngap.data.tokenised import IGNORED
+from borngap.pilot.estimates import Floats
 from borngap.pilot.plan import StepPlan
 
 _CANDIDATES = 24  # rows that one is weighed against
@@ -27,7 +28,6 @@ _WORDS = 512  # watched words whose counts are kept in step, the most frequent o
 _RARE = 1e-6  # keeps words that the run does not have from dividing by 0
 _ROUNDS = 20  # of exchanges, at most: a few suffice
 Counts = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
