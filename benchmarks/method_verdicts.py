@@ -1,6 +1,8 @@
 """The paper's questions on other methods (its 7.2), judged on the stored searches: the table of docs/methods.md.
 
-    python benchmarks/method_verdicts.py docs/methods docs/optimisers/ranks.json
+    python benchmarks/method_verdicts.py docs/methods docs/optimisers/ranks.json docs/results/other-methods.json
+
+The file is written, and docs/make_results.py takes it into the claims.
 
 Each context's rate over its rate under LoRA (rank 8 on attention), the median over contexts and its 95 % interval by
 resampling contexts. The verdict is yes or no where the interval lies wholly on one side of 1, else open; of fewer than
@@ -13,7 +15,9 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from borngap.files import json_bytes, write_whole
 from methods import against, typical
 
 _LOWER, _ROUND, _RANK = (
@@ -25,16 +29,27 @@ _FEWEST = 3
 
 
 def main() -> None:
-    print(table(Path(sys.argv[1]), Path(sys.argv[2])))
+    found = judged(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) > 3:
+        write_whole(Path(sys.argv[3]), json_bytes({"schema": 1, "questions": found}))
+    print(table(found))
 
 
-def table(methods: Path, ranks: Path) -> str:
-    """The table of the docs."""
-    rows = [["question", "model", "rate over LoRA's (95 %)", "n", "verdict"], ["---"] * 5]
+def judged(methods: Path, ranks: Path) -> list[dict[str, Any]]:
+    """Every question at every model, with its verdict."""
+    found = []
     for question, model, ratios in asked(methods, ranks):
         known = typical(ratios)
         told = str(known) if len(ratios) >= _FEWEST else f"{known.middle:.2g}"
-        rows.append([question, model, told, str(len(ratios)), verdict(question, ratios)])
+        entry = {"question": question, "model": model, "over_lora": told, "n": len(ratios)}
+        found.append(entry | {"ratios": ratios, "verdict": verdict(question, ratios)})
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """The table of the docs."""
+    rows = [["question", "model", "rate over LoRA's (95 %)", "n", "verdict"], ["---"] * 5]
+    rows += [[str(entry[key]) for key in ("question", "model", "over_lora", "n", "verdict")] for entry in found]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

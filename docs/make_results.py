@@ -126,7 +126,12 @@ def _column(folders: Sequence[Path]) -> Column:
 def claims_json(found: dict[str, Column]) -> bytes:
     """Return claims, brackets and single steps of columns whose studies are stored: ``docs/results/claims.json``."""
     told = {name: _told(name, column) for name, column in found.items() if column.studies}
-    return json_bytes({"schema": 1, "columns": told})
+    return json_bytes({"schema": 1, "columns": told, "other_methods": other_methods()})
+
+
+def other_methods() -> list[dict[str, Any]]:
+    """Return the questions on other methods that the paper leaves open: benchmarks/method_verdicts.py answers them."""
+    return list(json.loads((STORED / "other-methods.json").read_text(encoding="utf-8"))["questions"])
 
 
 def _told(name: str, column: Column) -> dict[str, Any]:
@@ -173,7 +178,20 @@ def claims_table(found: dict[str, Column]) -> str:
             told = [claim.claim, claim.paper or "–", *cells, f"{claim.rule.text}. {claim.basis}"]
             lines.append(f"| {' | '.join(text.replace('|', '/') for text in told)} |")
         lines.append("")
-    return "\n".join([*lines, *(_summary(name, column) for name, column in found.items())])
+    lines += [*(_summary(name, column) for name, column in found.items()), "", *_open_questions()]
+    return "\n".join(lines)
+
+
+def _open_questions() -> list[str]:
+    """The questions of the paper's 7.2, one row a question and model."""
+    keys = ("question", "model", "over_lora", "n", "verdict")
+    rows = [[str(entry[key]) for key in keys] for entry in other_methods()]
+    heads = ["question", "model", "rate over LoRA's (95 %)", "n contexts", "verdict"]
+    table = [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+    rule = (
+        "Yes or no where the interval of the median over contexts lies on one side of 1; else, and of fewer than three"
+    )
+    return ["### What the paper leaves open", "", *table, "", f"{rule}, open ([methods](methods.md#what-follows))."]
 
 
 def _cell(column: Column, record: dict[str, Any] | None) -> str:

@@ -25,7 +25,10 @@ def test_the_tables_are_those_of_the_stored_searches(monkeypatch):
     stored = ROOT / "docs" / "optimisers"
     assert optimisers.table(json.loads((stored / "docs-gpt2-s.json").read_text(encoding="utf-8"))) in PAGE
     assert lora_ranks.table(json.loads((stored / "ranks.json").read_text(encoding="utf-8"))) in PAGE
-    assert method_verdicts.table(ROOT / "docs" / "methods", stored / "ranks.json") in PAGE
+    judged = method_verdicts.judged(ROOT / "docs" / "methods", stored / "ranks.json")
+    assert method_verdicts.table(judged) in PAGE
+    kept = (ROOT / "docs" / "results" / "other-methods.json").read_text(encoding="utf-8")
+    assert json.loads(kept)["questions"] == judged, "python benchmarks/method_verdicts.py writes it"
     question = "do bottleneck adapters lower the threshold against LoRA's?"
     verdicts = [
         method_verdicts.verdict(question, ratios) for ratios in ([0.5, 0.6, 0.7], [1.5, 1.6, 1.7], [0.5, 0.6, 2.0])
