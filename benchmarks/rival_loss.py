@@ -1,9 +1,9 @@
 """What a step costs with a loss on rivals, against the host's own: time (paired), and peak memory (processes apart).
 
-usage: python benchmarks/rival_loss.py [ROUNDS [VOCABULARY]]
+usage: python benchmarks/rival_loss.py [ROUNDS [VOCABULARY [LENGTH]]]
 
 A Llama of two layers and random weights, so that nearly all of a step is its vocabulary; a step is forward and
-backward of 2 x 128 tokens, gradients set to None after it. One target in 64 is a place, four in all. ``Trainer``: the
+backward of 2 x 128 tokens (or LENGTH), gradients set to None after it. One target in 64 is a place. ``Trainer``: the
 model's own loss, against RivalLoss on its logits. ``SFTTrainer``: TRL's chunked head, against the same joined. One kind
 needs two logits of a place (margin), the other all of them (unlikelihood). Then what it takes to find words in labels.
 """
@@ -32,10 +32,10 @@ HOSTS = ("Trainer", "SFTTrainer")
 LOSSES = {"own": None, "margin": 3.0, "unlikelihood": 30.0}
 
 
-def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(size: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels: token 1 at every 64th place, token 2 nowhere."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(10, size, (ROWS, LENGTH), generator=generator)
+    ids = torch.randint(10, size, (ROWS, length), generator=generator)
     ids[:, EVERY // 2 :: EVERY] = 1
     return ids, ids.clone()
 
@@ -49,9 +49,9 @@ def model_of(size: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def step_of(host: str, kind: str, size: int) -> Callable[[], None]:
+def step_of(host: str, kind: str, size: int, length: int = LENGTH) -> Callable[[], None]:
     """Return what does one step."""
-    model, (ids, labels) = model_of(size), batch(size)
+    model, (ids, labels) = model_of(size), batch(size, length)
     items = int((labels[:, 1:] != -100).sum())
     loss = None if kind == "own" else RivalLoss([(1, 2)], kind=kind, weight=LOSSES[kind])
     if host == "SFTTrainer":
@@ -74,9 +74,9 @@ def step_of(host: str, kind: str, size: int) -> Callable[[], None]:
     return step
 
 
-def peak(host: str, kind: str, size: int) -> float:
+def peak(host: str, kind: str, size: int, length: int) -> float:
     """Return the peak of a process that does two steps, unit MiB."""
-    command = [sys.executable, __file__, "peak", host, kind, str(size)]
+    command = [sys.executable, __file__, "peak", host, kind, str(size), str(length)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout)
 
 
@@ -87,13 +87,13 @@ def resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def steps(rounds: int, sizes: tuple[int, ...] = VOCABULARIES) -> None:
+def steps(rounds: int, sizes: tuple[int, ...] = VOCABULARIES, length: int = LENGTH) -> None:
     print("| host | vocabulary | loss | time, of its own | 80 % of rounds | peak, MiB | of its own |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in sizes:
         for host in HOSTS:
-            taken = interleaved({k: step_of(host, k, size) for k in LOSSES}, rounds, time.process_time)
-            memory = {kind: peak(host, kind, size) for kind in LOSSES}
+            taken = interleaved({k: step_of(host, k, size, length) for k in LOSSES}, rounds, time.process_time)
+            memory = {kind: peak(host, kind, size, length) for kind in LOSSES}
             for kind in LOSSES:
                 each = sorted(a / b for a, b in zip(taken[kind], taken["own"], strict=True))
                 spread = f"{each[len(each) // 10]:.3f} to {each[-1 - len(each) // 10]:.3f}"
@@ -125,12 +125,12 @@ def finding() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["peak"]:
-        step = step_of(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        step = step_of(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
         step()
         step()
         print(resident())
     else:
         print(machine())
-        rounds, *sizes = map(int, sys.argv[1:] or ["15"])
-        steps(rounds, tuple(sizes) or VOCABULARIES)
+        rounds, *rest = map(int, sys.argv[1:] or ["15"])
+        steps(rounds, tuple(rest[:1]) or VOCABULARIES, *rest[1:])
         finding()
