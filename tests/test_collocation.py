@@ -293,6 +293,21 @@ def test_the_last_grid_is_the_run_where_that_is_not_much_finer():
     assert courses.pieces_for("prompt") == 2 * courses.pieces_for("lora")
 
 
+@pytest.mark.parametrize(("steps", "pieces", "last"), [(15, 6, 15), (30, 6, 30), (20, 12, 20), (12, 6, 12)])
+@pytest.mark.parametrize("schedule", [{"schedule": "linear"}, {"schedule": "cosine", "warmup": 2}])
+def test_refining_ends_under_any_schedule(steps, pieces, last, schedule):
+    """Nodes at equal doses fall on one step where the rate is low: they were merged, and a grid "refined" for ever."""
+    course = grid(steps, pieces, **schedule)
+    known = [course.pieces]
+    while not course.finest and len(known) < 9:
+        course.refine()
+        known.append(course.pieces)
+    assert course.finest
+    assert known == sorted(set(known)), "each grid is finer than the one before"
+    assert known[-1] >= last - 2, "every step but those whose rate is 0"
+    assert course.coarser() is None
+
+
 def test_a_rate_of_which_sweeps_do_not_settle_is_not_given():
     """The second crossing is near enough for the grid's error to be known; the others go up and down by 6 % in turn."""
     course, turns = Swinging(lambda dose: dose - 1.0), iter([1.05, 1.01, *[1.06, 1 / 1.06] * 20])

@@ -65,6 +65,19 @@ def test_other_pilots_take_other_rows():
     assert first == pilot_steps(plan, 4, 0.5, counts, 0)
 
 
+def test_rows_that_others_have_taken_fill_up_and_no_row_is_twice_in_a_step():
+    plan = toy_plan([1] * 8, 1, 8)
+    counts = counts_of(plan, [1])
+    first = pilot_steps(plan, 1, 0.5, counts, 0)
+    for seed in range(5):
+        second = pilot_steps(plan, 1, 0.75, counts, seed, [first])
+        assert set(range(8)) - set(first.rows[0]) < set(second.rows[0]), "all four that are free, and two others"
+    epochs = toy_plan([1, 2, 1, 2, 1, 2], 20, 4)
+    for seed in range(5):
+        steps = pilot_steps(epochs, 5, 1.0, counts_of(epochs, [1, 2]), seed).rows
+        assert all(len(set(step)) == len(step) > 2 for step in steps)
+
+
 def test_a_word_that_nothing_supervises_does_not_count():
     rows = [plain([9, 1, 1], [9, -100, 1]), plain([1, 2], [1, 2])]
     plan = run_plan(rows, Training(rate=1e-3, steps=2, batch_size=1), Piloting())

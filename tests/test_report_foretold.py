@@ -19,7 +19,7 @@ from borngap.training import Training
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tokenizer):
     path = tmp_path_factory.mktemp("foretold") / "forecast"
-    run(tokenizer, rates=(3e-4, 1e-3), budget=0.6, out=path)
+    run(tokenizer, rates=(3e-4, 1e-3), budget=0.9, out=path)
     return path
 
 

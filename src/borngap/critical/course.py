@@ -75,7 +75,7 @@ class Course:
         vectors = self._finer + 1 + _VECTORS
         if vectors * base.numel() * base.element_size() > _OF_MEMORY * total_memory(base.device):
             return True
-        return self.pieces == self.nodes[-1] or 2 * self.pieces > _FINEST
+        return 2 * self.pieces > _FINEST or len(self._nodes(self._finer)) <= len(self.nodes)
 
     @property
     def first(self) -> Record:
@@ -177,10 +177,17 @@ class Course:
         self._resample(np.interp(doses * min(1.0, ratio), doses, range(len(doses))))
 
     def _grid(self, pieces: int) -> None:
+        self.nodes = self._nodes(pieces)
+        self._parts = self._pieces_between(self.nodes)
+
+    def _nodes(self, pieces: int) -> list[int]:
+        """Steps nearest to equal doses; as many pieces as steps: every step that moves."""
+        steps = len(self._factors)
+        if pieces >= steps:
+            return [0, *(k for k in range(1, steps) if self._doses[k - 1] < self._doses[k] < self._doses[-1]), steps]
         wanted = np.linspace(0, self._doses[-1], pieces + 1)[1:-1]
         inner = abs(self._doses - wanted[:, None]).argmin(1).tolist()
-        self.nodes = sorted({0, *inner, len(self._factors)})
-        self._parts = self._pieces_between(self.nodes)
+        return sorted({0, *inner, steps})
 
     @property
     def _finer(self) -> int:

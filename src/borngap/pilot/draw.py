@@ -2,9 +2,9 @@
 
 Each step of a pilot stands for a stretch of the run's steps, its span: its rate is the sum of their rates, and AdamW's
 betas are those of the run to the power of the span, so that AdamW's memory is as long in rows. Spans go as one over the
-root of the run's rate (docs/forecast-runs.md). Rows of a stretch are drawn at random, and exchanged until all rows of
-the pilot together have as many watched words, and as many rows with each, as in the whole run. No step is balanced by
-itself: steps alike would let AdamW, which divides by what differs between them, drive these words too far.
+root of the run's rate (docs/forecast-runs.md). Rows of a stretch are drawn at random, and exchanged while that brings
+all rows of the pilot together nearer to the whole run's counts of watched words and of rows with each. No step is
+balanced by itself: steps alike would let AdamW, which divides by what differs between them, drive these words too far.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def pilot_steps(
         steps: of the pilot, at most those of the run.
         share: rows of a pilot's step over those of a run's, in (0, 1].
         counts: as ``counts_of`` gives them.
-        seed: seeds the order in which rows are considered.
+        seed: seeds the draw.
         others: pilots of as many steps, whose rows are not taken again while there are further ones.
 
     Returns:
@@ -139,7 +139,7 @@ def doses(rates: Sequence[float], edges: Sequence[float]) -> list[float]:
 
 
 class _Drawing:
-    """Rows of each step drawn at random, then exchanged until all of them together have what as many of the run have.
+    """Rows of each step drawn at random, then exchanged to bring all together near to what as many of the run have.
 
     Single steps stay as uneven as the run's: AdamW divides by what differs from step to step.
     """
@@ -147,18 +147,19 @@ class _Drawing:
     def __init__(self, plan: StepPlan, counts: Counts, seed: int) -> None:
         often = np.bincount([i for step in plan.steps for i in step], minlength=len(plan.rows))
         wide = np.concatenate([counts, np.minimum(counts, 1)], axis=1)
-        self._mean, self._counts = often @ wide / often.sum(), wide
+        self._mean = (often.astype(np.float32) @ wide).astype(np.float64) / often.sum()
+        self._counts = wide
         self._random = np.random.default_rng(seed)
         self._taken, self._left = list[list[int]](), list[list[int]]()
 
     def draw(self, steps: Sequence[Sequence[int]], size: int, others: Collection[int]) -> None:
         """Draw the rows of one step from those of some steps of the run."""
-        pool = [row for step in steps for row in step]
-        fresh = [row for row in pool if row not in others]
-        free = fresh if len(fresh) >= size else pool
-        rows = [free[i] for i in self._random.permutation(len(free))]
+        pool = list(dict.fromkeys(row for step in steps for row in step))
+        drawn = [pool[i] for i in self._random.permutation(len(pool))]
+        fresh, taken = ([row for row in drawn if (row in others) == old] for old in (False, True))
+        rows = [*fresh, *taken]
         self._taken.append(rows[:size])
-        self._left.append(rows[size:])
+        self._left.append(rows[size : max(size, len(fresh))])
 
     def balanced(self) -> list[tuple[int, ...]]:
         """Exchange rows of a step for others of its stretch while that brings the counts nearer to the run's."""

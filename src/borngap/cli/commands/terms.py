@@ -37,7 +37,10 @@ _REMEDIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "rows": lambda e: f"{count(e['written'], 'row')}, {e['repeated']} of them several times,",
 }
-_NOT_ASKED = "the model was not asked, which these files do not need; --out, --held-out or --json asks it too"
+_NOT_ASKED = (
+    "the model was not asked, which these files do not need; --out, --held-out, --fail-under, --export-contexts or "
+    "--json asks it too"
+)
 _SPACES = re.compile(r"\s+")
 
 
