@@ -33,7 +33,7 @@ from borngap.pilot.prepare import asked_of, prepare_run
 from borngap.pilot.settings import Piloting
 from borngap.pilot.wholerun import prepared
 from borngap.usage.allowed import Allowed
-from whole_runs import ALL, MINIATURES, folder_name, planned
+from whole_runs import ALL, MINIATURES, folder_name, planned, run_options
 from whole_runs_table import Key
 
 Floats = NDArray[np.float64]
@@ -44,13 +44,8 @@ COLUMNS = ("signal", "run", "pilot", "bias", "correlation", "slope")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", required=True)
-    parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--max-length", type=int, default=64)
+    parser = run_options(__doc__.splitlines()[0])
     parser.add_argument("--budget", default="0.1", help="of the recorded forecast whose design the pilots have")
-    parser.add_argument("--out", type=Path, default=Path("whole-runs"))
     parser.set_defaults(data=None, watch=None, terms=None, allowed_field=None, limit=None, packing=False)
     options = parser.parse_args()
     quiet()

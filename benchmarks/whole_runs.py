@@ -54,11 +54,7 @@ Files = tuple[str, str, str | None]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", required=True)
-    parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--max-length", type=int, default=64)
+    parser = run_options(__doc__.splitlines()[0])
     parser.add_argument("--packing", action="store_true")
     parser.add_argument("--budgets", default="0.1,0.2", help="empty: no forecasts, the runs alone")
     parser.add_argument("--data")
@@ -66,7 +62,6 @@ def main() -> None:
     parser.add_argument("--terms")
     parser.add_argument("--allowed-field")
     parser.add_argument("--limit", type=int, help="rows")
-    parser.add_argument("--out", type=Path, default=Path("whole-runs"))
     parser.add_argument("--store", type=Path, help="folder of records")
     options = parser.parse_args()
     quiet()
@@ -79,6 +74,17 @@ def main() -> None:
         if options.store is not None:
             options.store.mkdir(parents=True, exist_ok=True)
             write_whole(options.store / f"{folder_name(run)}.json", json.dumps(record).encode())
+
+
+def run_options(description: str) -> argparse.ArgumentParser:
+    """Options that say which runs, of what shape, and where they are kept."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--runs", required=True)
+    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=Path("whole-runs"))
+    return parser
 
 
 def recorded(run: str, options: argparse.Namespace) -> dict[str, Any]:
