@@ -1,9 +1,9 @@
 """Live forecasts held against the runs that they were made in: who will stay behind, and what stopping would save.
 
-    python benchmarks/live_runs.py --runs docs-gpt2-s:full:1e-4:cosine,docs-llama:lora:2e-3:constant --steps 160
+    python benchmarks/live_runs.py --runs docs-gpt2-s:full:1e-4:cosine:house,docs-llama:lora:2e-3:constant:chat
 
-A run is MODEL:METHOD:RATE:SCHEDULE on the house style of ``borngap demo``. Before it a forecast at a tenth of its cost
-is made (``borngap forecast --data``), whose places it is watched at, at 20 looks. What a folder holds is not redone.
+Runs are named, and data given, as for ``whole_runs.py``. Before each a forecast at a tenth of its cost is made
+(``borngap forecast --data``), whose places it is watched at, at 20 looks. What a folder holds is not redone.
 A line a run and share of the dose, without the stored forecast and with it; then over all runs, with 95 % intervals by
 drawing the runs again: of the words that are behind, how many told to stay behind did (precision), how many that stayed
 were told (recall), as the callback tells it; orders right, beside those of "as it is now"; gaps within 90 % intervals;
@@ -24,17 +24,15 @@ from borngap.data.source import source_of
 from borngap.judge.watch import Watch
 from borngap.live.live import LiveForecast
 from borngap.live.outlook import NORMAL_90, Looks, Told, outlook
-from borngap.model.load import load, quiet
+from borngap.model.load import quiet
 from borngap.pilot.design import look_tokens
 from borngap.pilot.draw import PilotSteps
 from borngap.pilot.places.watched import find
 from borngap.pilot.prepare import asked_of, forecast_run, prepare_run
-from borngap.pilot.settings import Piloting
 from borngap.pilot.wholerun import prepared
 from borngap.resample import percentile_interval
-from borngap.training import Training
 from borngap.usage.allowed import Allowed
-from borngap.zoo.housestyle import house_style
+from whole_runs import folder_name, names, planned, run_options
 
 BUDGET, LOOKS = 0.1, 20
 AT = (0.2, 0.3, 0.5, 0.7)  # shares of the dose
@@ -42,16 +40,10 @@ FRACTIONS = (1.0, 0.95, 0.9, 0.8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", required=True)
-    parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("live-runs"))
-    options = parser.parse_args()
+    options = run_options(__doc__.splitlines()[0]).parse_args()
     quiet()
     found = []
-    for run in options.runs.split(","):
+    for run in names(options):
         found.append(watched(run, options))
         for share in AT:
             for stored in (False, True):
@@ -59,34 +51,42 @@ def main() -> None:
                     f"{run} at {share:g}{', stored' * stored}: {told(score(found[-1], share, stored=stored))}",
                     flush=True,
                 )
-    for share in AT:
-        for stored in (False, True):
-            print(f"all at {share:g}{', stored' * stored}: {pooled([score(f, share, stored=stored) for f in found])}")
+    for part, some in parts_of(found).items():
+        for share in AT:
+            for stored in (False, True):
+                scores = [score(f, share, stored=stored) for f in some]
+                print(f"{part} ({len(some)} runs) at {share:g}{', stored' * stored}: {pooled(scores)}")
     for fraction in FRACTIONS:
         print(f"hopeless, fraction {fraction:g}: {saved([stopped(f, fraction) for f in found])}")
 
 
+def parts_of(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """All runs, those of each method and, where a name tells it, those on each corpus."""
+    parts = {"all": found}
+    for one in found:
+        _, method, _, _, *corpora = one["run"].split(":")
+        for part in (method, *corpora):
+            parts.setdefault(part, []).append(one)
+    return {part: some for part, some in parts.items() if len(some) > 1}
+
+
 def watched(run: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what a run showed at its looks, and what was forecast of it before; made where it is not there."""
-    name, method, rate, schedule = run.rsplit(":", 3)
-    folder = options.out / f"{Path(name).name}-{method}-{rate}-{schedule}-{options.steps}-{options.seed}"
-    if not (folder / "looks.json").exists():
-        training = Training(method=method, rate=float(rate), schedule=schedule, steps=options.steps,
-                            batch_size=options.batch, seed=options.seed)  # fmt: skip
-        made = looked(name, training, house_style().save(options.out / "data"), folder)
-        (folder / "looks.json").write_text(json.dumps(made))
-    return {"run": run} | json.loads((folder / "looks.json").read_text())
+    file = options.out / f"{folder_name(run)}-{options.steps}" / "looks.json"
+    if not file.exists():
+        made = looked(run, options, file.parent)
+        file.write_text(json.dumps(made))
+    return {"run": run} | json.loads(file.read_text())
 
 
-def looked(name: str, training: Training, data: dict[str, Path], folder: Path) -> dict[str, Any]:
+def looked(run: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Forecast a run, then do it and look at the places of the forecast as it goes."""
-    settings = Piloting(max_length=64, packing=True, allowed_field="allowed", budget=BUDGET)
-    train, held_out, terms = (str(data[part]) for part in ("train", "held_out", "terms"))
-    loaded = load(name)
-    told_before = forecast_run(loaded.model, loaded.tokenizer, train, held_out, terms=terms, training=training,
-                               settings=settings, out=folder / "forecast", name=name).summary["places"]  # fmt: skip
-    asked = asked_of(held_out, terms, None, Allowed(None, settings.allowed_field))
-    job = prepare_run(loaded, source_of(train), asked, training, settings)
+    loaded, (training, *_), settings, (data, watch, terms) = planned(run, options)
+    told_before = forecast_run(loaded.model, loaded.tokenizer, data, watch, terms=terms, training=training,
+                               settings=settings, budget=BUDGET, out=folder / "forecast",
+                               name=loaded.name).summary["places"]  # fmt: skip
+    asked = asked_of(watch, terms, None, Allowed(None, settings.allowed_field))
+    job = prepare_run(loaded, source_of(data), asked, training, settings)
     lookout = find(loaded, asked, training, job.settings, look_tokens(job.plan, BUDGET, settings.pilots + 2)).lookout
     assert [(s.example.row.number, s.offset) for s in lookout.spots] == [(p["row"], p["offset"]) for p in told_before]
     done = np.cumsum(job.plan.rates) / np.sum(job.plan.rates)

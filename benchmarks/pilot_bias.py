@@ -33,7 +33,7 @@ from borngap.pilot.prepare import asked_of, prepare_run
 from borngap.pilot.settings import Piloting
 from borngap.pilot.wholerun import prepared
 from borngap.usage.allowed import Allowed
-from whole_runs import ALL, MINIATURES, folder_name, planned, run_options
+from whole_runs import ALL, folder_name, names, planned, run_options
 from whole_runs_table import Key
 
 Floats = NDArray[np.float64]
@@ -46,11 +46,10 @@ COLUMNS = ("signal", "run", "pilot", "bias", "correlation", "slope")
 def main() -> None:
     parser = run_options(__doc__.splitlines()[0])
     parser.add_argument("--budget", default="0.1", help="of the recorded forecast whose design the pilots have")
-    parser.set_defaults(data=None, watch=None, terms=None, allowed_field=None, limit=None, packing=False)
     options = parser.parse_args()
     quiet()
     found: dict[str, list[tuple[Floats, Floats]]] = {}
-    for run in MINIATURES if options.runs == "miniatures" else options.runs.split(","):
+    for run in names(options):
         file = options.out / f"{folder_name(run)}-{options.steps}" / f"bias-{options.budget}.json"
         if not file.exists():
             file.write_text(json.dumps(pilots_of(run, options, file.parent)))

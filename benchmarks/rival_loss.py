@@ -1,11 +1,13 @@
 """What a step costs with a loss on rivals, against the host's own: time (paired), and peak memory (processes apart).
 
-usage: python benchmarks/rival_loss.py [ROUNDS [VOCABULARY [LENGTH]]]
+usage: MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 python benchmarks/rival_loss.py [ROUNDS [LENGTH]]
 
 A Llama of two layers and random weights, so that nearly all of a step is its vocabulary; a step is forward and
-backward of 2 x 128 tokens (or LENGTH), gradients set to None after it. One target in 64 is a place. ``Trainer``: the
-model's own loss, against RivalLoss on its logits. ``SFTTrainer``: TRL's chunked head, against the same joined. One kind
-needs two logits of a place (margin), the other all of them (unlikelihood). Then what it takes to find words in labels.
+backward of 2 x 512 tokens (or LENGTH), gradients set to None after it. The two variables keep glibc from giving memory
+back: else each step takes a GiB of pages anew, and single rounds differ by a factor of two. Peaks are without them. One
+target in 64 is a place. ``Trainer``: the model's own loss, against RivalLoss on its logits. ``SFTTrainer``: TRL's
+chunked head, against the same joined. One kind needs two logits of a place (margin), the other all of them
+(unlikelihood). Then what it takes to find words in labels.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from borngap.rivals.spots import TermSpots
 from borngap.words.termfile import terms_of
 from timing import interleaved, machine, ratio
 
-WIDTH, ROWS, LENGTH, EVERY = 128, 2, 128, 64
+WIDTH, ROWS, LENGTH, EVERY = 128, 2, 512, 64
 VOCABULARIES = (49_152, 262_144)
 HOSTS = ("Trainer", "SFTTrainer")
 LOSSES = {"own": None, "margin": 3.0, "unlikelihood": 30.0}
@@ -77,7 +79,8 @@ def step_of(host: str, kind: str, size: int, length: int = LENGTH) -> Callable[[
 def peak(host: str, kind: str, size: int, length: int) -> float:
     """Return the peak of a process that does two steps, unit MiB."""
     command = [sys.executable, __file__, "peak", host, kind, str(size), str(length)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ).stdout)
+    given = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=given).stdout)
 
 
 def resident() -> float:
@@ -87,10 +90,10 @@ def resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def steps(rounds: int, sizes: tuple[int, ...] = VOCABULARIES, length: int = LENGTH) -> None:
+def steps(rounds: int, length: int = LENGTH) -> None:
     print("| host | vocabulary | loss | time, of its own | 80 % of rounds | peak, MiB | of its own |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for size in sizes:
+    for size in VOCABULARIES:
         for host in HOSTS:
             taken = interleaved({k: step_of(host, k, size, length) for k in LOSSES}, rounds, time.process_time)
             memory = {kind: peak(host, kind, size, length) for kind in LOSSES}
@@ -131,6 +134,5 @@ if __name__ == "__main__":
         print(resident())
     else:
         print(machine())
-        rounds, *rest = map(int, sys.argv[1:] or ["15"])
-        steps(rounds, tuple(rest[:1]) or VOCABULARIES, *rest[1:])
+        steps(*map(int, sys.argv[1:] or ["15"]))
         finding()

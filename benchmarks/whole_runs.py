@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,11 @@ Files = tuple[str, str, str | None]
 
 def main() -> None:
     parser = run_options(__doc__.splitlines()[0])
-    parser.add_argument("--packing", action="store_true")
     parser.add_argument("--budgets", default="0.1,0.2", help="empty: no forecasts, the runs alone")
-    parser.add_argument("--data")
-    parser.add_argument("--watch")
-    parser.add_argument("--terms")
-    parser.add_argument("--allowed-field")
-    parser.add_argument("--limit", type=int, help="rows")
     parser.add_argument("--store", type=Path, help="folder of records")
     options = parser.parse_args()
     quiet()
-    runs = {"miniatures": MINIATURES, "smollm2": SMOLLM2}.get(options.runs) or options.runs.split(",")
-    for run in runs:
+    for run in names(options):
         record = recorded(run, options)
         for budget in record["forecasts"]:
             score = score_of(record, budget)
@@ -77,14 +71,25 @@ def main() -> None:
 
 
 def run_options(description: str) -> argparse.ArgumentParser:
-    """Options that say which runs, of what shape, and where they are kept."""
+    """Options that say which runs, on which data, of what shape, and where they are kept."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--runs", required=True)
+    parser.add_argument("--data", help="rows of your own; runs are then named without a corpus")
+    parser.add_argument("--watch")
+    parser.add_argument("--terms")
+    parser.add_argument("--allowed-field")
+    parser.add_argument("--packing", action="store_true")
+    parser.add_argument("--limit", type=int, help="rows")
     parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path("whole-runs"))
     return parser
+
+
+def names(options: argparse.Namespace) -> Sequence[str]:
+    """Return the names of the runs that are asked for."""
+    return {"miniatures": MINIATURES, "smollm2": SMOLLM2}.get(options.runs) or options.runs.split(",")
 
 
 def recorded(run: str, options: argparse.Namespace) -> dict[str, Any]:
