@@ -57,6 +57,7 @@ Files = tuple[str, str, str | None]
 def main() -> None:
     parser = run_options(__doc__.splitlines()[0])
     parser.add_argument("--budgets", default="0.1,0.2", help="empty: no forecasts, the runs alone")
+    parser.add_argument("--other", action="store_true", help="forecast the run in the other order of its rows instead")
     parser.add_argument("--store", type=Path, help="folder of records")
     options = parser.parse_args()
     quiet()
@@ -96,11 +97,13 @@ def recorded(run: str, options: argparse.Namespace) -> dict[str, Any]:
     """Do a run in both orders and its forecasts, and return the record."""
     folder = options.out / f"{folder_name(run)}-{options.steps}"
     loaded, plans, settings, (data, watch, terms) = planned(run, options)
+    plans = plans[::-1] if options.other else plans
     ends = [truth(loaded, data, watch, terms, plan, settings, folder / f"order-{plan.seed}.json") for plan in plans]
+    name = "forecast-other" if options.other else "forecast"
     found = {
         budget: forecast_run(
             loaded.model, loaded.tokenizer, data, watch, terms=terms, training=plans[0], settings=settings,
-            budget=float(budget), out=folder / f"forecast-{budget}", name=loaded.name,
+            budget=float(budget), out=folder / f"{name}-{budget}", name=loaded.name,
         )
         for budget in (options.budgets.split(",") if options.budgets else ())
     }  # fmt: skip

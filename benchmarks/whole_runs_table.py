@@ -1,6 +1,6 @@
 """Scores of forecasts of whole runs, from small records of each run: lines, and the tables of docs/forecast-runs.md.
 
-    python benchmarks/whole_runs_table.py docs/runs
+    python benchmarks/whole_runs_table.py docs/runs docs/runs/other  # together; single runs are of the first folder
     python benchmarks/whole_runs_table.py --further docs/runs/long docs/runs/warm  # of others the last table alone
 
 A record holds what the run ended at, the same run in another order, and each forecast, at the places that a forecast
@@ -281,11 +281,10 @@ def _inside(found: Sequence[Score]) -> str:
 
 
 def _worse(found: Sequence[Score]) -> str:
-    gains = {s["run"]: int(s["right_gap"].sum()) - int(s["right_base"].sum()) for s in found}
-    said = {s["run"] for s in found if s["idle"]}
-    worse = {run for run, gain in gains.items() if gain < 0}
-    needless = sum(gains[run] > 0 for run in said)
-    return f"{len(worse & said)} of {len(worse)}; said of {len(said)}, of which {needless} were better than it"
+    gains = [(int(s["right_gap"].sum()) - int(s["right_base"].sum()), s["idle"]) for s in found]
+    worse, said = [idle for gain, idle in gains if gain < 0], [gain for gain, idle in gains if idle]
+    needless = sum(gain > 0 for gain in said)
+    return f"{sum(worse)} of {len(worse)}; said of {len(said)}, of which {needless} were better than it"
 
 
 _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
@@ -305,8 +304,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--further", action="store_true", help="they are not among the runs of the protocol")
     options = parser.parse_args()
-    for folder in options.folders:
-        print(further(folder) if options.further else markdown(folder))
+    print("\n".join(map(further, options.folders)) if options.further else markdown(options.folders))
 
 
 def further(folder: Path) -> str:
@@ -314,10 +312,12 @@ def further(folder: Path) -> str:
     return runs_table(read(folder), "0.1", "0.2")
 
 
-def markdown(folder: Path) -> str:
-    """Return all tables of the docs."""
-    records, budgets = read(folder), ("0.1", "0.2")
-    return "\n\n".join((bars_table(records, budgets), pooled_table(records, budgets), runs_table(records, "0.1")))
+def markdown(folders: Sequence[Path]) -> str:
+    """Return all tables of the docs: the first two of all records, single runs of the first folder."""
+    records, budgets = [record for folder in folders for record in read(folder)], ("0.1", "0.2")
+    return "\n\n".join(
+        (bars_table(records, budgets), pooled_table(records, budgets), runs_table(read(folders[0]), "0.1"))
+    )
 
 
 if __name__ == "__main__":

@@ -184,6 +184,15 @@ def test_a_bias_gives_a_runs_over_use_and_its_price_is_that_of_the_look():
     assert alone.of(ended(due + 1, rows)).over_use is None
 
 
+def test_an_added_loss_is_no_surer_than_its_pilots():
+    spots, draws = [At("due")] * 4, np.ones((9, 4))
+    rows = np.array([[10, 30, *[30] * len(BIASES)], [30, 60, *[60] * len(BIASES)]], dtype=float)
+    dearer = rows + (np.arange(rows.shape[1]) == 1) * 0.1 * rows[:, :1]
+    loss = PlainRun(spots, ended(draws, rows)).of(ended(draws, dearer)).loss
+    half = np.hypot(0.4 * 0.1, 0.02)
+    assert (loss.value, loss.low, loss.high) == pytest.approx((0.1, 0.1 - half, 0.1 + half)), "all rows add alike"
+
+
 def candidate(name, gain, loss, over, cost=1.0, low=None):
     share = None if over is None else Measure(0.3 + over)
     outcome = RemedyOutcome(

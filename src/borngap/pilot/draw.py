@@ -27,6 +27,7 @@ _LEAST = 1e-3  # of the highest rate: spans end somewhere where the rate is 0
 _WORDS = 512  # watched words whose counts are kept in step, the most frequent ones
 _RARE = 1e-6  # keeps words that the run does not have from dividing by 0
 _ROUNDS = 20  # of exchanges, at most: a few suffice
+_PART = 4096  # rows that are counted at once
 Counts = NDArray[np.float32]
 
 
@@ -146,9 +147,10 @@ class _Drawing:
 
     def __init__(self, plan: StepPlan, counts: Counts, seed: int) -> None:
         often = np.bincount([i for step in plan.steps for i in step], minlength=len(plan.rows))
-        wide = np.concatenate([counts, np.minimum(counts, 1)], axis=1)
-        self._mean = (often.astype(np.float32) @ wide).astype(np.float64) / often.sum()
-        self._counts = wide
+        parts = range(0, len(counts), _PART)
+        wide = (often[start : start + _PART] @ _wide(counts[start : start + _PART]) for start in parts)
+        self._mean = np.sum(list(wide), axis=0) / often.sum()
+        self._counts = counts
         self._random = np.random.default_rng(seed)
         self._taken, self._left = list[list[int]](), list[list[int]]()
 
@@ -165,7 +167,7 @@ class _Drawing:
         """Exchange rows of a step for others of its stretch while that brings the counts nearer to the run's."""
         everything = [row for rows in self._taken for row in rows]
         aim = len(everything) * self._mean
-        off, weight = self._counts[everything].sum(0) - aim, 1 / (aim + _RARE)
+        off, weight = _wide(self._counts[everything]).sum(0) - aim, 1 / (aim + _RARE)
         for _ in range(_ROUNDS):
             before = off
             for step in self._random.permutation(len(self._taken)):
@@ -177,8 +179,14 @@ class _Drawing:
     def _exchange(self, taken: list[int], left: list[int], off: Floats, weight: Floats) -> Floats:
         for slot, row in enumerate(taken):
             near = [row, *left[:_CANDIDATES]]
-            after = off - self._counts[row] + self._counts[near]
+            some = _wide(self._counts[near])
+            after = off - some[0] + some
             best = int(np.argmin((after**2 * weight).sum(1)))
             if best:
                 taken[slot], left[best - 1], off = near[best], row, after[best]
         return off
+
+
+def _wide(counts: Counts) -> Counts:
+    """How often rows have each word, and whether they have it."""
+    return np.concatenate([counts, np.minimum(counts, 1)], axis=1)

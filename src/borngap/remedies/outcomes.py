@@ -4,6 +4,9 @@ All pilots read the same rows in the same order and are looked at at the same pl
 to be independent in the intervals of differences: what they have in common drops out of a difference of two losses, not
 of two shares, which saturate (docs/remedies-measured.md#does-it-order-them-as-the-runs-do).
 
+A difference of two losses has a 90 % interval of two parts, the root of their squares: of the held-out rows, drawn
+again; and of the pilots, 0.4 of the difference and 0.02 nat, likewise (same page).
+
 A bias of -b on the words to avoid adds b to the gap of every wanted word over its rival and takes b off that of a right
 rival over it: success and over-use with a bias, on the run without a remedy, follow from its forecast; no pilot is run.
 """
@@ -27,6 +30,8 @@ _ENDS = (100 * (1 - _LEVEL) / 2, 100 * (1 + _LEVEL) / 2)
 _TOKENS, _LOSS = 0, 1  # columns of a look's rows; then one a bias
 _EQUAL = 0.0005  # of the places: an over-use that differs by less is the same, and no bias is needed for it
 _LARGEST = BIASES[-1]  # nat: beyond it no loss is known
+# half-width of the 90 % interval of what a run's difference of losses is beside its pilots': a share of it, and nat
+_PILOT_SHARE, _PILOT_LOSS = 0.4, 0.02
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class PlainRun:
             _measure(success), None if is_plain else _difference(success, without),
             None if over is None else _measure(over),
             None if is_plain or over is None or before is None else _difference(over, before),
-            None if is_plain or not knows_loss else self._loss(ended.rows[:, _LOSS]),
+            None if is_plain or not knows_loss else _of_pilots(self._loss(ended.rows[:, _LOSS])),
             None if is_plain or over is None else self.beside(float(over.mean())),
         )  # fmt: skip
 
@@ -228,6 +233,15 @@ class PlainRun:
 
         low, high = percentile_interval(statistic, len(tokens), level=_LEVEL)
         return Measure(float(more.sum() / tokens.sum()), low, high)
+
+
+def _of_pilots(loss: Measure | None) -> Measure | None:
+    """A difference of losses with the error of its pilots, beside that of the rows."""
+    if loss is None or loss.low is None or loss.high is None:
+        return loss
+    own = float(np.hypot(_PILOT_SHARE * loss.value, _PILOT_LOSS))
+    low, high = np.hypot(loss.value - loss.low, own), np.hypot(loss.high - loss.value, own)
+    return Measure(loss.value, float(loss.value - low), float(loss.value + high))
 
 
 def _difference(shares: Floats, before: Floats) -> Measure:

@@ -70,8 +70,9 @@ def methods(
 ) -> None:  # fmt: skip
     """Say which learning rate each fine-tuning method takes for these contexts, and what its usual rate does.
 
-    Nothing is trained. The rates are for each context trained alone. With --data: what each method does to your words
-    in a run on these rows, at several rates, from pilots at a small share of its cost.
+    Nothing is trained; the rates are for each context trained alone.
+
+    With --data: what each method does to your words in a run, from pilots.
     """
     given = DataOptions(data, watch, contexts, terms, allowed, gain, out)
     if data is not None:
@@ -137,7 +138,10 @@ def _table(found: list[MethodRates]) -> Any:
         counts = f"{entry.at_usual} of {len(entry.known)}{'*' * (len(entry.known) < len(entry.open))}"
         costs = [f"{1000 * (entry.step_seconds or 0):.0f}", f"{entry.training_bytes / 2**20:.3g}"]
         rows.append([entry.method, f"{entry.parameters:,}", f"{entry.usual:g}", counts, *half, *most, *costs])
-    title = "\nRates that resolve contexts in which the rival leads (low and high: 95 % interval over contexts)"
+    title = (
+        "\nRates that resolve contexts in which the rival leads (low and high: 95 % interval over contexts; step: of "
+        "training on one context; MiB: weights that are trained, their gradients and AdamW's moments)"
+    )
     return fitted_table(title, headings, rows)
 
 
