@@ -2,6 +2,7 @@
 
     python benchmarks/whole_runs_table.py docs/runs docs/runs/other  # together; single runs are of the first folder
     python benchmarks/whole_runs_table.py --further docs/runs/long docs/runs/warm  # of others the last table alone
+    python benchmarks/whole_runs_table.py --pooled docs/runs/short docs/runs/short/other  # or the second one
 
 A record holds what the run ended at, the same run in another order, and each forecast, at the places that a forecast
 looked at: logit gaps in thousandths of a nat, a sign never rounded away. Intervals (90 %) draw the runs again.
@@ -303,13 +304,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--further", action="store_true", help="they are not among the runs of the protocol")
+    parser.add_argument("--pooled", action="store_true", help="the second table alone, at all of their budgets")
     options = parser.parse_args()
+    if options.pooled:
+        print(pooled(options.folders))
+        return
     print("\n".join(map(further, options.folders)) if options.further else markdown(options.folders))
 
 
 def further(folder: Path) -> str:
     """Return the table of runs that are not among those of the protocol."""
     return runs_table(read(folder), "0.1", "0.2")
+
+
+def pooled(folders: Sequence[Path]) -> str:
+    """Return the table of groups of runs, of some folders together, at all of their budgets."""
+    records = [record for folder in folders for record in read(folder)]
+    return pooled_table(records, sorted({budget for record in records for budget in record["forecasts"]}))
 
 
 def markdown(folders: Sequence[Path]) -> str:

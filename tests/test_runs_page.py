@@ -28,6 +28,9 @@ def test_the_tables_are_those_of_the_stored_runs(made):
         assert table in PAGE, "python benchmarks/whole_runs_table.py docs/runs docs/runs/other makes them"
     for name in ("long", "warm", "man", "neox"):
         assert made.further(RUNS / name) in PAGE, f"python benchmarks/whole_runs_table.py --further docs/runs/{name}"
+    for name in ("man", "short"):
+        own = f"docs/runs/{name} docs/runs/{name}/other"
+        assert made.pooled([RUNS / name, RUNS / name / "other"]) in PAGE, f"whole_runs_table.py --pooled {own}"
 
 
 def test_a_score_is_that_of_the_record_counted_by_hand(made):

@@ -25,6 +25,7 @@ from borngap.pilot.places.watched import Asked, WatchList, find, taught_notes
 from borngap.pilot.plan import StepPlan
 from borngap.pilot.record import (
     best_entry,
+    few_rows_notes,
     foretold,
     idle_notes,
     place_entries,
@@ -249,12 +250,13 @@ class _Forecasting:
         }  # fmt: skip
         return entry | {"no_better": bool(idle_notes(entry, self._plan.training.method, 1))}
 
-    def _idle(self, curve: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]) -> list[str]:
-        """What is said where a forecast is no better than "nothing changes", of the shown rate first."""
+    def _doubts(self, curve: Sequence[Mapping[str, Any]], shown: Mapping[str, Any]) -> list[str]:
+        """Where a forecast is no better than "nothing changes", of the shown rate first; or is of too few rows."""
         longest = {entry["rate"]: entry for entry in curve}
         told = {shown["rate"]: shown} | {rate: entry for rate, entry in longest.items() if rate != shown["rate"]}
         method = self._plan.training.method
-        return [note for entry in told.values() for note in idle_notes(entry, method, len(longest))]
+        idle = [note for entry in told.values() for note in idle_notes(entry, method, len(longest))]
+        return idle + few_rows_notes(shown, self._plan.passes / len(self._plan.steps))
 
     def _conclude(
         self, found: WatchList, curve: list[dict[str, Any]], entries: list[dict[str, Any]], notes: list[str]
@@ -278,7 +280,7 @@ class _Forecasting:
             "places": own,
             "cost": {"gradients": self._passes, "of_run": spent, "budget": job.settings.budget,
                      "seconds": self._seconds},
-            "notes": [*self._idle(curve, shown), *notes], "environment": environment(),
+            "notes": [*self._doubts(curve, shown), *notes], "environment": environment(),
         }), place_table(entries))  # fmt: skip
 
 
