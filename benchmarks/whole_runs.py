@@ -50,14 +50,14 @@ SMOLLM2 = (
 )  # fmt: skip
 HELD_OUT = 260  # rows that are looked at
 ALL = 10**9  # tokens that a look may read: all places
-ORDERS = (0, 1)  # seeds of the rows' order; the forecast is of the first
+ORDERS = (0, 1)  # seeds of the rows' order; the forecast is of the first, with --other of the second
 Files = tuple[str, str, str | None]
 
 
 def main() -> None:
     parser = run_options(__doc__.splitlines()[0])
     parser.add_argument("--budgets", default="0.1,0.2", help="empty: no forecasts, the runs alone")
-    parser.add_argument("--other", action="store_true", help="forecast the run in the other order of its rows instead")
+    parser.add_argument("--other", action="store_true", help="forecast the other order; stored in STORE/other")
     parser.add_argument("--store", type=Path, help="folder of records")
     options = parser.parse_args()
     quiet()
@@ -67,8 +67,9 @@ def main() -> None:
             score = score_of(record, budget)
             print(line(f"{run} {budget}", score) if score else f"{run} {budget}: no forecast", flush=True)
         if options.store is not None:
-            options.store.mkdir(parents=True, exist_ok=True)
-            write_whole(options.store / f"{folder_name(run)}.json", json.dumps(record).encode())
+            folder = options.store / "other" if options.other else options.store
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / f"{folder_name(run)}.json", json.dumps(record).encode())
 
 
 def run_options(description: str) -> argparse.ArgumentParser:

@@ -126,9 +126,11 @@ def figures(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def intervals(scores: Sequence[Score]) -> dict[str, tuple[float, float]]:
-    """Return the 90 % interval of each figure, by drawing runs again."""
-    random = np.random.default_rng(0)
-    drawn = [figures([scores[i] for i in random.integers(0, len(scores), len(scores))]) for _ in range(_DRAWS)]
+    """Return the 90 % interval of each figure, by drawing runs again, each with both of its orders."""
+    random, runs = np.random.default_rng(0), list(dict.fromkeys(s["run"] for s in scores))
+    of_run = {run: [s for s in scores if s["run"] == run] for run in runs}
+    picks = (random.integers(0, len(runs), len(runs)) for _ in range(_DRAWS))
+    drawn = [figures([s for i in pick for s in of_run[runs[i]]]) for pick in picks]
     ends = {name: np.nanpercentile([f[name] for f in drawn], (5, 95)) for name in drawn[0]}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
@@ -211,7 +213,7 @@ def parts(found: Sequence[Score]) -> dict[str, list[Score]]:
 
 def pooled_table(records: Sequence[dict[str, Any]], budgets: Sequence[str]) -> str:
     """Return the table of groups of runs, with intervals."""
-    heads = ["runs", "budget", "runs", "places", "change sides", "orders right", "nothing changes", "other order",
+    heads = ["runs", "budget", "forecasts", "places", "change sides", "orders right", "nothing changes", "other order",
              "behind it, points", "balanced", "in the interval"]  # fmt: skip
     rows = []
     for budget in budgets:
@@ -228,7 +230,7 @@ def _pooled(own: Sequence[Score]) -> list[str]:
         ends = [f"{scale * end:.{digits}f}" for end in between.get(name, ())]
         return f"{scale * f[name]:.{digits}f}{unit}" + (f" ({' to '.join(ends)})" if ends else "")
 
-    return [f"{f['n']:,}", f["flips"], told("right"), percent(f["nothing"]), told("again"),
+    return [f"{f['n']:,}", f"{f['flips']:,}", told("right"), percent(f["nothing"]), told("again"),
             told("behind", 1, unit=""), told("balanced", 2, 1, ""), told("inside")]  # fmt: skip
 
 
@@ -241,18 +243,20 @@ def bars_table(records: Sequence[dict[str, Any]], budgets: Sequence[str]) -> str
 def _orders(found: Sequence[Score]) -> str:
     reached = sum(s["right_gap"].mean() >= 0.95 for s in found)
     low, high = intervals(found)["right"]
-    return f"{percent(figures(found)['right'])} ({100 * low:.0f} to {100 * high:.0f}); {reached} of {len(found)} runs"
+    return (
+        f"{percent(figures(found)['right'])} ({100 * low:.0f} to {100 * high:.0f}); {reached} of {len(found)} forecasts"
+    )
 
 
 def _again(found: Sequence[Score]) -> str:
     reached = sum(s["right_again"].mean() >= 0.95 for s in found)
-    return f"{percent(figures(found)['again'])}; {reached} of {len(found)} runs"
+    return f"{percent(figures(found)['again'])}; {reached} of {len(found)} forecasts"
 
 
 def _balanced(found: Sequence[Score]) -> str:
     own = parts(found)["a tenth or more change sides"]
     low, high = intervals(own)["balanced"]
-    return f"{figures(own)['balanced']:.2f} ({low:.2f} to {high:.2f}), {len(own)} runs"
+    return f"{figures(own)['balanced']:.2f} ({low:.2f} to {high:.2f}), {len(own)} forecasts"
 
 
 def _shares(found: Sequence[Score]) -> str:
@@ -277,7 +281,7 @@ def _inside(found: Sequence[Score]) -> str:
     within = sum(0.85 <= share <= 0.95 for share in each)
     pooled = percent(figures(found)["inside"])
     return (
-        f"{pooled}; single runs {100 * min(each):.0f} to {100 * max(each):.0f} %, {within} of {len(each)} in 85 to 95"
+        f"{pooled}; single ones {100 * min(each):.0f} to {100 * max(each):.0f} %, {within} of {len(each)} in 85 to 95"
     )
 
 
@@ -289,14 +293,14 @@ def _worse(found: Sequence[Score]) -> str:
 
 
 _BARS: tuple[tuple[list[str], Callable[[Sequence[Score]], str]], ...] = (
-    (["95 % of orders", "orders right; runs that reach 95 %"], _orders),
+    (["95 % of orders", "orders right; forecasts that reach 95 %"], _orders),
     (["", "the other order's"], _again),
-    (["balanced 0.85 at a tenth, 0.9 at a fifth", "runs in which a tenth or more change sides"], _balanced),
-    (["share ahead within 3 points in 90 % of the runs", "runs"], _shares),
-    (["", "runs in which it is in its own 90 % interval"], _held),
-    (["error at most 4 floors at a tenth, fewer at a fifth", "median error over the floor, by run"], _errors),
+    (["balanced 0.85 at a tenth, 0.9 at a fifth", "where a tenth or more of the places change sides"], _balanced),
+    (["share ahead within 3 points in 90 %", "forecasts"], _shares),
+    (["", "in its own 90 % interval"], _held),
+    (["error at most 4 floors at a tenth, fewer at a fifth", "median error over the floor, by forecast"], _errors),
     (["85 to 95 % in their intervals", "places"], _inside),
-    (["worse than \"nothing changes\": recognised", "runs in which it is and was said"], _worse),
+    (["worse than \"nothing changes\": recognised", "forecasts that are and say so"], _worse),
 )  # fmt: skip
 
 

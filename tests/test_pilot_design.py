@@ -10,6 +10,7 @@ from tests.test_pilot import toy_plan
 
 from borngap.errors import UserError
 from borngap.pilot.design import Design, design, look_tokens, shortened
+from borngap.pilot.record import few_rows_notes
 from borngap.training import Training
 
 
@@ -55,3 +56,11 @@ def test_what_is_left_after_a_pilot_that_was_not_stable():
     assert shortened(plan, Design(1, 20, 0.5), 0.02) == Design(1, 32, 0.125), "one row a step"
     assert shortened(plan, Design(1, 20, 0.5), 0.015) is None
     assert shortened(plan, Design(1, 150, 0.5), 0.9) is None, "the run has no more steps"
+
+
+def test_pilots_of_few_rows_say_that_their_intervals_may_be_too_narrow():
+    few = {"right_expected": 0.9, "rate": 0.1, "pilot": {"pilots": 2, "rows": 20.0}}
+    assert few_rows_notes(few, "full", 2)[0].startswith("at 0.1 all pilots read only 20 rows, so its")
+    assert few_rows_notes(few, "lora", 1) == [], "there intervals of as few rows held"
+    for sure in ({"pilot": {"pilots": 2, "rows": 21.0}}, {"right_expected": None}):
+        assert few_rows_notes(few | sure, "full", 1) == []

@@ -34,6 +34,14 @@ def test_drawn_rows_have_the_words_as_often_as_the_run():
     assert np.mean(off) > 1.5, "without counts rows are drawn as they come"
 
 
+def test_rows_counted_in_parts_are_counted_as_a_whole(monkeypatch):
+    plan = toy_plan([1] * 120 + [2] * 60 + [3] * 20, 50, 4)
+    counts = counts_of(plan, [1, 2, 3])
+    whole = [pilot_steps(plan, 10, 0.5, counts, seed) for seed in range(3)]
+    monkeypatch.setattr("borngap.pilot.draw._PART", 7)
+    assert [pilot_steps(plan, 10, 0.5, counts, seed) for seed in range(3)] == whole
+
+
 def test_steps_of_a_pilot_are_as_uneven_as_those_of_the_run():
     plan = toy_plan([1] * 100 + [2] * 100, 50, 4)
     counts = counts_of(plan, [1, 2])

@@ -227,6 +227,10 @@ def test_the_most_success_within_the_limits_is_taken_and_of_near_equals_the_chea
     assert chosen([plain, Candidate(mild.remedy, both, 1.0)], 0.02, 2).why.endswith(
         "right): a larger --budget or more held-out rows would tell"
     )
+    dear = replace(mild.outcome, loss=Measure(0.01, -0.01, 0.03))
+    dear_why = chosen([plain, Candidate(mild.remedy, dear, 1.0)], 0.02, 2).why
+    assert "its held-out loss may be above that limit (-0.010 to +0.030 nat): a larger --budget would" in dear_why
+    assert "held-out loss may" not in chosen([plain, Candidate(bias.remedy, dear, 1.0)], 0.02, 2).why, "no pilot"
     over = replace(bias.outcome, over_use_more=Measure(0.02, 0.0, 0.11))
     assert chosen([plain, Candidate(bias.remedy, over, 1.0)], 0.02, 2).why.endswith(
         "its over-use may be above that limit (0 to +11 points, on 9 places where the other word is right): more "

@@ -26,7 +26,7 @@ def test_the_tables_are_those_of_the_stored_runs(made):
     assert len(tables) >= 3
     for table in tables:
         assert table in PAGE, "python benchmarks/whole_runs_table.py docs/runs docs/runs/other makes them"
-    for name in ("long", "warm", "man", "neox"):
+    for name in ("long", "warm", "man", "neox", "smollm2"):
         assert made.further(RUNS / name) in PAGE, f"python benchmarks/whole_runs_table.py --further docs/runs/{name}"
     for name in ("man", "short"):
         own = f"docs/runs/{name} docs/runs/{name}/other"

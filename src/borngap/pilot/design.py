@@ -42,6 +42,10 @@ class Design:
     steps: int
     share: float
 
+    def rows(self, plan: StepPlan) -> float:
+        """Return how many rows all pilots read in a run like this one, each as often as it is read."""
+        return self.pilots * self.steps * self.share * plan.passes / len(plan.steps)
+
 
 def lengthened(base: Sequence[float], gaps: Sequence[float], share: float) -> list[float]:
     """Return gaps at the end of a pilot as batches of the run's size would have moved them: share^-0.17 times as far.
@@ -73,8 +77,7 @@ def noise_of(plan: StepPlan, chosen: Design) -> float:
         under full fine-tuning 620 root(D) over the rows of all pilots; under LoRA 290 D over these (at a scale of 2);
         else 9/11.
     """
-    training, dose = plan.training, sum(plan.rates)
-    rows = chosen.pilots * chosen.steps * chosen.share * plan.passes / len(plan.steps)
+    training, dose, rows = plan.training, sum(plan.rates), chosen.rows(plan)
     if training.method == "full":
         noise = FULL_NOISE * math.sqrt(dose) / rows
     elif training.method in LORA_SCALED:

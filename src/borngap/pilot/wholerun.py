@@ -246,7 +246,9 @@ class _Forecasting:
             "pilot_loss": float(np.mean(losses)) if losses and None not in losses else None,
             "why": pilots.why, "terms": [] if terms is None else
             term_entries(terms.terms, self._rows, spots, base["gaps"], ended),
-            "pilot": asdict(pilots.design) | {"span": len(self._plan.steps) / pilots.design.steps},
+            "pilot": asdict(pilots.design) | {
+                "span": len(self._plan.steps) / pilots.design.steps, "rows": pilots.design.rows(self._plan),
+            },
         }  # fmt: skip
         return entry | {"no_better": bool(idle_notes(entry, self._plan.training.method, 1))}
 
@@ -256,7 +258,7 @@ class _Forecasting:
         told = {shown["rate"]: shown} | {rate: entry for rate, entry in longest.items() if rate != shown["rate"]}
         method = self._plan.training.method
         idle = [note for entry in told.values() for note in idle_notes(entry, method, len(longest))]
-        return idle + few_rows_notes(shown, self._plan.passes / len(self._plan.steps))
+        return idle + few_rows_notes(shown, method, len(longest))
 
     def _conclude(
         self, found: WatchList, curve: list[dict[str, Any]], entries: list[dict[str, Any]], notes: list[str]

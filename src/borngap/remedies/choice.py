@@ -90,7 +90,7 @@ def remedy_choice(
         if len(near) > 1
         else ""
     )
-    doubts = _doubts(best, max_over_use, evidence)
+    doubts = _doubts(best, max_loss, max_over_use, evidence)
     return Choice(best.remedy.name, f"the most success within {rule}{among}{doubts}")
 
 
@@ -134,12 +134,15 @@ def _loss(one: Candidate) -> float:
     return one.outcome.loss.value if one.outcome.loss is not None else 0.0
 
 
-def _doubts(best: Candidate, max_over_use: float, evidence: Evidence) -> str:
+def _doubts(best: Candidate, max_loss: float, max_over_use: float, evidence: Evidence) -> str:
     """What its intervals leave open, and what would tell. A bias needs no pilot: what is missing there is places."""
     by, doubts = [evidence.places_by if best.remedy.name == BIAS else evidence.pilots_by], list[str]()
     gain, over = best.outcome.gain, best.outcome.over_use_more
     if gain is not None and gain.low is not None and gain.low <= 0:
         doubts.append("whether it gains anything is not sure (its interval holds 0)")
+    loss = best.outcome.loss
+    if best.remedy.name != BIAS and loss is not None and loss.high is not None and loss.high > max_loss + 1e-9:
+        doubts.append(f"its held-out loss may be above that limit ({loss.low:+.3f} to {loss.high:+.3f} nat)")
     if over is not None and over.low is not None and over.high is not None and 100 * over.high > max_over_use + 1e-9:
         places = f"{evidence.right} place{'s' * (evidence.right != 1)} where the other word is right"
         ends = f"{_points(over.low)} to {_points(over.high)} points"

@@ -5,7 +5,8 @@ to be independent in the intervals of differences: what they have in common drop
 of two shares, which saturate (docs/remedies-measured.md#does-it-order-them-as-the-runs-do).
 
 A difference of two losses has a 90 % interval of two parts, the root of their squares: of the held-out rows, drawn
-again; and of the pilots, 0.4 of the difference and 0.02 nat, likewise (same page).
+again; and of the pilots, 0.4 of the difference and 0.02 nat, likewise (same page). A bias has the rows' alone: its run
+is the very run that it is held against.
 
 A bias of -b on the words to avoid adds b to the gap of every wanted word over its rival and takes b off that of a right
 rival over it: success and over-use with a bias, on the run without a remedy, follow from its forecast; no pilot is run.
@@ -73,7 +74,8 @@ class RemedyOutcome:
         gain: the same less that of the run without a remedy.
         over_use: share of the places where the word to avoid is right at which the wanted one leads; None without any.
         over_use_more: the same less that of the run without a remedy.
-        loss: held-out loss above that run's, nat a token; None where it is not known.
+        loss: held-out loss above that run's, nat a token, with the pilots' own error in its interval, but for a bias;
+            None where it is not known.
         bias: that run with the bias of the same over-use; None without places for over-use.
     """
 
