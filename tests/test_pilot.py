@@ -321,9 +321,10 @@ def test_draws_have_the_spread_of_the_intervals_and_move_together():
     assert abs(apart) < 0.1
 
 
-def test_all_changes_may_be_too_small_alike():
-    found = foretell(np.zeros(2), np.array([[10.0, 10.0]]), [0, 1])
-    assert found.half == pytest.approx([3.0, 3.0])
+@pytest.mark.parametrize("bias", [0.3, 0.6])
+def test_all_changes_may_be_too_small_alike(bias):
+    found = foretell(np.zeros(2), np.array([[10.0, 10.0]]), [0, 1], bias=bias)
+    assert found.half == pytest.approx([10 * bias, 10 * bias])
     inside = (found.draws > found.low) & (found.draws < found.high)
     assert inside.mean() == pytest.approx(0.9, abs=0.03)
     assert np.corrcoef(found.draws.T)[0, 1] == pytest.approx(1)

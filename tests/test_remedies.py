@@ -272,6 +272,16 @@ def test_the_lines_to_paste_are_the_remedy(tokenizer):
     assert pasted(Remedy("none"), plain, named, outcome) == []
 
 
+def test_under_adapters_changes_may_be_further_off(tokenizer, monkeypatch):
+    training = replace(TRAINING, method="lora", rate=1e-2)
+    made = []
+    for own in (0.3, 0.6):
+        monkeypatch.setattr("borngap.remedies.trying._ADAPTER_BIAS", own)
+        made.append(trial(tokenizer, training=training, remedies="margin:3,2").summary["remedies"][2]["success"])
+    narrow, wide = (one["high"] - one["low"] for one in made)
+    assert narrow < wide
+
+
 def test_a_search_tries_tells_and_goes_on(tokenizer, tmp_path):
     model = tiny("llama-tied", len(tokenizer))
     before = [p.detach().clone() for p in model.parameters()]

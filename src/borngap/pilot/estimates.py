@@ -110,7 +110,7 @@ class PlaceForecasts:
 
 def foretell(
     base: Floats, ends: Floats, pairs: Sequence[int], seed: int = 0, kinds: Sequence[int] | None = None,
-    noise: float = NOISE,
+    noise: float = NOISE, bias: float = BIAS,
 ) -> PlaceForecasts:  # fmt: skip
     """Forecast places from pilots.
 
@@ -122,6 +122,7 @@ def foretell(
         kinds: number of the kind of each place: what the run drives up at one kind it may drive down at another, so
             each kind has a mean of its own; all places of a pair are of one kind, and without it all of the same.
         noise: variance of the pilots' noise over that of changes within pairs, above 0.
+        bias: half-width of the 90 % interval of what all changes are too small or too large by, as a share of them.
 
     Returns:
         The forecasts.
@@ -139,8 +140,8 @@ def foretell(
     half, change = HALF_WIDTH * scatter * _unsure(noise) / _unsure(NOISE), gaps - base
     random = np.random.default_rng(seed)
     draws = gaps + _errors(half / _NORMAL_90, count, index, random)
-    draws += BIAS / _NORMAL_90 * random.standard_normal((_DRAWS, 1)) * change
-    return PlaceForecasts(base, gaps, np.hypot(half, BIAS * change), draws)
+    draws += bias / _NORMAL_90 * random.standard_normal((_DRAWS, 1)) * change
+    return PlaceForecasts(base, gaps, np.hypot(half, bias * change), draws)
 
 
 def _means(change: Floats, kinds: Sequence[int] | None) -> Floats:

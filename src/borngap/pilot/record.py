@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from borngap.methods import WHOLE, Method
-from borngap.pilot.estimates import PROSPECTS, PlaceForecasts, foretell
+from borngap.pilot.estimates import BIAS, PROSPECTS, PlaceForecasts, foretell
 from borngap.pilot.places.spots import Spot
 from borngap.pilot.settings import leads_at_half
 from borngap.tokens import decoded
@@ -27,8 +27,9 @@ def text_before(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def foretold(
-    spots: Sequence[Spot], base: Sequence[float], ends: Sequence[Sequence[float]], seed: int, noise: float
-) -> PlaceForecasts | None:
+    spots: Sequence[Spot], base: Sequence[float], ends: Sequence[Sequence[float]], seed: int, noise: float,
+    bias: float = BIAS,
+) -> PlaceForecasts | None:  # fmt: skip
     """Forecast places from pilots: those of a pair of words together, wanted words and right rivals each by themselves.
 
     Args:
@@ -37,6 +38,7 @@ def foretold(
         ends: logit gaps at the end of each pilot.
         seed: seeds the draws.
         noise: of the pilots, as ``foretell`` takes it.
+        bias: likewise.
 
     Returns:
         The forecast; None without a pilot.
@@ -45,7 +47,7 @@ def foretold(
         return None
     names, kinds = sorted({spot.pair for spot in spots}), sorted({spot.kind for spot in spots})
     pairs, kind = [names.index(spot.pair) for spot in spots], [kinds.index(spot.kind) for spot in spots]
-    return foretell(np.array(base, dtype=np.float64), np.array(ends, dtype=np.float64), pairs, seed, kind, noise)
+    return foretell(np.array(base, dtype=np.float64), np.array(ends, dtype=np.float64), pairs, seed, kind, noise, bias)
 
 
 def place_entries(
