@@ -126,13 +126,23 @@ def figures(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def intervals(scores: Sequence[Score]) -> dict[str, tuple[float, float]]:
-    """Return the 90 % interval of each figure, by drawing runs again, each with both of its orders."""
+    """Return 90 % intervals of the shares among ``figures``, drawing runs again, each with both of its orders."""
     random, runs = np.random.default_rng(0), list(dict.fromkeys(s["run"] for s in scores))
-    of_run = {run: [s for s in scores if s["run"] == run] for run in runs}
-    picks = (random.integers(0, len(runs), len(runs)) for _ in range(_DRAWS))
-    drawn = [figures([s for i in pick for s in of_run[runs[i]]]) for pick in picks]
-    ends = {name: np.nanpercentile([f[name] for f in drawn], (5, 95)) for name in drawn[0]}
+    counts = np.array([np.sum([_counted(s) for s in scores if s["run"] == run], 0) for run in runs])
+    drawn = np.array([counts[random.integers(0, len(runs), len(runs))].sum(0) for _ in range(_DRAWS)], dtype=float)
+    n, right, again, inside, flips, told, stays, kept = drawn.T
+    with np.errstate(invalid="ignore"):  # a draw without any flips has the other half alone
+        balanced = np.nanmean([told / flips, kept / stays], 0)
+    shares = {"right": right / n, "again": again / n, "behind": (again - right) / n, "inside": inside / n}
+    ends = {name: np.percentile(v, (5, 95)) for name, v in (shares | {"balanced": balanced}).items()}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def _counted(s: Score) -> list[int]:
+    """Places of a forecast: all; right, also by the other order; in their intervals; flips and others, and right."""
+    flips, agreed = s["flips"], s["told_flips"] == s["flips"]
+    parts = (s["right_gap"], s["right_again"], s["inside"], flips, flips & agreed, ~flips, ~flips & agreed)
+    return [len(flips), *(int(part.sum()) for part in parts)]
 
 
 def line(name: str, s: Score) -> str:
