@@ -44,7 +44,7 @@ class Design:
 
     def rows(self, plan: StepPlan) -> float:
         """Return how many rows all pilots read in a run like this one, each as often as it is read."""
-        return self.pilots * self.steps * self.share * plan.passes / len(plan.steps)
+        return self.pilots * self.steps * self.share * plan.step_rows
 
 
 def lengthened(base: Sequence[float], gaps: Sequence[float], share: float) -> list[float]:
@@ -119,7 +119,7 @@ def design(plan: StepPlan, budget: float, pilots: int, rates: int = 1) -> Design
     Raises:
         UserError: it does not buy 4 steps.
     """
-    full = plan.passes / len(plan.steps)
+    full = plan.step_rows
     of_all = plan.training.method in WHOLE
     rows, shortest = (_FEWEST_ROWS, 1.0) if of_all else (1, ADAPTER_SPAN)
     longest = LONGEST_SPAN if of_all else _adapter_span(plan.training)
@@ -170,7 +170,7 @@ def shortened(plan: StepPlan, left: Design, budget: float) -> Design | None:
     Returns:
         Pilots of as many rows a step as remain for it, one at least; None where their span is not shorter by a third.
     """
-    each, full = budget / left.pilots, plan.passes / len(plan.steps)
+    each, full = budget / left.pilots, plan.step_rows
     steps = min(len(plan.steps), 2 * left.steps)
     share = max(1 / full, min(left.share, each * len(plan.steps) / steps))
     steps = min(steps, int(len(plan.steps) * each / share))

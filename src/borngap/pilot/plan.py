@@ -44,6 +44,11 @@ class StepPlan:
         return sum(map(len, self.steps))
 
     @property
+    def step_rows(self) -> float:
+        """Rows of a step, in the mean."""
+        return self.passes / len(self.steps)
+
+    @property
     def tokens(self) -> int:
         """Tokens that the run reads, rows counted as often as they are gone through."""
         return sum(self.row_tokens(step) for step in self.steps)
