@@ -1,8 +1,9 @@
-"""Scores of forecasts of whole runs, from small records of each run: lines, and the tables of docs/forecast-runs.md.
+"""Scores of forecasts of whole runs, from small records of each run: lines, and tables of docs/forecast-runs*.md.
 
     python benchmarks/whole_runs_table.py docs/runs docs/runs/other  # together; single runs are of the first folder
     python benchmarks/whole_runs_table.py --further docs/runs/long docs/runs/warm  # of others the last table alone
     python benchmarks/whole_runs_table.py --pooled docs/runs/short docs/runs/short/other  # or the second one
+    python benchmarks/whole_runs_table.py --by-budget docs/runs docs/runs/other  # runs that have more than two budgets
 
 A record holds what the run ended at, the same run in another order, and each forecast, at the places that a forecast
 looked at: logit gaps in thousandths of a nat, a sign never rounded away. Intervals (90 %) draw the runs again.
@@ -319,7 +320,11 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--further", action="store_true", help="they are not among the runs of the protocol")
     parser.add_argument("--pooled", action="store_true", help="the second table alone, at all of their budgets")
+    parser.add_argument("--by-budget", action="store_true", help="what was asked, a line a budget")
     options = parser.parse_args()
+    if options.by_budget:
+        print(by_budget(options.folders))
+        return
     if options.pooled:
         print(pooled(options.folders))
         return
@@ -335,6 +340,23 @@ def pooled(folders: Sequence[Path]) -> str:
     """Return the table of groups of runs, of some folders together, at all of their budgets."""
     records = [record for folder in folders for record in read(folder)]
     return pooled_table(records, sorted({budget for record in records for budget in record["forecasts"]}))
+
+
+def by_budget(folders: Sequence[Path]) -> str:
+    """Return what came of what was asked, a line a budget, of runs that were foretold at more than two."""
+    records = [record for folder in folders for record in read(folder) if len(record["forecasts"]) > 2]
+    heads = ["budget", "forecasts", "orders right", "other order", "balanced", "error over the floor",
+             "share ahead within 3 points", "in the interval", "seconds"]  # fmt: skip
+    rows = []
+    for budget in sorted({budget for record in records for budget in record["forecasts"]}):
+        found = scores(records, budget)
+        held, low, high = figures(found), *intervals(found)["right"]
+        ratio = np.median([np.median(s["error"]) / np.median(s["floor"]) for s in found])
+        seconds = np.median([s["seconds"] for s in found])
+        rows.append([budget, len(found), f"{100 * held['right']:.1f} % ({100 * low:.0f} to {100 * high:.0f})",
+                     f"{100 * held['again']:.1f} %", _balanced(found).partition(",")[0], f"{ratio:.1f}", _shares(found),
+                     percent(held["inside"]), f"{seconds:.0f}"])  # fmt: skip
+    return table(heads, rows)
 
 
 def markdown(folders: Sequence[Path]) -> str:

@@ -1,4 +1,4 @@
-"""docs/forecast-runs.md: its tables are those of the stored runs."""
+"""docs/forecast-runs.md, forecast-runs-measured.md: their tables are those of the stored runs."""
 
 import json
 import sys
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "forecast-runs.md").read_text(encoding="utf-8")
+PAGE = "\n".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("forecast-runs.md", "forecast-runs-measured.md")
+)
 RUNS = ROOT / "docs" / "runs"
 
 
@@ -28,6 +30,7 @@ def test_the_tables_are_those_of_the_stored_runs(made):
         assert table in PAGE, "python benchmarks/whole_runs_table.py docs/runs docs/runs/other makes them"
     for name in ("long", "warm", "man", "neox", "smollm2"):
         assert made.further(RUNS / name) in PAGE, f"python benchmarks/whole_runs_table.py --further docs/runs/{name}"
+    assert made.by_budget([RUNS, RUNS / "other"]) in PAGE, "whole_runs_table.py --by-budget docs/runs docs/runs/other"
     for name in ("man", "short"):
         own = f"docs/runs/{name} docs/runs/{name}/other"
         assert made.pooled([RUNS / name, RUNS / name / "other"]) in PAGE, f"whole_runs_table.py --pooled {own}"

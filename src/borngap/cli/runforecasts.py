@@ -305,7 +305,7 @@ def _about(summary: Mapping[str, Any]) -> Iterator[str]:
     if not entry.get("no_better"):
         told = f'it names the leader right at {right} of the places, "nothing changes" at {otherwise}'
         yield f"By its own estimate {told}."
-    yield "The intervals (90 %) are provisional: docs/forecast-runs.md says what they were fitted on."
+    yield "The intervals (90 %) are provisional: docs/forecast-runs-measured.md says what they were fitted on."
 
 
 def _curve(summary: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ the pilot's noise has 11 r v; an empirical-Bayes shrinkage (Efron and Morris, JA
 to the pilot itself. What noise leaves unsure of a place is root(r) / (1 + r) of the scatter, the root of the mean of
 (d_i - m_t)^2. The half-width of its 90 % interval is the root of the sum of two squares: 2.8 times that, which is 1.4
 times the scatter at r = 9/11; and 0.3 of its change, since all changes of a pilot may be too small or too large alike.
-Where these constants come from: docs/forecast-runs.md.
+Where these constants come from: docs/forecast-runs-measured.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 PlaceProspect = Literal["kept", "flips", "stays behind", "lost", "undecided"]
 PROSPECTS: tuple[PlaceProspect, ...] = get_args(PlaceProspect)
-# held against 20 runs of docs-gpt2-s and docs-llama on three corpora: docs/forecast-runs.md
+# held against 20 runs of docs-gpt2-s and docs-llama on three corpora: docs/forecast-runs-measured.md
 NOISE = 9 / 11  # variance of a pilot's noise over that of changes within pairs
 PAIR_PLACES = 11.0  # variance of changes within pairs over that between pairs
 HALF_WIDTH = 1.4  # half-width of the 90 % interval over the scatter, where the noise is NOISE

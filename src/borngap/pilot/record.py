@@ -184,7 +184,7 @@ def few_rows_notes(entry: Mapping[str, Any], method: Method, rates: int) -> list
 
     Args:
         entry: ``all`` of a rate.
-        method: of the run; under adapters intervals of as few rows held (docs/forecast-runs.md#short-runs).
+        method: of the run; under adapters intervals of as few rows held (docs/forecast-runs-measured.md#short-runs).
         rates: how many rates there are.
 
     Returns:
