@@ -175,10 +175,16 @@ def test_the_edge_is_the_nucleus(size, spread, top_p):
     logits = case(3, vocabulary=size + 7, batch=20, spread=spread).logits.float()
     logits[0, :size] = logits[0, 0]  # ties
     logits[1, 5] = -torch.inf
-    probs = logits.softmax(1)[:, :size]
+    probs = logits.double().softmax(1)[:, :size]
+    # processors round in other ways: where a running sum is top_p to eight digits either side of it is right
+    slack = 1e-8 if top_p < 1 else 0
+    fewest, most = nucleus(probs, top_p * (1 - slack)), nucleus(probs, top_p * (1 + slack))
+    assert int((fewest != most).any(1).sum()) <= 1
     for way in (ranking, _by_sorting):
         found = way(logits[:, :size], logits[:, size:], top_p)
-        assert torch.equal(logits[:, :size] >= found.edge[:, None], nucleus(probs, top_p))
+        kept = logits[:, :size] >= found.edge[:, None]
+        assert not (fewest & ~kept).any()
+        assert not (kept & ~most).any()
         torch.testing.assert_close(found.log_normaliser, logits.double().logsumexp(1))
     for token in (0, 5, size - 1):
         ranks = 1 + (logits[:, :size] > logits[:, token : token + 1]).sum(1)
