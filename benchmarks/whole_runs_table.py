@@ -283,8 +283,13 @@ def _held(found: Sequence[Score]) -> str:
 
 
 def _errors(found: Sequence[Score]) -> str:
-    ratios = [np.median(s["error"]) / np.median(s["floor"]) for s in found]
+    ratios = _ratios(found)
     return f"{np.median(ratios):.1f} in the median, {min(ratios):.1f} to {max(ratios):.1f}"
+
+
+def _ratios(found: Sequence[Score]) -> list[float]:
+    """Median error over the floor's, of each forecast."""
+    return [float(np.median(s["error"]) / np.median(s["floor"])) for s in found]
 
 
 def _inside(found: Sequence[Score]) -> str:
@@ -339,7 +344,11 @@ def further(folder: Path) -> str:
 def pooled(folders: Sequence[Path]) -> str:
     """Return the table of groups of runs, of some folders together, at all of their budgets."""
     records = [record for folder in folders for record in read(folder)]
-    return pooled_table(records, sorted({budget for record in records for budget in record["forecasts"]}))
+    return pooled_table(records, _budgets(records))
+
+
+def _budgets(records: Sequence[dict[str, Any]]) -> list[str]:
+    return sorted({budget for record in records for budget in record["forecasts"]})
 
 
 def by_budget(folders: Sequence[Path]) -> str:
@@ -348,14 +357,13 @@ def by_budget(folders: Sequence[Path]) -> str:
     heads = ["budget", "forecasts", "orders right", "other order", "balanced", "error over the floor",
              "share ahead within 3 points", "in the interval", "seconds"]  # fmt: skip
     rows = []
-    for budget in sorted({budget for record in records for budget in record["forecasts"]}):
+    for budget in _budgets(records):
         found = scores(records, budget)
         held, low, high = figures(found), *intervals(found)["right"]
-        ratio = np.median([np.median(s["error"]) / np.median(s["floor"]) for s in found])
         seconds = np.median([s["seconds"] for s in found])
         rows.append([budget, len(found), f"{100 * held['right']:.1f} % ({100 * low:.0f} to {100 * high:.0f})",
-                     f"{100 * held['again']:.1f} %", _balanced(found).partition(",")[0], f"{ratio:.1f}", _shares(found),
-                     percent(held["inside"]), f"{seconds:.0f}"])  # fmt: skip
+                     f"{100 * held['again']:.1f} %", _balanced(found).partition(",")[0], f"{np.median(_ratios(found)):.1f}",
+                     _shares(found), percent(held["inside"]), f"{seconds:.0f}"])  # fmt: skip
     return table(heads, rows)
 
 

@@ -19,9 +19,8 @@ LONGEST_SPAN = 10.0  # steps of the run that one of the pilot's stands for, whil
 ADAPTER_SPAN = 2.0  # the shortest under adapters: larger batches do more than steps that are shorter still
 ADAPTER_RATE = 1e-2  # of a pilot's steps under LoRA, at a scale (alpha over rank) of 2: larger ones go too far
 LORA_SCALED: tuple[Method, ...] = ("lora", "dora", "pissa")  # whose scale is alpha over rank
-BATCH_POWER = (
-    0.17  # by which what a run of AdamW changes grows with the rows of its batches (docs/forecast-runs-measured.md)
-)
+# by which what a run of AdamW changes grows with the rows of its batches (docs/forecast-runs-measured.md)
+BATCH_POWER = 0.17
 LORA_NOISE = 290.0  # rows a unit of dose: variance of a LoRA pilot's noise over that of what places do by themselves
 FULL_NOISE = 620.0  # rows a root of the dose: the same of full fine-tuning
 _LEAST_NOISE = 0.1
