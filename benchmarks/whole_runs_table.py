@@ -362,8 +362,9 @@ def by_budget(folders: Sequence[Path]) -> str:
         held, low, high = figures(found), *intervals(found)["right"]
         seconds = np.median([s["seconds"] for s in found])
         rows.append([budget, len(found), f"{100 * held['right']:.1f} % ({100 * low:.0f} to {100 * high:.0f})",
-                     f"{100 * held['again']:.1f} %", _balanced(found).partition(",")[0], f"{np.median(_ratios(found)):.1f}",
-                     _shares(found), percent(held["inside"]), f"{seconds:.0f}"])  # fmt: skip
+                     f"{100 * held['again']:.1f} %", _balanced(found).partition(",")[0],
+                     f"{np.median(_ratios(found)):.1f}", _shares(found), percent(held["inside"]),
+                     f"{seconds:.0f}"])  # fmt: skip
     return table(heads, rows)
 
 
